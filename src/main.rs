@@ -1,0 +1,2 @@
+//! plimsoll binary
+fn main() {}
