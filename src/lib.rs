@@ -1,1 +1,9 @@
-//! plimsoll
+//! Plimsoll: the load balancer for GPU fleets.
+//!
+//! Every caller is a node. It counts what it has in flight on each pod, weighted by cost, gossips those counts to its
+//! peers, and picks a pod for each request from its own, eventually consistent load view, in process.
+
+pub mod id;
+pub mod observe;
+pub mod pick;
+pub mod time;

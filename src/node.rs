@@ -1,0 +1,1 @@
+//! The public handle of a node: join, pick, channel, view, leave.

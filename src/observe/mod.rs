@@ -1,0 +1,11 @@
+//! What a node knows: its own counts, exact and live; its peers' rows, of known age; and what the two say about a pod.
+
+mod cost;
+mod model;
+mod pod;
+
+pub use cost::{Cost, SizeClass};
+pub use model::{CostModel, Model};
+pub(crate) use model::{Models, OTHER_MODEL};
+pub(crate) use pod::{Charge, Lane};
+pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
