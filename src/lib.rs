@@ -7,3 +7,10 @@ pub mod id;
 pub mod observe;
 pub mod pick;
 pub mod time;
+
+#[cfg(feature = "driver")]
+pub mod driver;
+#[cfg(feature = "driver")]
+pub mod forward;
+#[cfg(feature = "driver")]
+pub mod node;

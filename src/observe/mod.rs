@@ -3,9 +3,11 @@
 mod cost;
 mod model;
 mod pod;
+mod view;
 
 pub use cost::{Cost, SizeClass};
 pub use model::{CostModel, Model};
 pub(crate) use model::{Models, OTHER_MODEL};
 pub(crate) use pod::{Charge, Lane};
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
+pub use view::{MemberView, PeerShare, PodView, View};

@@ -1,0 +1,3 @@
+//! Sockets, clock and entropy: the only place that has them.
+
+pub mod clock;
