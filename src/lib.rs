@@ -9,6 +9,8 @@ pub mod pick;
 pub mod time;
 
 #[cfg(feature = "driver")]
+pub mod config;
+#[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]
 pub mod forward;
