@@ -105,7 +105,7 @@ pub enum Identity {
 #[non_exhaustive]
 pub struct FrontConfig {
     /// The largest message that is passed on.
-    pub max_message_bytes: usize,
+    pub max_message_bytes: u64,
     /// How long a connection to a pod may take before another pod is tried.
     pub connect_timeout: Duration,
     /// How long tickets may finish after a signal.

@@ -101,7 +101,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         policy: policy(&raw.pick.policy, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, 0.01..=10_000.0)? * 1e6) as u64,
         front: FrontConfig {
-            max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as usize) << 20,
+            max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as u64) << 20,
             connect_timeout: Duration::from_millis(r.integer(
                 "front.connect_timeout_ms",
                 front.connect_timeout_ms,
