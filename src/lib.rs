@@ -8,6 +8,9 @@ pub mod observe;
 pub mod pick;
 pub mod time;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[cfg(feature = "driver")]
 pub mod config;
 #[cfg(feature = "driver")]

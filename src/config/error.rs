@@ -153,7 +153,8 @@ pub(super) fn shown(value: &str) -> String {
     format!("`{escaped}{more}`")
 }
 
-/// The first line of a message from elsewhere, so that ours stay one line.
+/// A message or name from elsewhere on one line, nothing in it that moves a terminal's cursor.
 pub(super) fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "'")
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
