@@ -1,4 +1,5 @@
 //! Nodes in one process over real QUIC on loopback: they meet, see each other's tickets, and say goodbye.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -60,6 +60,44 @@ pub struct GossipStats {
     pub loop_lag_max_us: u64,
 }
 
+impl GossipStats {
+    /// All of them as (name, kind, value): what metrics export. Names that end in `_total` only grow.
+    pub fn values(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let core = &self.core;
+        let mut values = Vec::new();
+        for (kind, (messages, bytes)) in &core.sent {
+            values.push(("messages_sent_total", kind.name(), *messages));
+            values.push(("message_bytes_sent_total", kind.name(), *bytes));
+        }
+        for (kind, (messages, bytes)) in &core.received {
+            values.push(("messages_received_total", kind.name(), *messages));
+            values.push(("message_bytes_received_total", kind.name(), *bytes));
+        }
+        values.extend(core.refused.iter().map(|(why, n)| ("messages_refused_total", *why, *n)));
+        values.extend([
+            ("udp_datagrams_sent_total", "", self.udp_sent.0),
+            ("udp_bytes_sent_total", "", self.udp_sent.1),
+            ("udp_datagrams_received_total", "", self.udp_received.0),
+            ("udp_bytes_received_total", "", self.udp_received.1),
+            ("changes_total", "at_once", core.at_once),
+            ("changes_total", "waited", core.waited),
+            ("renewals_total", "", core.renewals),
+            ("rung_steps_total", "", core.rung_steps),
+            ("swim_errors_total", "packet", core.swim_packet_errors),
+            ("swim_errors_total", "internal", core.swim_internal_errors),
+            ("missed_total", "changes", core.missed_changes),
+            ("missed_total", "remainders", core.missed_remainders),
+            ("dropped_total", "inbox", self.inbox_dropped),
+            ("dropped_total", "unsent", self.sends_failed),
+            ("dials_failed_total", "", self.dials_failed),
+            ("connections_refused_total", "", self.accepts_refused),
+            ("connections", "", self.connections),
+            ("loop_lag_max_us", "", self.loop_lag_max_us),
+        ]);
+        values
+    }
+}
+
 /// Wakes the actor; given to the core, called by picks.
 pub(crate) struct Waker(pub(crate) Arc<Notify>);
 
