@@ -76,6 +76,11 @@ impl RequestBody {
         self.messages.limit
     }
 
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.iter().map(Bytes::len).sum()
+    }
+
     /// From now on tells of messages over the limit; for streams, whose later messages meet it while answers flow.
     pub(super) fn watch_overrun(&mut self) -> Overrun {
         self.overrun.get_or_insert_default();

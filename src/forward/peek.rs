@@ -281,3 +281,164 @@ fn named(length: u64) -> At {
         _ => At::Name(length),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use flate2::Compression as Level;
+    use http_body::{Body, Frame};
+    use http_body_util::BodyExt;
+    use plimsoll_proto::inference::ModelInferRequest;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::super::body::Source;
+    use super::*;
+
+    const MODEL: Depth = Depth::Model(Compression::Unknown);
+
+    /// A body that comes in the pieces given.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    fn in_pieces(bytes: &[u8], size: usize, limit: u64) -> RequestBody {
+        let pieces = bytes.chunks(size).map(Bytes::copy_from_slice).collect();
+        RequestBody::new(Source::Client(tonic::body::Body::new(Pieces(pieces))), limit)
+    }
+
+    /// Peeks, then reads the body to its end: what was found, and what came out.
+    fn peeked(bytes: &[u8], size: usize, depth: Depth) -> (Peek, Bytes) {
+        block_on(async {
+            let mut body = in_pieces(bytes, size, u64::MAX);
+            let peek = peek(&mut body, depth).await.unwrap();
+            (peek, body.collect().await.unwrap().to_bytes())
+        })
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+        [&[flag], &(message.len() as u32).to_be_bytes()[..], message].concat()
+    }
+
+    fn infer() -> Vec<u8> {
+        ModelInferRequest {
+            model_name: "resnet50".into(),
+            model_version: "7".into(),
+            id: "x1".into(),
+            raw_input_contents: vec![Bytes::from(vec![9; 5000])],
+            ..Default::default()
+        }
+        .encode_to_vec()
+    }
+
+    /// The name must be found however the bytes are cut, and the pod must get every one of them.
+    #[test]
+    fn the_model_is_found_in_any_pieces_and_nothing_is_lost() {
+        let request = framed(0, &infer());
+        for size in [1, 2, 3, 5, 7, 13, 4096, usize::MAX / 2] {
+            let (peek, replayed) = peeked(&request, size, MODEL);
+            assert_eq!((peek.model(), peek.bytes), ("resnet50", request.len() as u64 - 5), "pieces of {size}");
+            assert_eq!(replayed, request);
+        }
+    }
+
+    /// Protobuf allows any order, though every client writes the name first.
+    #[test]
+    fn the_model_is_found_behind_other_fields() {
+        let mut message =
+            vec![0x38, 0x96, 0x01, 0x41, 1, 2, 3, 4, 5, 6, 7, 8, 0x4d, 1, 2, 3, 4, 0x3a, 3, 9, 9, 9, 0x3a, 0];
+        message.extend(b"\x0a\x08resnet50\x12\x017");
+        for size in [1, 4, 1000] {
+            assert_eq!(peeked(&framed(0, &message), size, MODEL).0.model(), "resnet50");
+        }
+    }
+
+    #[test]
+    fn the_model_of_a_compressed_message_is_found() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Level::fast());
+        gzip.write_all(&infer()).unwrap();
+        let gzip = framed(1, &gzip.finish().unwrap());
+        let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), Level::fast());
+        deflate.write_all(&infer()).unwrap();
+        let deflate = framed(1, &deflate.finish().unwrap());
+        for size in [1, 10, 10_000] {
+            for (bytes, compression) in [(&gzip, Compression::Gzip), (&deflate, Compression::Deflate)] {
+                let (peek, replayed) = peeked(bytes, size, Depth::Model(compression));
+                assert_eq!(peek.model(), "resnet50");
+                assert_eq!(replayed, *bytes);
+            }
+        }
+        assert_eq!(peeked(&gzip, 100, MODEL).0.model(), "");
+    }
+
+    /// A name may come late, or never: the search must end, and hold no more than its bound.
+    #[test]
+    fn the_search_gives_up_in_time() {
+        let mut message = vec![0x3a];
+        message.extend([0x80, 0x80, 0x08]);
+        message.extend(vec![0; 1 << 17]);
+        message.extend(b"\x0a\x08resnet50");
+        let request = framed(0, &message);
+        let mut body = in_pieces(&request, 1000, u64::MAX);
+        let found = block_on(peek(&mut body, MODEL)).unwrap();
+        assert_eq!((found.model(), found.bytes), ("", message.len() as u64));
+        assert!(body.held_bytes() <= READ_AHEAD + 1000);
+        assert_eq!(block_on(body.collect()).unwrap().to_bytes(), request);
+    }
+
+    /// Over the limit is said from the prefix, for the first message and for every later one.
+    #[test]
+    fn a_message_over_the_limit_is_refused_by_its_prefix() {
+        let error = block_on(peek(&mut in_pieces(&framed(0, &infer()), 5, 1000), MODEL)).unwrap_err();
+        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+        assert!(error.message().ends_with("bytes is over the limit of 1000 bytes"), "{error}");
+        let second = [framed(0, b"\x0a\x01m"), framed(0, &infer())].concat();
+        for size in [1, 9, 10_000] {
+            let mut body = in_pieces(&second, size, 1000);
+            assert_eq!(block_on(peek(&mut body, MODEL)).unwrap().model(), "m");
+            let overrun = body.watch_overrun().unwrap();
+            assert!(block_on(body.collect()).is_err());
+            assert!(overrun.get().is_some());
+        }
+    }
+
+    proptest! {
+        /// Strangers choose these bytes; the pod must get them all the same.
+        #[test]
+        fn any_bytes_pass_unchanged(bytes in vec(any::<u8>(), 0..400), size in 1_usize..50, kind in 0..4) {
+            let depth = match kind {
+                0 => Depth::Size,
+                1 => MODEL,
+                2 => Depth::Model(Compression::Gzip),
+                _ => Depth::Model(Compression::Deflate),
+            };
+            prop_assert_eq!(peeked(&bytes, size, depth).1, bytes);
+        }
+
+        /// The same for fields that begin like a message.
+        #[test]
+        fn any_message_passes_unchanged(bytes in vec(any::<u8>(), 0..400), size in 1_usize..50, flag in 0_u8..2) {
+            let request = framed(flag, &bytes);
+            let (peek, replayed) = peeked(&request, size, Depth::Model(Compression::Gzip));
+            prop_assert_eq!(peek.bytes, bytes.len() as u64);
+            prop_assert_eq!(replayed, request);
+        }
+    }
+}
