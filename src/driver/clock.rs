@@ -17,3 +17,10 @@ pub fn now() -> Time {
 fn instant() -> Instant {
     Instant::now()
 }
+
+/// Seconds since 1970 by the wall clock: a hint for the order of starts, and nothing else.
+pub(crate) fn unix_seconds() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the wall clock orders starts of a node, which nothing else can")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

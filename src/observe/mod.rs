@@ -6,8 +6,8 @@ mod pod;
 mod view;
 
 pub use cost::{Cost, SizeClass};
+pub(crate) use model::Models;
 pub use model::{CostModel, Model};
-pub(crate) use model::{Models, OTHER_MODEL};
-pub(crate) use pod::{Charge, Lane};
+pub(crate) use pod::Lane;
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
 pub use view::{MemberView, PeerShare, PodView, View};

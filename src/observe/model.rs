@@ -17,7 +17,7 @@ const MAX_MODELS: usize = 1024;
 /// The longest model name that is kept.
 const MAX_NAME: usize = 256;
 /// The model that stands for all names beyond the bounds.
-pub(crate) const OTHER_MODEL: &str = "";
+const OTHER_MODEL: &str = "";
 /// Half powers of two of bytes: the last one starts at 2^31.5.
 const BUCKETS: usize = 64;
 /// What a request costs when nothing was learned yet and no prior is configured. Any positive number makes picks

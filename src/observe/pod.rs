@@ -56,6 +56,8 @@ fn authority(url: &str) -> &str {
 pub struct Pod {
     spec: PodSpec,
     id: PodId,
+    /// Which `Pod` of this process: two of one incarnation (its settings changed) are told apart by it.
+    pub(crate) life: u64,
     pub(crate) own: CachePadded<Charge>,
     pub(crate) remainders: Charge,
     pub(crate) peers: CachePadded<PeerCharge>,
@@ -74,10 +76,11 @@ impl std::fmt::Debug for Pod {
 }
 
 impl Pod {
-    pub(crate) fn new(spec: PodSpec) -> Pod {
+    pub(crate) fn new(spec: PodSpec, life: u64) -> Pod {
         Pod {
             id: spec.id(),
             spec,
+            life,
             own: CachePadded::default(),
             remainders: Charge::default(),
             peers: CachePadded::default(),
@@ -351,7 +354,7 @@ mod tests {
     /// The residual clock must run down with time, stack work, and never stand later than the known work allows.
     #[test]
     fn the_residual_clock_runs_down_and_is_corrected_by_early_ends() {
-        let pod = Pod::new(PodSpec::new("p", "p:1"));
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
         for _ in 0..2 {
             pod.own.add(ms(10.0));
             pod.extend_residual(at(100), ms(10.0));
@@ -370,7 +373,7 @@ mod tests {
     #[test]
     fn a_lane_is_made_once() {
         let models = super::super::Models::new();
-        let pod = Pod::new(PodSpec::new("p", "p:1"));
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
         let (a, b) = (models.get("a"), models.get("b"));
         assert!(Arc::ptr_eq(&pod.lane(&b), &pod.lane(&b)));
         pod.lane(&a);

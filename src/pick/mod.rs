@@ -224,16 +224,17 @@ impl Picker {
         Rung::from_u8(self.shared.published.rung.load(Relaxed))
     }
 
+    /// Running mean cost of what is picked for, ms.
+    pub(crate) fn mean_cost_ms(&self) -> f64 {
+        f64::from(f32::from_bits(self.shared.seen.mean_cost_ms.load(Relaxed)))
+    }
+
     pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
         self.shared.pods.store(Arc::new(pods));
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
-    }
-
-    pub(crate) fn model(&self, name: &str) -> Arc<Model> {
-        self.shared.models.get(name)
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
         let wakes = Wakes::default();
         let picker = Picker::new(PolicyKind::Plimsoll, 1, Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
-        picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k)))).collect());
+        picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
         (picker, wakes)
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let (picker, _) = picker(1);
         let ticket = picker.pick(at(1), &Request::new("m")).unwrap();
         let old = ticket.pod().clone();
-        picker.set_pods(vec![Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0")))]);
+        picker.set_pods(vec![Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0"), 1))]);
         assert_eq!(in_flight(&picker), 0);
         ticket.finish(at(2), Outcome::Served);
         assert_eq!(old.own_in_flight(), 0);
