@@ -158,10 +158,13 @@ fn each_mistake_gives_its_one_line() {
         ),
         ("discovery.dns = ['a:1', 'a:1']", "line 1: discovery.dns[1]: `a:1` is listed twice; list each name once"),
         // Values.
-        ("node.name = ''", "line 1: node.name: `` is empty; write 1 to 128 bytes without white space"),
+        (
+            "node.name = ''",
+            "line 1: node.name: `` cannot name a node or cluster; write 1 to 128 letters, digits or -._~",
+        ),
         (
             "node.name = \"a\\nb\"",
-            "line 1: node.name: `a\\nb` has white space or control characters; write 1 to 128 bytes without white space",
+            "line 1: node.name: `a\\nb` cannot name a node or cluster; write 1 to 128 letters, digits or -._~",
         ),
         (
             "pick.policy = 'best'",

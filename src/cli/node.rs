@@ -25,7 +25,7 @@ use crate::driver::admin::Admin;
 use crate::driver::discovery::Discovery;
 use crate::driver::metrics::Metrics;
 use crate::forward::{self, FrontOptions};
-use crate::node::Node;
+use crate::node::{JoinError, Node};
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
 /// keep a node from serving the pods it knows.
@@ -63,7 +63,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         warn!("node.http is `{http}`, but this version serves no HTTP front; callers take gRPC at `{}`", config.grpc);
     }
     let node = tokio::select! {
-        joined = Node::join(node_config) => joined.map_err(Failure::at_run_time)?,
+        joined = Node::join(node_config) => joined.map_err(not_joined)?,
         () = signals.next() => return Ok(()),
     };
 
@@ -77,7 +77,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     if timeout(SETTLE, settle(&mut discovery, &node)).await.is_err() {
         warn!("discovery has not answered within {} s; starting with the pods known so far", SETTLE.as_secs());
     }
-    ready(&config, bound, discovery.pods().len());
+    ready(&node, &config, bound, discovery.pods().len());
 
     let failed = tokio::select! {
         () = signals.next() => None,
@@ -148,18 +148,26 @@ async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> 
         .map_err(|error| Failure::bad_input(format!("cannot listen on `{address}` ({key}): {error}; {remedy}")))
 }
 
+/// Only a system without entropy or threads is no mistake of who configured it.
+fn not_joined(error: JoinError) -> Failure {
+    match error {
+        JoinError::Start(_) => Failure::at_run_time(error),
+        error => Failure::bad_input(error),
+    }
+}
+
 /// Where a listener really is: port 0 takes any.
 fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn ready(config: &Config, (grpc, admin): (SocketAddr, SocketAddr), pods: usize) {
+fn ready(node: &Node, config: &Config, (grpc, admin): (SocketAddr, SocketAddr), pods: usize) {
     info!(
-        node = config.name,
+        node = node.name(),
         %grpc,
         %admin,
         gossip = %config.gossip,
-        advertise = %config.advertise.unwrap_or(config.gossip),
+        advertise = %node.gossip_addr(),
         cluster = config.cluster,
         policy = config.policy.name(),
         pods,

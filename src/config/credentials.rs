@@ -8,10 +8,8 @@ use tracing::{info, warn};
 
 use super::Identity;
 use super::error::{CredentialsError, one_line};
-use crate::node::Credentials;
+use crate::node::{Credentials, SECRET_AT_LEAST};
 
-/// Below this a secret could be guessed: 16 bytes of a hex secret are 64 bits.
-const SHORTEST: usize = 16;
 /// What `plimsoll secret` prints, before it is hex.
 const SECRET_BYTES: usize = 32;
 
@@ -44,7 +42,7 @@ fn secret(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let bytes = std::fs::read(path)
         .map_err(|error| CredentialsError::SecretUnreadable { path: shown.clone(), reason: error.to_string() })?;
     let secret = bytes.trim_ascii();
-    if secret.len() < SHORTEST {
+    if secret.len() < SECRET_AT_LEAST {
         return Err(CredentialsError::SecretTooShort { path: shown, bytes: secret.len() });
     }
     if world_readable(path) {

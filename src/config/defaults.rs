@@ -24,6 +24,9 @@ const DRAIN_S: f64 = 10.0;
 /// thousands of requests a second.
 const BUDGET_MBIT: f64 = 1.0;
 
+/// Of the 128 bytes of a name: the rest is for the process id.
+const LONGEST_HOST: usize = 100;
+
 /// The lowest layer.
 pub(super) fn table() -> Table {
     let section =
@@ -54,9 +57,9 @@ pub(super) fn table() -> Table {
 /// Host and process: unique among the processes that live now, which is what a name must be.
 fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "node",
-        host => host,
-    };
+    // Hosts may be called what identities may not.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c } else { '-' };
+    let host: String = host.trim().chars().map(plain).take(LONGEST_HOST).collect();
+    let host = if host.is_empty() { "node" } else { &host };
     format!("{host}-{}", std::process::id())
 }

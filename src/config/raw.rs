@@ -13,6 +13,7 @@ use super::error::{ConfigError, Source, one_line, shown};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
 use super::{Config, DiscoveryConfig, DnsName, FrontConfig, Identity, LogFormat};
+use crate::driver::tls;
 use crate::pick::PolicyKind;
 
 #[derive(Debug, Deserialize)]
@@ -86,8 +87,8 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
     let r = Reader { source: &source };
     let raw: Raw = typed(layers.table(), &r)?;
     let (node, front) = (raw.node, raw.front);
-    r.label("node.name", &node.name)?;
-    r.label("node.cluster", &node.cluster)?;
+    r.plain_name("node.name", &node.name)?;
+    r.plain_name("node.cluster", &node.cluster)?;
     let config = Config {
         identity: identity(layers, &node, &r)?,
         grpc: r.socket("node.grpc", &node.grpc)?,
@@ -217,7 +218,16 @@ impl Reader<'_> {
         ConfigError::Invalid { at: (self.source)(key), key: key.to_owned(), problem, remedy }
     }
 
-    /// A name that goes on the wire, into metrics and onto terminals.
+    /// A name that is part of an identity.
+    fn plain_name(&self, key: &str, written: &str) -> Result<(), ConfigError> {
+        if tls::is_plain(written) {
+            return Ok(());
+        }
+        let problem = format!("{} cannot name a node or cluster", shown(written));
+        Err(self.invalid(key, (problem, "write 1 to 128 letters, digits or -._~".into())))
+    }
+
+    /// A name that goes into metrics and onto terminals.
     pub(super) fn label(&self, key: &str, written: &str) -> Result<(), ConfigError> {
         const LONGEST: usize = 128;
         let problem = match written {

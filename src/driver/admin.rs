@@ -25,6 +25,8 @@ use super::metrics::Metrics;
 use crate::node::Node;
 use crate::observe::View;
 
+const HAS_LEFT: &str = "this node has left";
+
 /// What the admin API answers from.
 #[derive(Clone)]
 pub struct Admin {
@@ -74,12 +76,14 @@ impl Admin {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = admin.metrics.render(&admin.node).await;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    match admin.metrics.render(&admin.node).await {
+        Some(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        None => has_left(),
+    }
 }
 
 async fn view(State(admin): State<Admin>) -> Response {
-    Json(admin.node.view().await).into_response()
+    admin.node.view().await.map_or_else(has_left, |view| Json(view).into_response())
 }
 
 async fn members(State(admin): State<Admin>) -> Response {
@@ -92,7 +96,7 @@ async fn live() -> Response {
 
 async fn ready(State(admin): State<Admin>) -> Response {
     let draining = *admin.draining.borrow();
-    match not_ready(&admin.node.view().await, draining) {
+    match not_ready(admin.node.view().await, draining) {
         None => Json(json!({ "ready": true })).into_response(),
         Some(reason) => {
             let body = Json(json!({ "ready": false, "reason": reason }));
@@ -102,14 +106,15 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 /// Why a request should not come here now.
-fn not_ready(view: &View, draining: bool) -> Option<String> {
-    if draining {
-        return Some("draining: this node is leaving".to_owned());
-    }
-    match view.pods.len() {
-        0 => Some("no pods: nothing is configured or discovered yet".to_owned()),
-        known if view.pods.iter().all(|pod| pod.ejected) => Some(format!("all {known} pods are ejected")),
-        _ => None,
+fn not_ready(view: Option<View>, draining: bool) -> Option<String> {
+    match view {
+        None => Some(HAS_LEFT.to_owned()),
+        Some(_) if draining => Some("draining: this node is leaving".to_owned()),
+        Some(view) if view.pods.is_empty() => Some("no pods: nothing is configured or discovered yet".to_owned()),
+        Some(view) if view.pods.iter().all(|pod| pod.ejected) => {
+            Some(format!("all {} pods are ejected", view.pods.len()))
+        }
+        Some(_) => None,
     }
 }
 
@@ -120,10 +125,92 @@ async fn unknown_path(uri: Uri) -> Response {
     )
 }
 
+fn has_left() -> Response {
+    error(StatusCode::SERVICE_UNAVAILABLE, HAS_LEFT.to_owned())
+}
+
 async fn only_get() -> Response {
     error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here".to_owned())
 }
 
 fn error(status: StatusCode, message: String) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::node::{Credentials, NodeConfig};
+    use crate::observe::PodSpec;
+
+    /// One request over a real socket: status, content type, body.
+    async fn ask(address: std::net::SocketAddr, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let content_type = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        (head[9..12].parse().unwrap(), content_type.to_owned(), body.to_owned())
+    }
+
+    /// Probes, scrapers and people ask a live node; readiness must follow what a request would meet.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_path_answers_for_a_live_node() {
+        let secret = Credentials::Secret(b"0123456789abcdef".to_vec());
+        let node = Node::join(NodeConfig::new("a", secret)).await.unwrap();
+        let (drain, draining) = watch::channel(false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let admin = Admin::new(node.clone(), Metrics::new(), draining);
+        let served = tokio::spawn(admin.serve(listener, std::future::pending()));
+
+        let (status, _, body) = ask(address, "GET /health/ready").await;
+        assert_eq!(status, 503);
+        assert_eq!(body, r#"{"ready":false,"reason":"no pods: nothing is configured or discovered yet"}"#);
+
+        node.set_pods(vec![PodSpec::new("t0", "http://127.0.0.1:1"), PodSpec::new("t1", "http://127.0.0.1:2")]);
+        let (status, content_type, body) = ask(address, "GET /v1/view").await;
+        assert_eq!((status, content_type.as_str()), (200, "application/json"));
+        let view: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&view["node"], &view["pods"][1]["name"]), (&json!("a"), &json!("t1")));
+
+        let members: serde_json::Value = serde_json::from_str(&ask(address, "GET /v1/members").await.2).unwrap();
+        assert_eq!((&members[0]["name"], &members[0]["this_node"]), (&json!("a"), &json!(true)));
+
+        assert_eq!(ask(address, "GET /health/live").await.0, 200);
+        assert_eq!(ask(address, "GET /health/ready").await.2, r#"{"ready":true}"#);
+        let (status, content_type, text) = ask(address, "GET /metrics").await;
+        assert_eq!((status, content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+        assert!(text.contains("plimsoll_pod_in_flight{pod=\"t1\"} 0"), "{text}");
+
+        let pods = node.picker().pods();
+        pods[0].eject();
+        assert_eq!(ask(address, "GET /health/ready").await.0, 200);
+        pods[1].eject();
+        assert_eq!(ask(address, "GET /health/ready").await.2, r#"{"ready":false,"reason":"all 2 pods are ejected"}"#);
+        pods[1].readmit();
+        drain.send(true).unwrap();
+        assert_eq!(
+            ask(address, "GET /health/ready").await.2,
+            r#"{"ready":false,"reason":"draining: this node is leaving"}"#
+        );
+
+        let (status, content_type, body) = ask(address, "GET /v2/models").await;
+        assert_eq!((status, content_type.as_str()), (404, "application/json"));
+        assert!(body.starts_with(r#"{"error":"no such path: `/v2/models`;"#), "{body}");
+        let (status, _, body) = ask(address, "POST /v1/view").await;
+        assert_eq!((status, body.as_str()), (405, r#"{"error":"only GET is served here"}"#));
+
+        node.leave(std::time::Duration::ZERO).await;
+        for path in ["/v1/view", "/metrics"] {
+            let (status, _, body) = ask(address, &format!("GET {path}")).await;
+            assert_eq!((status, body.as_str()), (503, r#"{"error":"this node has left"}"#));
+        }
+        served.abort();
+    }
 }

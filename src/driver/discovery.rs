@@ -266,3 +266,134 @@ fn tune(options: &mut hickory_resolver::config::ResolverOpts) {
     options.timeout = DNS_TIMEOUT;
     options.attempts = 2;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::{Arc, Mutex};
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use tokio::net::UdpSocket;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn names(pods: &[PodSpec]) -> Vec<&str> {
+        pods.iter().map(|pod| pod.name.as_str()).collect()
+    }
+
+    /// The next set of pods that is another one.
+    async fn changed(discovery: &mut Discovery) -> Vec<PodSpec> {
+        let change = async {
+            loop {
+                if let Some(pods) = discovery.report().await {
+                    return pods;
+                }
+            }
+        };
+        timeout(LONG, change).await.expect("no change was reported")
+    }
+
+    /// An operator edits the file, breaks it, mends it, deletes it: pods must follow what is right and survive the rest.
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_file_keeps_the_pods_it_gave_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pods.toml");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write("[[pods]]\nname = 'a'\ngrpc = 'h:1'\n");
+        let config = format!("discovery.file = '{}'\n[[pods]]\nname = 'fixed'\ngrpc = 'h:9'", path.display());
+        let mut discovery = Discovery::with_resolver(&Config::from_toml_str(&config).unwrap(), None);
+        assert_eq!((names(discovery.pods()), discovery.is_settled()), (vec!["fixed"], false));
+        assert_eq!(names(&changed(&mut discovery).await), ["fixed", "a"]);
+        assert!(discovery.is_settled());
+
+        write("[[pods]]\nname = 'a'\ngrpc = 'h:1'\n[[pods]]\nname = 'b'\ngrpc = 'h:2'\n");
+        assert_eq!(names(&changed(&mut discovery).await), ["fixed", "a", "b"]);
+        write("[[pods]]\nname = 'a'\ngrcp = 'h:1'\n");
+        assert_eq!(discovery.report().await, None);
+        assert_eq!(names(discovery.pods()), ["fixed", "a", "b"]);
+        // The same pods in other words are no change.
+        write("# again\n[[pods]]\nname = 'a'\ngrpc = 'http://h:1'\n[[pods]]\nname = 'b'\ngrpc = 'h:2'\n");
+        assert_eq!(discovery.report().await, None);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(discovery.report().await, None);
+        assert_eq!(names(discovery.pods()), ["fixed", "a", "b"]);
+        // The file says what a pod in the list says: one pod. Another one of the same name gets its address behind it.
+        write("[[pods]]\nname = 'x'\ngrpc = 'h:9'\n[[pods]]\nname = 'fixed'\ngrpc = 'h:3'\n");
+        assert_eq!(names(&changed(&mut discovery).await), ["fixed", "fixed@h:3"]);
+    }
+
+    /// What the name server below answers: A records with a TTL, or an error.
+    type Zone = Arc<Mutex<Result<(Vec<Ipv4Addr>, u32), u8>>>;
+
+    /// A name server on loopback, as small as DNS allows: the question comes back with the zone's records behind it.
+    async fn name_server(zone: Zone) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut query = [0; 512];
+            while let Ok((_, from)) = socket.recv_from(&mut query).await {
+                let name_ends = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap();
+                let is_a = query[name_ends + 1..name_ends + 3] == [0, 1];
+                let (records, ttl, code) = match zone.lock().unwrap().clone() {
+                    Ok((records, ttl)) if is_a => (records, ttl, 0),
+                    Ok((_, ttl)) => (Vec::new(), ttl, 0),
+                    Err(code) => (Vec::new(), 0, code),
+                };
+                let mut answer = query[..2].to_vec();
+                answer.extend([0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
+                answer.extend(&query[12..name_ends + 5]);
+                for record in records {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1]);
+                    answer.extend(ttl.to_be_bytes());
+                    answer.extend([0, 4]);
+                    answer.extend(record.octets());
+                }
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        });
+        address
+    }
+
+    fn resolver(server: SocketAddr) -> TokioResolver {
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        tune(builder.options_mut());
+        builder.build().unwrap()
+    }
+
+    /// A service grows while the node runs, then its name server fails: the new pod must be found within the TTL, long
+    /// before the interval, and the failure must cost no pod.
+    #[tokio::test]
+    async fn names_are_asked_again_after_their_ttl_and_failures_keep_the_answer() {
+        let [a, b] = [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 1)];
+        let zone: Zone = Arc::new(Mutex::new(Ok((vec![a], 0))));
+        let resolver = resolver(name_server(zone.clone()).await);
+        let config =
+            Config::from_toml_str("discovery.dns = ['triton.svc.:8001']\ndiscovery.dns_interval_s = 600").unwrap();
+        let mut discovery = Discovery::with_resolver(&config, Some(resolver));
+
+        let pods = changed(&mut discovery).await;
+        assert_eq!((names(&pods), pods[0].grpc.as_str()), (vec!["triton.svc./10.0.0.2:8001"], "http://10.0.0.2:8001"));
+
+        *zone.lock().unwrap() = Ok((vec![a, b], 1));
+        // Ordered by address, whatever the server's order is today.
+        let both = ["triton.svc./10.0.0.1:8001", "triton.svc./10.0.0.2:8001"];
+        assert_eq!(names(&changed(&mut discovery).await), both);
+
+        // SERVFAIL, then a name that is gone.
+        for code in [2, 3] {
+            *zone.lock().unwrap() = Err(code);
+            assert_eq!(timeout(LONG, discovery.report()).await.expect("a failing lookup is reported"), None);
+            assert_eq!(names(discovery.pods()), both);
+        }
+        *zone.lock().unwrap() = Ok((vec![b], 0));
+        assert_eq!(names(&changed(&mut discovery).await), both[..1]);
+    }
+}

@@ -41,16 +41,16 @@ impl Metrics {
         Ok(Metrics { events: Some(events) })
     }
 
-    /// All of it, as Prometheus text.
-    pub async fn render(&self, node: &Node) -> String {
-        let (view, members, gossip) = (node.view().await, node.members().await, node.gossip_stats().await);
-        let mut text = render(&view, &members, &gossip);
+    /// All of it, as Prometheus text; none once the node has left.
+    pub async fn render(&self, node: &Node) -> Option<String> {
+        let view = node.view().await?;
+        let mut text = render(&view, &node.members().await, &node.gossip_stats().await.values());
         if let Some(events) = &self.events {
             // Without this the recorder's histograms would grow from scrape to scrape.
             events.run_upkeep();
             text.push_str(&events.render());
         }
-        text
+        Some(text)
     }
 }
 
@@ -173,4 +173,117 @@ fn process_values() {
 
 fn one_if(condition: bool) -> f64 {
     f64::from(u8::from(condition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str) -> PodView {
+        PodView {
+            name: name.to_owned(),
+            id: String::new(),
+            addr: String::new(),
+            slots: 2,
+            ejected: false,
+            in_flight: 3.5,
+            own_in_flight: 1,
+            peers_in_flight: 2.5,
+            own_remainders: 0,
+            cost_ms: 30.0,
+            residual_ms: 12.5,
+            picks: 10,
+            served: 6,
+            failed: 1,
+            refused: 0,
+            cancelled: 2,
+            ejections: 4,
+            peers: Vec::new(),
+        }
+    }
+
+    fn view(pods: Vec<PodView>) -> View {
+        View {
+            node: "a".into(),
+            policy: "plimsoll",
+            rung: "two_choices",
+            unseen_ms: 1.5,
+            mean_cost_ms: 4.0,
+            news_age_small_ms: 20.0,
+            news_age_heavy_ms: 2.0,
+            pods,
+        }
+    }
+
+    fn member(name: &str, state: &'static str, this_node: bool) -> MemberView {
+        MemberView {
+            name: name.into(),
+            id: String::new(),
+            addr: String::new(),
+            state,
+            epoch: 1,
+            r#gen: 0,
+            this_node,
+            row_age_ms: Some(250.0),
+            weight: 1.0,
+        }
+    }
+
+    /// A dashboard stands on names, units and labels: each is asked for as Prometheus reads it.
+    #[test]
+    fn a_scrape_says_what_the_view_says() {
+        let mut ejected = pod("t1");
+        ejected.ejected = true;
+        let members = [member("a", "alive", true), member("b", "alive", false), member("c", "down", false)];
+        let gossip = [("messages_sent_total", "rows", 7), ("connections", "", 2)];
+        let text = render(&view(vec![pod("t0"), ejected]), &members, &gossip);
+        for line in [
+            "plimsoll_pod_in_flight{pod=\"t0\"} 3.5",
+            "plimsoll_pod_own_in_flight{pod=\"t0\"} 1",
+            "plimsoll_pod_cost_ms{pod=\"t0\"} 30",
+            "plimsoll_picks_total{pod=\"t0\"} 10",
+            "plimsoll_outcomes_total{pod=\"t0\",outcome=\"served\"} 6",
+            "plimsoll_outcomes_total{pod=\"t0\",outcome=\"cancelled\"} 2",
+            "plimsoll_pod_ejected{pod=\"t0\"} 0",
+            "plimsoll_pod_ejected{pod=\"t1\"} 1",
+            "plimsoll_ejections_total{pod=\"t1\"} 4",
+            "plimsoll_pods{state=\"ejected\"} 1",
+            "plimsoll_row_age_seconds{node=\"b\"} 0.25",
+            "plimsoll_news_age_seconds{class=\"heavy\"} 0.002",
+            "plimsoll_unseen_work_ms 1.5",
+            "plimsoll_members{state=\"alive\"} 2",
+            "plimsoll_members{state=\"suspect\"} 0",
+            "plimsoll_members{state=\"down\"} 1",
+            "plimsoll_rung{rung=\"two_choices\"} 1",
+            "plimsoll_rung{rung=\"fill\"} 0",
+            "plimsoll_gossip_messages_sent_total{kind=\"rows\"} 7",
+            "plimsoll_gossip_connections 2",
+            "plimsoll_series_left_out 0",
+            "# TYPE plimsoll_picks_total counter",
+            "# HELP plimsoll_pod_in_flight Requests in flight from all nodes, and remainders.",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("node=\"a\"}"), "a node does not age in its own eyes");
+        let metrics = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(|rest| rest.split(' ').next());
+        for metric in metrics.flatten() {
+            assert!(text.contains(&format!("# HELP {metric} ")), "{metric} has no help");
+        }
+    }
+
+    /// A pod that left must not stay on dashboards as a line that never moves.
+    #[test]
+    fn what_left_is_gone_from_the_next_scrape() {
+        assert!(render(&view(vec![pod("t0")]), &[], &[]).contains("t0"));
+        assert!(!render(&view(Vec::new()), &[], &[]).contains("t0"));
+    }
+
+    /// Over the bound series are left out, and the number of them is said.
+    #[test]
+    fn series_are_bounded() {
+        let pods = (0..MOST_SERIES + 5).map(|n| pod(&format!("t{n}"))).collect();
+        let text = render(&view(pods), &[], &[]);
+        assert_eq!(text.lines().filter(|line| line.starts_with("plimsoll_picks_total{")).count(), MOST_SERIES);
+        assert!(text.contains("plimsoll_series_left_out 5"));
+    }
 }
