@@ -1,1 +1,4 @@
 //! plimsoll
+
+#[cfg(feature = "cli")]
+pub mod demo;
