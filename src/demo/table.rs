@@ -1,6 +1,6 @@
 //! The figures as two tables for a terminal.
 
-use comfy_table::{Cell, CellAlignment, Row, Table, presets};
+use comfy_table::{Cell, CellAlignment, LineStyle, Row, Table, presets};
 
 use super::figures::{Phase, Ratio, Summary};
 use super::plan::PLIMSOLL;
@@ -63,7 +63,8 @@ pub(super) fn number(value: f64) -> String {
 
 fn new_table<'a>(header: impl Iterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(row(header.map(str::to_owned)));
+    let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+    table.load_style(style).set_header(row(header.map(str::to_owned)));
     table
 }
 
