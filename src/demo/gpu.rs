@@ -178,19 +178,23 @@ mod tests {
         assert!(seen[2].1.queued > ms(25), "two services stand before it: {:?}", seen[2].1);
     }
 
-    /// Twenty services of 5 ms end after 100 ms, not after twenty times whatever the timer adds. The bound is wide
-    /// enough for a busy machine, and below the 20 ms that a drift of 1 ms for each would make.
+    /// Twenty services of 5 ms end after 100 ms, not after twenty times whatever the timer adds: 1 ms each would make
+    /// 120. A busy machine can stall any one try, so the best of five counts.
     #[test]
     fn lateness_does_not_add_up() {
         let gpu = Gpu::start("test", slots(1)).expect("a thread starts");
+        let best = (0..5).map(|_| time_of_twenty(&gpu)).min().expect("five tries");
+        assert!(best >= ms(100) && best < ms(115), "{best:?}");
+    }
+
+    fn time_of_twenty(gpu: &Gpu) -> Duration {
         let (tx, rx) = mpsc::channel();
         let start = Instant::now();
         for _ in 0..20 {
             let tx = tx.clone();
             gpu.run(ms(5), move |_| tx.send(start.elapsed()).expect("the test listens"));
         }
-        let last = rx.iter().take(20).last().expect("twenty came");
-        assert!(last >= ms(100) && last < ms(115), "{last:?}");
+        rx.iter().take(20).last().expect("twenty came")
     }
 
     #[test]

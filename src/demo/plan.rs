@@ -164,10 +164,14 @@ impl Plan {
         })
     }
 
+    /// Requests that all pods together run at once.
+    pub(super) fn all_slots(&self) -> usize {
+        self.pods.count() * self.slots.get()
+    }
+
     /// Requests a second that make up the load.
     pub(super) fn rate(&self) -> f64 {
-        let slots = self.pods.count() * self.slots.get();
-        self.load * slots as f64 / trace::mean_service().as_secs_f64()
+        self.load * self.all_slots() as f64 / trace::mean_service().as_secs_f64()
     }
 
     pub(super) fn trace(&self) -> Trace {

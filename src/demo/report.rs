@@ -154,7 +154,15 @@ fn parameters(plan: &Plan, command: &str) -> String {
         ("Seed", plan.seed.to_string()),
         ("Pods", pods),
         ("Nodes", plan.nodes.to_string()),
-        ("Load", format!("{:.2} of what the pods can do, {:.1} requests a second", plan.load, plan.rate())),
+        (
+            "Load",
+            format!(
+                "{:.2} of what the pods can do, {:.1} requests a second; the trace as drawn holds {:.2}",
+                plan.load,
+                plan.rate(),
+                plan.trace().load(plan.all_slots())
+            ),
+        ),
         ("Phase", format!("{} s for each policy", plan.length.as_secs())),
         ("Model", escaped(&plan.model)),
         ("Cores", cores),
