@@ -10,6 +10,8 @@ pub mod observe;
 pub mod pick;
 pub mod time;
 
+#[cfg(feature = "cli")]
+pub mod demo;
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]
