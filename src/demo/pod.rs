@@ -140,17 +140,9 @@ async fn serve_all(args: PodArgs) -> Result<(), PodError> {
 }
 
 async fn told_to_stop(until_stdin_ends: bool) {
-    let (tx, stdin_ended) = oneshot::channel();
-    if until_stdin_ends {
-        // A thread of its own: the runtime could not end while one of its own is blocked in a read.
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            let _ = tx.send(());
-        });
-    }
     tokio::select! {
         () = super::stop_signal() => (),
-        Ok(()) = stdin_ended, if until_stdin_ends => (),
+        () = super::stdin_ended(), if until_stdin_ends => (),
     }
 }
 
