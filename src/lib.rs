@@ -1,4 +1,20 @@
-//! plimsoll
+//! Plimsoll: the load balancer for GPU fleets.
+//!
+//! Every caller is a node. It counts what it has in flight on each pod, weighted by cost, gossips those counts to its
+//! peers, and picks a pod for each request from its own, eventually consistent load view, in process.
 
+pub mod core;
+pub mod gossip;
+pub mod id;
+pub mod observe;
+pub mod pick;
+pub mod time;
+
+#[cfg(feature = "driver")]
+pub mod driver;
+#[cfg(feature = "driver")]
+pub mod forward;
+#[cfg(feature = "driver")]
+pub mod node;
 #[cfg(feature = "cli")]
 pub mod demo;

@@ -1,0 +1,1 @@
+//! Bytes between callers and pods: the balanced channel, the front.
