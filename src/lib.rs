@@ -10,11 +10,11 @@ pub mod observe;
 pub mod pick;
 pub mod time;
 
+#[cfg(feature = "cli")]
+pub mod demo;
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]
 pub mod forward;
 #[cfg(feature = "driver")]
 pub mod node;
-#[cfg(feature = "cli")]
-pub mod demo;
