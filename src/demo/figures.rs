@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::model::SMALL;
 use super::plan::{PLIMSOLL, Plan};
 use super::play::Played;
 use super::trace::Trace;
+
+/// The generator's own lateness beyond which figures are not to be trusted: the service time of a small request.
+const LATE: Duration = SMALL.1;
 
 /// What one policy made of the trace.
 #[derive(Debug, Clone)]
@@ -77,6 +81,11 @@ impl Phase {
             example_error: measured.iter().find_map(|one| one.answer.clone().err()),
             latencies,
         }
+    }
+
+    /// Whether the machine was too busy to play the trace on time.
+    pub(super) fn is_late(&self) -> bool {
+        self.late_p99 > LATE
     }
 }
 

@@ -41,9 +41,6 @@ use trace::Trace;
 /// How often the live line moves, and how often the children are looked after.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The generator's own lateness that is worth a warning: the service time of a small request.
-const LATE: Duration = Duration::from_millis(5);
-
 /// What `128 + SIGINT` says to a shell.
 const INTERRUPTED: u8 = 130;
 
@@ -159,7 +156,7 @@ fn tell(plan: &Plan, phases: &[Phase]) -> Result<(), DemoError> {
 }
 
 fn warn_about(phase: &Phase) {
-    if phase.late_p99 > LATE {
+    if phase.is_late() {
         let late = figures::ms(phase.late_p99);
         eprintln!(
             "warning: under {} the generator itself was {late} ms late at its p99: this machine is too busy for \
@@ -178,6 +175,18 @@ fn warn_about(phase: &Phase) {
 /// What the user typed, without the path of the program.
 fn command() -> String {
     ["plimsoll".to_owned()].into_iter().chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
+}
+
+/// Resolves when standard input ends: when whoever started this process and held the other end is gone, however it
+/// went. A child that waits for this outlives nobody.
+pub async fn stdin_ended() {
+    let (tx, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own: the runtime could not end while one of its own is blocked in a read.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = tx.send(());
+    });
+    let _ = ended.await;
 }
 
 /// Resolves when the user or the system asks this process to end.

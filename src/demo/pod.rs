@@ -140,17 +140,9 @@ async fn serve_all(args: PodArgs) -> Result<(), PodError> {
 }
 
 async fn told_to_stop(until_stdin_ends: bool) {
-    let (tx, stdin_ended) = oneshot::channel();
-    if until_stdin_ends {
-        // A thread of its own: the runtime could not end while one of its own is blocked in a read.
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            let _ = tx.send(());
-        });
-    }
     tokio::select! {
         () = super::stop_signal() => (),
-        Ok(()) = stdin_ended, if until_stdin_ends => (),
+        () = super::stdin_ended(), if until_stdin_ends => (),
     }
 }
 
@@ -222,7 +214,8 @@ impl Pod {
         Ok(admitted.model.answer(admitted.request, &self.inner.options.name, ran.served))
     }
 
-    async fn finish_in_stream(&self, admitted: Result<Admitted, Status>) -> ModelStreamInferResponse {
+    /// An error inside a stream leaves it open, and says which request it is about.
+    async fn finish_in_stream(&self, id: String, admitted: Result<Admitted, Status>) -> ModelStreamInferResponse {
         let answer = match admitted {
             Ok(admitted) => self.finish(admitted).await,
             Err(status) => Err(status),
@@ -231,7 +224,7 @@ impl Pod {
             Ok(response) => ModelStreamInferResponse { infer_response: Some(response), ..Default::default() },
             Err(status) => ModelStreamInferResponse {
                 error_message: status.message().to_owned(),
-                infer_response: Some(ModelInferResponse::default()),
+                infer_response: Some(ModelInferResponse { id, ..Default::default() }),
             },
         }
     }
@@ -357,7 +350,7 @@ impl Inference for Pod {
         let pod = self.clone();
         tokio::spawn(async move {
             while let Some(Ok(request)) = inbound.next().await {
-                if admit.send(pod.admit(request)).await.is_err() {
+                if admit.send((request.id.clone(), pod.admit(request))).await.is_err() {
                     break;
                 }
             }
@@ -365,8 +358,8 @@ impl Inference for Pod {
         let (answer, answers) = mpsc::channel(1);
         let pod = self.clone();
         tokio::spawn(async move {
-            while let Some(next) = admitted.recv().await {
-                if answer.send(Ok(pod.finish_in_stream(next).await)).await.is_err() {
+            while let Some((id, next)) = admitted.recv().await {
+                if answer.send(Ok(pod.finish_in_stream(id, next).await)).await.is_err() {
                     break;
                 }
             }
@@ -556,7 +549,7 @@ mod tests {
         let answers = client.model_stream_infer(tokio_stream::iter(asked)).await.expect("a stream").into_inner();
         let seen: Vec<_> = answers.map(|answer| answer.expect("the stream stays open")).collect().await;
         let ids: Vec<_> = seen.iter().map(|one| one.infer_response.as_ref().map(|answer| answer.id.as_str())).collect();
-        assert_eq!(ids, [Some("a"), Some(""), Some("c")]);
+        assert_eq!(ids, [Some("a"), Some("b"), Some("c")]);
         assert_eq!(seen[1].error_message, "Request for unknown model: 'nope' is not found");
     }
 }

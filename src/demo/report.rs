@@ -21,6 +21,7 @@ pub(super) fn html(plan: &Plan, phases: &[Phase], command: &str) -> Result<Strin
          <title>plimsoll demo</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
     )?;
     page += &opening(plan, phases);
+    page += &warning(phases);
     page += &latency_table(phases);
     let figures = [
         (
@@ -63,6 +64,18 @@ fn opening(plan: &Plan, phases: &[Phase]) -> String {
         plan.pods.count(),
         plan.nodes,
         plan.load * 100.0
+    )
+}
+
+fn warning(phases: &[Phase]) -> String {
+    let late: Vec<_> = phases.iter().filter(|phase| phase.is_late()).map(|phase| phase.policy).collect();
+    if late.is_empty() {
+        return String::new();
+    }
+    format!(
+        "<p class=\"warning\">This machine was too busy for figures to trust: under {} the generator itself was behind the \
+         trace. Run it again on a quieter machine, or with a lower --load or fewer --pods.</p>\n",
+        late.join(" and ")
     )
 }
 
