@@ -15,6 +15,8 @@ pub mod time;
 pub mod cli;
 #[cfg(feature = "driver")]
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod demo;
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]

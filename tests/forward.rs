@@ -1,5 +1,7 @@
 //! What callers and pods see of each other through a node: the channel and the front, against pods that do as told.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
 mod fake;
 
 use std::sync::atomic::Ordering::SeqCst;

@@ -16,6 +16,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::random_secret;
+use crate::demo::pod::PodArgs;
+use crate::demo::{self, DemoArgs};
 
 /// The load balancer for GPU fleets: every caller knows how busy every Triton pod is.
 #[derive(Debug, Parser)]
@@ -39,6 +41,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Print a new cluster secret: 32 random bytes, as hex
     Secret,
+    /// Show the difference on this machine: pods, nodes and load, nothing to install
+    Demo(DemoArgs),
+    /// Run test pods: KServe v2 servers that take as long as real ones and compute nothing
+    Pod(PodArgs),
 }
 
 /// Runs the command that the process was called with.
@@ -49,15 +55,20 @@ pub fn main() -> ExitCode {
         Command::Members(args) => ask::members(&args),
         Command::Check(args) => check::run(&args),
         Command::Secret => random_secret().map(|secret| print(&secret)).map_err(Failure::at_run_time),
-        // `plimsoll demo` and `plimsoll pod` join here, with crate::demo::{DemoArgs, PodArgs}.
+        Command::Demo(args) => return on_runtime(demo::run(args)),
+        Command::Pod(args) => return on_runtime(demo::pod::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Nobody is left to tell where stderr is closed.
-            let _ = writeln!(std::io::stderr(), "error: {}", failure.line);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Runs a command that reports its own errors.
+fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Failure::at_run_time(error).tell(),
     }
 }
 
@@ -77,6 +88,12 @@ impl Failure {
     /// What was asked for cannot work.
     fn bad_input(error: impl Display) -> Failure {
         Failure { code: 2, line: error.to_string() }
+    }
+
+    fn tell(self) -> ExitCode {
+        // Nobody is left to tell where stderr is closed.
+        let _ = writeln!(std::io::stderr(), "error: {}", self.line);
+        ExitCode::from(self.code)
     }
 }
 

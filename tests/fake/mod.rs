@@ -163,7 +163,6 @@ async fn act(request: Request<Incoming>, seen: Arc<Seen>, frames: Frames) {
     tokio::select! {
         () = frames.closed() => {
             seen.cancelled.fetch_add(1, SeqCst);
-            return;
         }
         () = perform(&what, &mut body, &seen, &frames) => {}
     }
