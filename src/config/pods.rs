@@ -70,17 +70,10 @@ pub(super) fn read_pods(raw: Vec<RawPod>, reader: &Reader<'_>) -> Result<Vec<Pod
         // A name twice would merge two pods in every metric; an incarnation twice would charge one pod as two.
         let twin = |other: &PodSpec| other.name == pod.name || other.id() == pod.id();
         if let Some(first) = pods.iter().position(twin) {
-            let key = if pods[first].name == pod.name {
-                "name"
-            } else if pod.uid.is_some() {
-                "uid"
-            } else {
-                "grpc"
-            };
-            let value = match key {
-                "name" => &pod.name,
-                "uid" => pod.uid.as_ref().unwrap_or(&pod.grpc),
-                _ => &pod.grpc,
+            let (key, value) = match &pod.uid {
+                _ if pods[first].id() != pod.id() => ("name", &pod.name),
+                Some(uid) => ("uid", uid),
+                None => ("grpc", &pod.grpc),
             };
             let problem = format!("{} is taken by pods[{first}]", shown(value));
             return Err(reader.invalid(&format!("pods[{index}].{key}"), (problem, "each pod is listed once".into())));

@@ -69,7 +69,23 @@ fn render(view: &View, members: &[MemberView], gossip: &[(&'static str, &'static
         let left_out = view.pods.len().saturating_sub(MOST_SERIES) + members.len().saturating_sub(MOST_SERIES);
         gauge!("plimsoll_series_left_out").set(left_out as f64);
     });
-    recorder.handle().render()
+    ordered(&recorder.handle().render())
+}
+
+/// The exporter hands families and series out in the order of a hash map; two scrapes should differ by what changed.
+fn ordered(text: &str) -> String {
+    let mut families: Vec<String> = text
+        .split("\n\n")
+        .filter(|family| !family.is_empty())
+        .map(|family| {
+            let (mut head, mut series): (Vec<&str>, Vec<&str>) = family.lines().partition(|line| line.starts_with('#'));
+            series.sort_unstable();
+            head.append(&mut series);
+            head.join("\n") + "\n"
+        })
+        .collect();
+    families.sort_unstable();
+    families.concat()
 }
 
 fn describe() {
@@ -276,6 +292,16 @@ mod tests {
     fn what_left_is_gone_from_the_next_scrape() {
         assert!(render(&view(vec![pod("t0")]), &[], &[]).contains("t0"));
         assert!(!render(&view(Vec::new()), &[], &[]).contains("t0"));
+    }
+
+    /// The order must come from the names, or every scrape is a new text.
+    #[test]
+    fn two_scrapes_of_the_same_view_are_the_same() {
+        let pods = || (0..20).map(|n| pod(&format!("t{n}"))).collect();
+        let stable = |text: String| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned).collect()
+        };
+        assert_eq!(stable(render(&view(pods()), &[], &[])), stable(render(&view(pods()), &[], &[])));
     }
 
     /// Over the bound series are left out, and the number of them is said.

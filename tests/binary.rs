@@ -1,0 +1,159 @@
+//! `plimsoll node` as a process: what an operator and a supervisor see from start to end.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![expect(clippy::disallowed_methods, reason = "these tests watch a process in wall time")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use plimsoll_proto::inference::ModelInferRequest;
+use plimsoll_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A node process, its log and where it serves. Killed when dropped.
+struct Node {
+    child: Child,
+    log: mpsc::Receiver<serde_json::Value>,
+    ready: serde_json::Value,
+}
+
+impl Node {
+    /// Starts a lone node on free ports and waits until it says that it is ready. `seen` gets what it said before.
+    fn start(args: &[&str], seen: &mut Vec<String>) -> Node {
+        let free =
+            ["--grpc", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--log-format", "json"];
+        let mut child =
+            plimsoll(&[&["node", "--name", "n"][..], &free, args].concat()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (to, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // `error: ...` lines are no JSON; they are told as they are.
+                let event = serde_json::from_str(&line).unwrap_or_else(|_| serde_json::json!({ "message": line }));
+                let _ = to.send(event);
+            }
+        });
+        let mut node = Node { child, log, ready: serde_json::Value::Null };
+        node.ready = node.until("ready", seen);
+        node
+    }
+
+    /// The event with that message.
+    fn until(&mut self, message: &str, seen: &mut Vec<String>) -> serde_json::Value {
+        loop {
+            let event =
+                self.log.recv_timeout(LONG).unwrap_or_else(|_| panic!("`{message}` was not said, but {seen:?}"));
+            let said = event["message"].as_str().unwrap_or_default().to_owned();
+            if said.starts_with(message) {
+                return event;
+            }
+            seen.push(said);
+        }
+    }
+
+    fn address(&self, of: &str) -> &str {
+        self.ready[of].as_str().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// What `plimsoll view --json` says.
+    fn view(&self) -> serde_json::Value {
+        let output = plimsoll(&["view", "--json", "--admin", self.address("admin")]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, without any `PLIMSOLL_*` of whoever runs the tests.
+fn plimsoll(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PLIMSOLL_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").args(args);
+    command
+}
+
+/// A pod that takes connections and never says a word, and a node with one request in flight on it.
+async fn node_with_a_request_in_flight(drain_s: &str) -> (Node, tokio::task::JoinHandle<()>, TcpListener) {
+    let pod = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("t0=http://{}", pod.local_addr().unwrap());
+    let node = Node::start(&["--pod", &url, "--drain-s", drain_s], &mut Vec::new());
+    let address = format!("http://{}", node.address("grpc"));
+    let request = tokio::spawn(async move {
+        let channel = tonic::transport::Channel::from_shared(address).unwrap().connect().await.unwrap();
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let request = ModelInferRequest { model_name: "m".to_owned(), ..Default::default() };
+        client.model_infer(request).await.expect_err("the pod never answers");
+    });
+    let deadline = Instant::now() + LONG;
+    while node.view()["pods"][0]["own_in_flight"] != 1 {
+        assert!(Instant::now() < deadline, "the request never was in flight: {}", node.view());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (node, request, pod)
+}
+
+/// The whole life of a lone node: it says what it is, what it does not do, answers, and goes when it is told to.
+#[test]
+fn a_node_starts_answers_and_leaves() {
+    let mut seen = Vec::new();
+    let mut node = Node::start(&["--pod", "t0=http://127.0.0.1:1", "--http", "127.0.0.1:8000"], &mut seen);
+    assert!(
+        seen.iter()
+            .any(|line| line.starts_with("node.http is `127.0.0.1:8000`, but this version serves no HTTP front")),
+        "{seen:?}"
+    );
+    assert!(seen.iter().any(|line| line.contains("takes a one-off secret and stays alone")), "{seen:?}");
+    assert_eq!((&node.ready["node"], &node.ready["pods"]), (&"n".into(), &1.into()));
+
+    assert_eq!(node.view()["pods"][0]["name"], "t0");
+    let table = plimsoll(&["members", "--admin", node.address("admin")]).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("n *") && table.contains("alive"), "{table}");
+
+    node.signal("-TERM");
+    assert_eq!(node.exit_code(), Some(0));
+}
+
+/// A supervisor stops a node while a request runs: the node waits for it, but not longer than it was told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_may_finish_but_not_for_ever() {
+    let (mut node, request, _pod) = node_with_a_request_in_flight("1").await;
+    let told = Instant::now();
+    node.signal("-TERM");
+    assert_eq!(node.exit_code(), Some(0));
+    let took = told.elapsed();
+    // The drain is 1 s; leaving, and a machine that is busy with other tests, have 5 s on top.
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(6), "{took:?}");
+    request.await.unwrap();
+}
+
+/// A person who presses Ctrl-C twice means now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let (mut node, request, _pod) = node_with_a_request_in_flight("600").await;
+    node.signal("-INT");
+    node.until("draining", &mut Vec::new());
+    node.signal("-INT");
+    assert_eq!(node.exit_code(), Some(1));
+    node.until("error: a second signal", &mut Vec::new());
+    request.await.unwrap();
+}
