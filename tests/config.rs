@@ -406,6 +406,8 @@ fn check_prints_what_would_run_and_where_it_came_from() {
     ] {
         assert!(printed.contains(&line), "{line}\nis not in\n{printed}");
     }
+    // A key that is not written is a default, though its section is there.
+    assert!(printed.contains(&format!("{:<48} # default", "cluster = \"default\"")), "{printed}");
     // What it prints is a configuration that means the same.
     let again = Config::from_toml_str(&printed).unwrap();
     assert_eq!((again.grpc.to_string().as_str(), again.pods.len()), ("[::1]:9", 1));

@@ -1,5 +1,5 @@
-//! The flags that `node` and `check` share: one per key that people set by hand. Each takes text; the configuration judges
-//! it, so that a flag, a variable and a file say the same about the same mistake.
+//! The flags that `node` and `check` share: one per key that people set by hand. Each takes text; the configuration
+//! judges it, so that a flag, a variable and a file say the same about the same mistake.
 
 use std::path::Path;
 

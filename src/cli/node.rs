@@ -1,9 +1,9 @@
-//! `plimsoll node`: everything that can be wrong is found before anything starts, and everything that started is ended in
-//! order.
+//! `plimsoll node`: everything that can be wrong is found before anything starts, and everything that started is ended
+//! in order.
 //!
-//! Start: configuration, credentials, both listeners, then the node, then fronts and discovery. End, by SIGTERM or SIGINT:
-//! not ready, stop accepting, let tickets finish for `front.drain_s`, tell the peers zero, leave. A second signal ends the
-//! process at once.
+//! Start: configuration, credentials, both listeners, then the node, then fronts and discovery. End, by SIGTERM or
+//! SIGINT: not ready, stop accepting, let tickets finish for `front.drain_s`, tell the peers zero, leave. A second
+//! signal ends the process at once.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Addresses as people write them: sockets, `host:port`, URLs of pods. A problem is told in two halves, what is wrong and
-//! what to write instead; the caller puts the place and the key in front.
+//! Addresses as people write them: sockets, `host:port`, URLs of pods. A problem is told in two halves, what is wrong
+//! and what to write instead; the caller puts the place and the key in front.
 
 use std::net::{IpAddr, SocketAddr};
 

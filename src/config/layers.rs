@@ -155,7 +155,8 @@ impl Layers {
                 (_, value) => drop(self.table.insert(name, value)),
             }
         }
-        self.sources.extend(parsed.sources);
+        // A section that is there says nothing about the keys that are not.
+        self.sources.extend(parsed.sources.into_iter().filter(|(key, _)| !keys::is_section(key)));
         Ok(self)
     }
 

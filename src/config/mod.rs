@@ -1,9 +1,10 @@
 //! What was written, turned into what a node runs with: parsed once, every mistake named.
 //!
-//! Four layers, each over the one before: defaults, a TOML file, the environment (`PLIMSOLL_*`), flags. They merge in one
-//! table that remembers where each value came from ([`Layers`]); the table is read once into a [`Config`], in which nothing
-//! is text any more that could still be wrong. Unknown keys are refused, because a typo that is ignored means the default
-//! where its writer thinks otherwise. Nothing here opens a socket; only [`Config::node_config`] reads other files.
+//! Four layers, each over the one before: defaults, a TOML file, the environment (`PLIMSOLL_*`), flags. They merge in
+//! one table that remembers where each value came from ([`Layers`]); the table is read once into a [`Config`], in which
+//! nothing is text any more that could still be wrong. Unknown keys are refused, because a typo that is ignored means
+//! the default where its writer thinks otherwise. Nothing here opens a socket; only [`Config::node_config`] reads other
+//! files.
 //!
 //! ```
 //! use plimsoll::config::Config;
@@ -160,8 +161,8 @@ impl Config {
         Layers::new().text(text)?.resolve()
     }
 
-    /// Reads a file over the defaults; the environment has no say ([`Layers`] gives it one). Paths in it are relative to
-    /// the file.
+    /// Reads a file over the defaults; the environment has no say ([`Layers`] gives it one). Paths in it are relative
+    /// to the file.
     ///
     /// # Errors
     /// [`ConfigError`], one line.
