@@ -310,7 +310,8 @@ async fn a_deadline_is_kept_when_the_pod_hangs() {
         eventually("the pod hears of it", || pod.cancelled() == call).await;
         assert_eq!(world.outcomes(), [0, 0, 0, call as u64]);
     }
-    assert_eq!(pod.timeout_seen(), "200m");
+    // The pod is told of a later one: a Triton that gives up first breaks the connection for all.
+    assert_eq!(pod.timeout_seen(), "1200m");
 }
 
 /// A model that hides in a compressed message is the model all the same: else its requests went to pods without it.
