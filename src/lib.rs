@@ -10,6 +10,13 @@ pub mod observe;
 pub mod pick;
 pub mod time;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "driver")]
+pub mod config;
+#[cfg(feature = "cli")]
+pub mod demo;
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]
