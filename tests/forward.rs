@@ -162,6 +162,28 @@ async fn a_refused_connection_is_picked_around_and_the_pod_comes_back() {
     assert_eq!(world.outcomes()[0], 40);
 }
 
+/// A Triton that shuts down answers NOT_FOUND for two seconds, at once: the pod that looks least loaded loses every request.
+#[tokio::test]
+async fn a_pod_that_shuts_down_loses_no_request() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = world(&[&a, &b], |_| {}).await;
+    let mut clients = (world.client.clone(), Client::new(world.node.channel("m")));
+    a.shut_down();
+    for _ in 0..10 {
+        let front = clients.0.model_infer(infer("m", "echo")).await.unwrap();
+        assert_eq!(front.metadata().get("x-pod").unwrap(), "b");
+        let channel = clients.1.model_infer(infer("m", "echo")).await.unwrap();
+        assert_eq!(channel.metadata().get("x-pod").unwrap(), "b");
+    }
+    eventually("the pod is ejected", || world.node.picker().pods()[0].is_ejected()).await;
+    // When every pod says so, it is so.
+    b.shut_down();
+    let status = clients.0.model_infer(infer("m", "echo")).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "model 'm' has no available versions"));
+    eventually("no ticket is left", || world.in_flight() == 0).await;
+    assert_eq!(world.outcomes()[0], 20);
+}
+
 /// When all are down the caller must be told which and why, not "connection refused" by nobody.
 #[tokio::test]
 async fn no_pod_left_says_which_were_tried_and_why() {
@@ -310,7 +332,8 @@ async fn a_deadline_is_kept_when_the_pod_hangs() {
         eventually("the pod hears of it", || pod.cancelled() == call).await;
         assert_eq!(world.outcomes(), [0, 0, 0, call as u64]);
     }
-    assert_eq!(pod.timeout_seen(), "200m");
+    // The pod is told of a later one: a Triton that gives up first breaks the connection for all.
+    assert_eq!(pod.timeout_seen(), "1200m");
 }
 
 /// A model that hides in a compressed message is the model all the same: else its requests went to pods without it.

@@ -35,6 +35,8 @@ pub(super) async fn ask(
     request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     // The answer is looked into here, so it must come plain.
     request.headers_mut().remove("grpc-accept-encoding");
+    // The time is kept here; deadline.rs says why a pod must not keep the caller's.
+    request.headers_mut().remove("grpc-timeout");
     let late = |_| Status::deadline_exceeded(format!("pod `{}` gave no answer within {timeout:?}", pod.name()));
     tokio::time::timeout(timeout, answer(pod, request, timeout)).await.map_err(late)?
 }

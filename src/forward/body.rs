@@ -32,6 +32,8 @@ pub(super) struct RequestBody {
     source: Option<Source>,
     messages: Messages,
     overrun: Overrun,
+    /// Whether its caller broke off while it was read ahead.
+    broken: bool,
 }
 
 /// Tells the response's side that a message was over the limit. Empty where the first message is the only one that
@@ -61,6 +63,7 @@ impl RequestBody {
             source: Some(source),
             messages: Messages::new(limit),
             overrun: None,
+            broken: false,
         }
     }
 
@@ -68,7 +71,7 @@ impl RequestBody {
     pub(super) fn ready(message: Bytes) -> RequestBody {
         let held = SmallVec::from_iter((!message.is_empty()).then_some(message));
         let messages = Messages::new(u64::MAX);
-        RequestBody { held, replayed: 0, trailers: None, source: None, messages, overrun: None }
+        RequestBody { held, replayed: 0, trailers: None, source: None, messages, overrun: None, broken: false }
     }
 
     /// The limit on each of its messages.
@@ -104,6 +107,30 @@ impl RequestBody {
                 },
             }
         }
+    }
+
+    /// Looks, without waiting, whether what was read ahead is all there is.
+    pub(super) fn look_for_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A further piece is held like the others, and what cannot be read now is read when its turn comes; a broken
+        // body ends the request there.
+        if !self.source_ended() && matches!(self.poll_read_ahead(cx), Poll::Ready(Some(Err(_)))) {
+            self.broken = true;
+        }
+        Poll::Ready(())
+    }
+
+    /// A second body with the same bytes, where all of them are here; shares them.
+    pub(super) fn copy(&self) -> Option<RequestBody> {
+        let whole = self.source_ended() && self.replayed == 0 && self.trailers.is_none() && !self.broken;
+        whole.then(|| RequestBody {
+            held: self.held.clone(),
+            replayed: 0,
+            trailers: None,
+            source: None,
+            messages: Messages::new(self.messages.limit),
+            overrun: None,
+            broken: false,
+        })
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -156,6 +183,9 @@ impl Body for RequestBody {
             let data = std::mem::take(&mut self.held[replayed]);
             return Poll::Ready(Some(self.check(data)));
         }
+        if std::mem::take(&mut self.broken) {
+            return Poll::Ready(Some(Err("the caller broke off".into())));
+        }
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
@@ -167,7 +197,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.replayed == self.held.len() && self.trailers.is_none() && self.source_ended()
+        self.replayed == self.held.len() && self.trailers.is_none() && !self.broken && self.source_ended()
     }
 }
 

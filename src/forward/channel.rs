@@ -53,8 +53,8 @@ impl BalancedChannel {
 
     async fn forward(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let kind = Kind::of(request.uri().path()).unwrap_or(Kind::Other);
-        let mut deadline = Deadline::of(request.headers());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let mut deadline = Deadline::take_over(&mut parts.headers);
         let mut body = RequestBody::new(Source::Client(body), self.options.max_message_bytes);
         let (overrun, peeked) = match kind {
             Kind::Stream => (body.watch_overrun(), peek_if_there(&mut body).await?),

@@ -1,21 +1,33 @@
-//! The caller's deadline, kept here too: a pod that hangs must not hold its caller longer than the caller said.
+//! The caller's deadline, kept here: a pod that hangs must not hold its caller longer than the caller said.
+//!
+//! The pod is told of a deadline a little later than the caller's, so that it is always the node that ends the request
+//! (by a cancel, which servers handle well). A Triton (2.51, gRPC C-core) whose own deadline passes answers the stream
+//! several times over, and an HTTP/2 client must take that for a broken connection: with the caller's own value every
+//! second timeout or so took all other requests on that connection with it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Sleep;
 use tonic::Status;
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// How much later the pod's deadline is. Less than a stall of this process under load would bring the trouble back; more
+/// gains nothing, because a pod whose node is gone sees its connection close.
+const LATER: Duration = Duration::from_secs(1);
 
 /// When a request's caller gives up, if it said so.
 pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
 
 impl Deadline {
-    /// The deadline that `grpc-timeout` sets, from now on.
-    pub(super) fn of(headers: &HeaderMap) -> Deadline {
-        let timeout = headers.get("grpc-timeout").and_then(|value| parse(value.as_bytes()));
-        Deadline(timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))))
+    /// Takes over the deadline that `grpc-timeout` sets from now on, and leaves a later one in its place for the pod.
+    pub(super) fn take_over(headers: &mut HeaderMap) -> Deadline {
+        let Some(value) = headers.get_mut(GRPC_TIMEOUT) else { return Deadline(None) };
+        let Some(timeout) = parse(value.as_bytes()) else { return Deadline(None) };
+        *value = format(timeout + LATER);
+        Deadline(Some(Box::pin(tokio::time::sleep(timeout))))
     }
 
     /// Whether it has passed; wakes the task when it does.
@@ -58,6 +70,15 @@ fn parse(value: &[u8]) -> Option<Duration> {
     }
 }
 
+/// The same as text, in milliseconds where eight digits hold them (27 hours), else in whole hours.
+fn format(timeout: Duration) -> HeaderValue {
+    let text = match timeout.as_millis() {
+        ms @ ..=99_999_999 => format!("{ms}m"),
+        _ => format!("{}H", (timeout.as_secs() / 3600 + 1).min(99_999_999)),
+    };
+    HeaderValue::try_from(text).unwrap_or_else(|_| unreachable!("digits and a letter are a header's value"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +90,16 @@ mod tests {
         assert_eq!(parse(b"99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
         for nonsense in [&b""[..], b"m", b"1", b"-1S", b"1.5S", b"123456789n", b"5x"] {
             assert_eq!(parse(nonsense), None);
+        }
+    }
+
+    /// A pod that gives up first would break its connection: see above.
+    #[tokio::test]
+    async fn the_pod_is_told_a_later_deadline() {
+        for (caller, pod) in [("993m", "1993m"), ("20000u", "1020m"), ("99999S", "28H"), ("99999999H", "99999999H")] {
+            let mut headers = HeaderMap::from_iter([(GRPC_TIMEOUT.parse().unwrap(), caller.parse().unwrap())]);
+            assert!(Deadline::take_over(&mut headers).0.is_some());
+            assert_eq!(headers[GRPC_TIMEOUT], pod);
         }
     }
 }

@@ -179,9 +179,9 @@ impl Front {
 
     async fn forward(&self, kind: Kind, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
         let options = &self.options.forward;
-        let mut deadline = Deadline::of(request.headers());
-        let compression = Compression::of(request.headers());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let mut deadline = Deadline::take_over(&mut parts.headers);
+        let compression = Compression::of(&parts.headers);
         let mut body = RequestBody::new(Source::Incoming(body), options.max_message_bytes);
         let depth = Depth::Model(compression);
         let overrun = if kind == Kind::Stream { body.watch_overrun() } else { None };

@@ -77,6 +77,8 @@ pub(super) async fn peek(body: &mut RequestBody, depth: Depth) -> Result<Peek, S
             break;
         }
     }
+    // Most requests end with their first piece; one that is known to be whole goes out in one go.
+    poll_fn(|cx| body.look_for_end(cx)).await;
     Ok(peeker.found())
 }
 
@@ -399,7 +401,8 @@ mod tests {
         let mut body = in_pieces(&request, 1000, u64::MAX);
         let found = block_on(peek(&mut body, MODEL)).unwrap();
         assert_eq!((found.model(), found.bytes), ("", message.len() as u64));
-        assert!(body.held_bytes() <= READ_AHEAD + 1000);
+        // The bound may fall into a piece, and one more is looked at.
+        assert!(body.held_bytes() <= READ_AHEAD + 2000);
         assert_eq!(block_on(body.collect()).unwrap().to_bytes(), request);
     }
 

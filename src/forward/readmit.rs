@@ -1,5 +1,6 @@
-//! Ejecting a pod that cannot be reached, and asking it from time to time whether it is back.
+//! Ejecting a pod that cannot be reached or shuts down, and asking it from time to time whether it is back.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tonic::Code;
 use tracing::info;
 
 use super::ask::{EMPTY, ask, says_yes};
+use super::upstream::Upstream;
 use crate::driver::clock;
 use crate::observe::{Ejection, Pod};
 use crate::pick::Draw;
@@ -22,9 +24,23 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Takes `pod` out and sees to its return. Asked for again while it is out, it does nothing.
 pub(super) fn eject(pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
     if pod.eject() == Ejection::Now {
-        info!(pod = pod.name(), addr = pod.spec().grpc, %why, "ejected pod: it cannot be reached");
+        info!(pod = pod.name(), addr = pod.spec().grpc, %why, "ejected pod");
         tokio::spawn(readmit(Arc::downgrade(pod)));
     }
+}
+
+/// Asks a pod that seems to shut down, in the background and one question at a time; ejects it if it does.
+pub(super) fn check_soon(pod: &Arc<Pod>) {
+    if Upstream::of(pod).checking.swap(true, Relaxed) {
+        return;
+    }
+    let pod = pod.clone();
+    tokio::spawn(async move {
+        if !is_live(&pod).await {
+            eject(&pod, &"it shuts down");
+        }
+        Upstream::of(&pod).checking.store(false, Relaxed);
+    });
 }
 
 /// Ends when the pod answers, was readmitted by others, or is gone from the table.

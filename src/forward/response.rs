@@ -30,16 +30,16 @@ pub(super) struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// The pod's response, carrying `ticket`.
+    /// The pod's response, carrying `ticket`; none where that ended already.
     pub(super) fn carry(
         response: Response<Incoming>,
-        ticket: Ticket,
+        ticket: Option<Ticket>,
         deadline: Deadline,
         overrun: Overrun,
     ) -> Response<ResponseBody> {
         let (parts, pod) = response.into_parts();
         let whole = pod.is_end_stream();
-        let mut body = ResponseBody { pod: Some(pod), ticket: Some(ticket), deadline, overrun };
+        let mut body = ResponseBody { pod: Some(pod), ticket, deadline, overrun };
         if whole {
             // Only a head: its status is all there is, and nobody polls an empty body.
             body.end(outcome_of(&parts.headers));

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::body::{Overrun, RequestBody};
 use super::deadline::Deadline;
-use super::readmit::eject;
+use super::readmit::{check_soon, eject};
 use super::response::ResponseBody;
 use super::upstream::{SendError, Unreachable, Upstream};
 use crate::id::PodId;
@@ -63,8 +63,9 @@ pub(super) struct Call<'a> {
 
 /// Sends `request` to a pod of this node's choice and returns its response, with the ticket inside.
 ///
-/// A pod that cannot be reached is ejected and the next one is picked, each once: the caller sees none of it while
-/// another pod is left. A request that was sent is never sent again, because the pod may have begun it.
+/// A pod that cannot be reached is ejected and the next one is picked, each once; so is one that has given up its models
+/// (a Triton that shuts down) where the request is at hand to be sent again: the caller sees none of it while another
+/// pod is left. A request that a pod may have begun is never sent again.
 ///
 /// # Errors
 /// UNAVAILABLE, naming the pods and what was wrong with them; DEADLINE_EXCEEDED when the caller's deadline passes.
@@ -84,35 +85,63 @@ async fn dispatch(
     call: &Call<'_>,
     mut request: Request<RequestBody>,
     overrun: &Overrun,
-) -> Result<(Response<Incoming>, Ticket), Status> {
+) -> Result<(Response<Incoming>, Option<Ticket>), Status> {
     let mut tried = Tried::default();
     loop {
-        let ticket = pick(node, call, &tried)?;
+        let ticket = match pick(node, call, &tried) {
+            Ok(ticket) => ticket,
+            Err(error) => return tried.end(&error),
+        };
         let pod = ticket.pod().clone();
-        match Upstream::of(&pod).send(request, call.connect_timeout).await {
-            Ok(response) => return Ok((response, ticket)),
-            Err(SendError::Died(error)) => {
+        let copy = copy_of(call, &request);
+        match (Upstream::of(&pod).send(request, call.connect_timeout).await, copy) {
+            (Ok(response), Some(copy)) if gave_up_models(&response) => {
+                ticket.finish(Outcome::Refused);
+                check_soon(&pod);
+                tried.refused(pod, response);
+                request = copy;
+            }
+            (Ok(response), _) => return Ok((response, Some(ticket))),
+            (Err(SendError::Died(error)), _) => {
                 ticket.finish(Outcome::Failed);
                 return Err(died(&pod, &error, overrun));
             }
-            Err(SendError::Unsent(unsent, why)) => {
+            (Err(SendError::Unsent(unsent, why)), _) => {
                 ticket.finish(Outcome::Failed);
                 eject(&pod, &why);
-                tried.add(pod, why);
+                tried.unreachable(pod, why);
                 request = *unsent;
             }
         }
     }
 }
 
-fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, Status> {
+/// A second copy of an inference that is here as a whole: its bytes are shared, its headers are not.
+fn copy_of(call: &Call<'_>, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let body = if call.kind == Kind::Infer { request.body().copy()? } else { return None };
+    let mut copy = Request::new(body);
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    Some(copy)
+}
+
+/// Whether the pod says that it has the model no more. A Triton that shuts down answers so for about two seconds, at
+/// once: it would look like the least loaded of all.
+fn gave_up_models(response: &Response<Incoming>) -> bool {
+    response.headers().get("grpc-status").is_some_and(|status| status == "5")
+        && Status::from_header_map(response.headers())
+            .is_some_and(|status| status.message().contains("has no available versions"))
+}
+
+fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError> {
     let ids = tried.ids();
     let wanted = pick::Request::new(call.model).bytes(call.bytes).exclude(&ids);
     let wanted = match call.kind.cost() {
         Some(cost) => wanted.cost(cost),
         None => wanted,
     };
-    node.pick(&wanted).map_err(|error| tried.status(&error))
+    node.pick(&wanted)
 }
 
 /// The status of a request that was lost on its pod.
@@ -127,26 +156,41 @@ fn died(pod: &Pod, error: &hyper::Error, overrun: &Overrun) -> Status {
     ))
 }
 
-/// The pods that could not be reached for one request, and why. Empty for all but a few.
+/// The pods that did not take one request, and why. Empty for all but a few.
 #[derive(Default)]
-struct Tried(SmallVec<[(Arc<Pod>, Unreachable); 1]>);
+struct Tried {
+    pods: SmallVec<[(Arc<Pod>, Option<Unreachable>); 1]>,
+    /// The last answer of a pod that had given up the model: what the caller gets if every pod says so.
+    answer: Option<Response<Incoming>>,
+}
 
 impl Tried {
-    fn add(&mut self, pod: Arc<Pod>, why: Unreachable) {
-        self.0.push((pod, why));
+    fn unreachable(&mut self, pod: Arc<Pod>, why: Unreachable) {
+        self.pods.push((pod, Some(why)));
+    }
+
+    fn refused(&mut self, pod: Arc<Pod>, answer: Response<Incoming>) {
+        self.pods.push((pod, None));
+        self.answer = Some(answer);
     }
 
     fn ids(&self) -> SmallVec<[PodId; 4]> {
-        self.0.iter().map(|(pod, _)| pod.id()).collect()
+        self.pods.iter().map(|(pod, _)| pod.id()).collect()
     }
 
-    /// What the caller is told when nothing is left to pick.
-    fn status(&self, error: &PickError) -> Status {
-        if self.0.is_empty() {
-            return Status::unavailable(error.to_string());
+    /// What the caller gets when nothing is left to pick.
+    fn end(self, error: &PickError) -> Result<(Response<Incoming>, Option<Ticket>), Status> {
+        match self.answer {
+            Some(answer) => Ok((answer, None)),
+            None if self.pods.is_empty() => Err(Status::unavailable(error.to_string())),
+            None => {
+                let why = |(pod, why): &(Arc<Pod>, Option<Unreachable>)| {
+                    let why = why.as_ref().map(ToString::to_string).unwrap_or_default();
+                    format!("`{}` ({}): {why}", pod.name(), pod.spec().grpc)
+                };
+                let pods: Vec<String> = self.pods.iter().map(why).collect();
+                Err(Status::unavailable(format!("no pod could be reached: {}", pods.join("; "))))
+            }
         }
-        let pods: Vec<String> =
-            self.0.iter().map(|(pod, why)| format!("`{}` ({}): {why}", pod.name(), pod.spec().grpc)).collect();
-        Status::unavailable(format!("no pod could be reached: {}", pods.join("; ")))
     }
 }

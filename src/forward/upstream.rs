@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -94,6 +94,8 @@ pub(super) struct Upstream {
     sender: ArcSwapOption<Sender>,
     /// How many attempts to connect have ended: lets those who waited for one see that it was theirs too.
     attempts: AtomicU64,
+    /// Whether the pod is being asked if it still lives.
+    pub(super) checking: AtomicBool,
     /// Held while connecting; keeps why the last attempt failed.
     connecting: Mutex<Option<Unreachable>>,
 }
@@ -113,6 +115,7 @@ impl Upstream {
             target: target(url),
             sender: ArcSwapOption::empty(),
             attempts: AtomicU64::new(0),
+            checking: AtomicBool::new(false),
             connecting: Mutex::new(None),
         }
     }

@@ -40,6 +40,7 @@ struct Seen {
     bytes: AtomicUsize,
     timeout: Mutex<String>,
     not_ready: AtomicBool,
+    shuts_down: AtomicBool,
     release: Notify,
 }
 
@@ -106,6 +107,11 @@ impl Pod {
         self.seen.not_ready.store(!ready, SeqCst);
     }
 
+    /// From now on answers as a Triton does after SIGTERM.
+    pub(crate) fn shut_down(&self) {
+        self.seen.shuts_down.store(true, SeqCst);
+    }
+
     /// Lets what stalls go on.
     pub(crate) fn release(&self) {
         self.seen.release.notify_one();
@@ -134,6 +140,12 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
     headers.insert("x-pod", seen.name.parse().unwrap());
+    if seen.shuts_down.load(SeqCst) {
+        let live = request.uri().path().ends_with("ServerLive");
+        let status = if live { "14-Server exiting" } else { "5-model 'm' has no available versions" };
+        headers.extend(trailers(status));
+        return response;
+    }
     let method = request.uri().path().rsplit('/').next().unwrap().to_owned();
     if matches!(&*method, "ServerReady" | "ServerLive" | "ModelReady") {
         let yes = if method == "ServerLive" || !seen.not_ready.load(SeqCst) { 1 } else { 0 };
@@ -219,6 +231,10 @@ struct Answer(mpsc::UnboundedReceiver<Frame<Bytes>>);
 impl Body for Answer {
     type Data = Bytes;
     type Error = Infallible;
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_closed() && self.0.is_empty()
+    }
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|frame| frame.map(Ok))
