@@ -4,6 +4,7 @@
     tests/triton/lab.py up 4 --models sim_gpu,sim_batch     start four, wait until ready, print one line of JSON
     tests/triton/lab.py status | down
     tests/triton/lab.py kill 2 | term 2 | stop 2 | cont 2   SIGKILL, SIGTERM, SIGSTOP, SIGCONT
+    tests/triton/lab.py kill-model 2 sim_gpu                the server lives on and answers INTERNAL
     tests/triton/lab.py restart 2                           the same ports again, a new life
     tests/triton/lab.py slow 2 3.5                          pod 2 serves 3.5 times slower from now on; 1 puts it back
 
@@ -90,6 +91,16 @@ class Pod:
 
     def cont(self):
         self.signal_group(signal.SIGCONT)
+
+    def kill_model(self, model):
+        """Kills the process of one model. The server lives on, calls itself ready, and answers INTERNAL for ever."""
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_text().split("\0")
+                if words[0].endswith("python_backend_stub") and str(self.pid) in words and f"{model}_0_0" in words:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    return
+        raise LabError(f"{self.name} (pid {self.pid}) runs no process for {model}")
 
     def wait_dead(self, limit=20.0):
         end = time.monotonic() + limit
@@ -368,6 +379,9 @@ def arguments():
     verbs.add_parser("down", help="end all pods of this run directory")
     for verb in ("kill", "term", "stop", "cont", "restart"):
         verbs.add_parser(verb).add_argument("pod", type=int)
+    kill_model = verbs.add_parser("kill-model", help="kill one model's process; the server lives on")
+    kill_model.add_argument("pod", type=int)
+    kill_model.add_argument("model")
     slow = verbs.add_parser("slow", help="make a pod slower; 1 puts it back")
     slow.add_argument("pod", type=int)
     slow.add_argument("factor", type=float)
@@ -396,6 +410,8 @@ def main():
             lab.down()
         case "slow":
             lab.slow(pod_at(lab, asked.pod), asked.factor)
+        case "kill-model":
+            pod_at(lab, asked.pod).kill_model(asked.model)
         case "restart":
             lab.restart(pod_at(lab, asked.pod))
         case verb:

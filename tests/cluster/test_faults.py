@@ -1,0 +1,252 @@
+"""Three nodes, four Tritons, requests all the time: and then something breaks.
+
+Rates leave the pods about half idle, so that an unlucky queue is never mistaken for a fault's effect.
+"""
+import signal
+import threading
+import time
+
+import grpc
+import pytest
+import tritonclient.grpc as triton
+from harness import wait
+from harness.kserve import SMALL, failure, payload
+from harness.traffic import Traffic, poisson
+
+NAMES = ["a", "b", "c"]
+RATE = 60  # of about 140 per second that four pods can do with this mix
+
+
+@pytest.fixture
+def cluster(nodes, tritons):
+    return nodes.cluster(NAMES, pods=tritons)
+
+
+def long_request(node, milliseconds):
+    """One request that keeps a pod busy; the returned thread ends with its answer."""
+
+    def ask():
+        with triton.InferenceServerClient(node.grpc) as client:
+            client.infer("sim_gpu", payload(SMALL), parameters={"service_ms": milliseconds})
+
+    thread = threading.Thread(target=ask, name="long request", daemon=True)
+    thread.start()
+    return thread
+
+
+def total_in_flight_on(nodes, pod):
+    return sum(node.view()[pod.name]["own_in_flight"] for node in nodes)
+
+
+def describe(answers):
+    return [f"{answer.node}: {answer.error}" for answer in answers[:5]]
+
+
+# ---- nodes ----
+
+
+def test_a_killed_node_is_forgotten_and_nobody_else_notices(cluster, capsys):
+    """kill -9. What it had in flight must not stay in anybody's view: a ghost load would push requests elsewhere for ever.
+    And the other nodes' requests go on as if nothing had been."""
+    dead, *others = cluster
+    with Traffic(others, poisson(RATE, nodes=2)) as traffic:
+        for _ in range(3):
+            long_request(dead, 1500)
+        for node in others:
+            wait.until(f"{node.name} knows of {dead.name}'s three", lambda: node.holds_of(dead.name) == 3)
+        killed = time.monotonic()
+        dead.kill()
+        for node in others:
+            wait.until(f"{node.name} holds nothing of {dead.name}", lambda: node.holds_of(dead.name) == 0, limit=4)
+        took = time.monotonic() - killed
+        for node in others:
+            wait.until(f"{node.name} lists it alive no more", lambda: dead.name not in node.alive_members(), limit=10)
+        time.sleep(1)
+    assert traffic.failures() == []
+    with capsys.disabled():
+        print(f"\n    a killed node's load was gone from every view after {took:.2f} s")
+
+
+def test_a_killed_node_comes_back_as_itself(cluster):
+    """The same name and ports, a new epoch: its peers count its new load, not the old one."""
+    reborn, *others = cluster
+    long_request(reborn, 1000)
+    wait.until("its load is seen", lambda: others[0].holds_of(reborn.name) == 1)
+    reborn.kill()
+    reborn.start()
+    for node in others:
+        wait.until(f"{node.name} lists it alive", lambda: reborn.name in node.alive_members(), limit=10)
+    time.sleep(1)  # the pod still serves what the dead node left there
+    asked = long_request(reborn, 1000)
+    for node in others:
+        wait.until(f"{node.name} sees its one request", lambda: node.holds_of(reborn.name) == 1, limit=1)
+    asked.join(5)
+    for node in others:
+        wait.until(f"{node.name} sees it end", lambda: node.holds_of(reborn.name) == 0, limit=1)
+
+
+def test_a_terminated_node_finishes_its_requests_and_says_goodbye(cluster):
+    """SIGTERM, as every rolling update sends it: no new requests, every old one answered, exit code 0, and peers need no
+    failure detector to know."""
+    leaver, *others = cluster
+    with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+        time.sleep(1.5)
+        asked = long_request(leaver, 1500)
+        wait.until("the long request is under way", lambda: leaver.own_in_flight() >= 1)
+        told = time.monotonic()
+        leaver.term()
+        wait.until("it takes no new requests", lambda: refuses(leaver), limit=1)
+        assert asked.is_alive(), "it stopped taking requests while it finished one"
+        assert leaver.status("/health/ready") != 200
+        asked.join(5)
+        assert leaver.wait(5) == 0
+        ended = time.monotonic()
+        for node in others:
+            wait.until(f"{node.name} holds nothing of it", lambda: node.holds_of(leaver.name) == 0, limit=0.5)
+            wait.until(f"{node.name} lists it no more", lambda: leaver.name not in node.alive_members(), limit=0.5)
+        time.sleep(0.5)
+    assert ended - told < 5
+    assert describe(traffic.failures(*others)) == []
+    # A request of the last few milliseconds may cross the goodbye on its way; gRPC retries those itself, most times.
+    before = [answer for answer in traffic.failures(leaver) if answer.begun < told - 0.05]
+    assert describe(before) == []
+    after = {answer.error.split(":")[0] for answer in traffic.failures(leaver)}
+    assert after <= {"StatusCode.UNAVAILABLE"}
+
+
+def refuses(node):
+    """Whether a new connection is turned away."""
+    with grpc.insecure_channel(node.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=0.3)
+        except grpc.FutureTimeoutError:
+            return True
+    return False
+
+
+def test_a_stopped_node_is_forgotten_and_welcomed_back(cluster):
+    """SIGSTOP and SIGCONT: a long pause of a machine. Its load fades while it is silent and returns when it is back."""
+    paused, *others = cluster
+    paused.process.send_signal(signal.SIGSTOP)
+    for node in others:
+        wait.until(f"{node.name} does not list it alive", lambda: paused.name not in node.alive_members(), limit=10)
+    paused.process.send_signal(signal.SIGCONT)
+    for node in cluster:
+        rest = set(NAMES) - {node.name}
+        wait.until(f"{node.name} sees all alive again", lambda: set(node.alive_members()) >= rest, limit=15)
+    asked = long_request(paused, 600)
+    for node in others:
+        wait.until(f"{node.name} sees its load again", lambda: node.holds_of(paused.name) == 1, limit=1)
+    asked.join(5)
+
+
+# ---- pods ----
+
+
+def test_a_killed_pod_costs_only_what_it_was_serving(cluster, tritons, triton_lab, capsys):
+    """kill -9 a Triton: what it was serving is lost, as nobody can know whether it ran; nothing else may fail. When it is
+    back it serves again."""
+    victim = tritons[1]
+    with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+        time.sleep(1.5)
+        wait.until("the pod is busy", lambda: total_in_flight_on(cluster, victim) > 0)
+        begun, seen = traffic.begun, total_in_flight_on(cluster, victim)
+        victim.kill()
+        dead = time.monotonic()
+        could_be_lost = seen + traffic.begun - begun
+        wait.until("nothing is in flight there", lambda: total_in_flight_on(cluster, victim) == 0, limit=2)
+        wait.holds("no pick goes there", lambda: total_in_flight_on(cluster, victim) == 0, span=2)
+        triton_lab.restart(victim)
+        back = time.monotonic()
+        wait.until("it is used again", lambda: victim.name in traffic.pods_since(back), limit=10)
+        used = time.monotonic() - back
+    failures = traffic.failures()
+    assert len(failures) <= could_be_lost, describe(failures)
+    assert describe([answer for answer in failures if answer.begun > dead]) == []
+    with capsys.disabled():
+        print(f"\n    a killed pod lost {len(failures)} of at most {could_be_lost}; used again {used:.2f} s after its return")
+
+
+def test_a_draining_pod_loses_nothing(cluster, tritons, triton_lab):
+    """SIGTERM to a Triton: it finishes what it has and then, for two seconds, calls every model unknown. No caller may see
+    that NOT_FOUND: the other pods know the model."""
+    victim = tritons[2]
+    with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+        time.sleep(1)
+        victim.term()
+        victim.wait_dead()
+        time.sleep(1)
+        triton_lab.restart(victim)
+        back = time.monotonic()
+        wait.until("it is used again", lambda: victim.name in traffic.pods_since(back), limit=10)
+    assert describe(traffic.failures()) == []
+
+
+def test_a_hanging_pod_is_left_alone(cluster, tritons):
+    """SIGSTOP: connections stay open and nothing answers. Requests pile up there only until the nodes see it, and after
+    SIGCONT all of them are answered: none was lost."""
+    victim = tritons[3]
+    with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+        time.sleep(1)
+        try:
+            victim.stop()
+            stopped = time.monotonic()
+            time.sleep(4)
+            sent = traffic.begun
+            held = total_in_flight_on(cluster, victim)
+        finally:
+            victim.cont()
+        wait.until("it serves again", lambda: victim.name in traffic.pods_since(stopped), limit=10)
+    assert describe(traffic.failures()) == []
+    # Least of all: with one pod of four dead to the world, blind picks would have put a quarter of 240 there.
+    assert held <= 20, f"{held} requests were sent to a pod that answers nothing, of {sent}"
+
+
+def test_a_black_hole_is_ejected(cluster, tritons, triton_lab):
+    """A Triton whose model process died answers INTERNAL for ever and calls itself ready, with nothing in
+    flight: to a pick that only looks at load, the best pod of all. After a few failures it must not be picked."""
+    victim = tritons[0]
+    victim.kill_model("sim_gpu")
+    try:
+        with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+            time.sleep(6)
+            late = time.monotonic() - 2
+        failures = traffic.failures()
+        assert len(failures) < 0.15 * len(traffic.answers), describe(failures)
+        assert len([answer for answer in failures if answer.begun > late]) <= 6, describe(failures)
+    finally:
+        triton_lab.restart(victim)
+
+
+# ---- who may join ----
+
+
+def log_line(node, *words):
+    return lambda: node.log_lines_with(*words)
+
+
+def test_a_node_with_another_secret_is_refused(nodes, tritons):
+    """The secret is the only door. The stranger sees nothing, and both sides say in one line what is wrong."""
+    home = nodes.start("home", pods=tritons)
+    stranger = nodes.start("stranger", pods=tritons, join=[home], secret=nodes.secret("other-secret"))
+    wait.until("the stranger says why", log_line(stranger, "secret"), limit=10)
+    wait.until("the node that refuses says why", log_line(home, "secret"), limit=10)
+    wait.holds("they stay apart", lambda: "stranger" not in home.alive_members() and "home" not in stranger.alive_members(), 2)
+
+
+def test_a_node_of_another_cluster_is_refused(nodes, tritons):
+    """Two clusters that share a secret, say staging and production after a copied config, must not become one."""
+    home = nodes.start("home", "--cluster", "blue", pods=tritons)
+    stranger = nodes.start("stranger", "--cluster", "green", pods=tritons, join=[home])
+    wait.until("the stranger says why", log_line(stranger, "cluster", "blue"), limit=10)
+    wait.until("the node that refuses says why", log_line(home, "cluster", "green"), limit=10)
+    wait.holds("they stay apart", lambda: "stranger" not in home.alive_members() and "home" not in stranger.alive_members(), 2)
+
+
+def test_a_pod_that_refuses_is_told_from_a_node_that_fails(cluster):
+    """An unknown model is the caller's mistake: no pod is ejected for it, however often it is asked."""
+    with triton.InferenceServerClient(cluster[0].grpc) as client:
+        for _ in range(50):
+            assert failure(lambda: client.infer("nope", payload(SMALL)))[0] == "StatusCode.NOT_FOUND"
+        assert not any(pod["ejected"] for pod in cluster[0].view().values())
+        client.infer("sim_gpu", payload(SMALL))
