@@ -5,8 +5,8 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 
@@ -34,8 +34,6 @@ def free_port():
 
 
 def is_free_udp(port):
-    import socket
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(("127.0.0.1", port))
@@ -77,6 +75,7 @@ class Node:
     def __init__(self, name, folder, arguments=()):
         self.name, self.folder, self.arguments = name, folder, list(map(str, arguments))
         self.grpc, self.http, self.admin, self.gossip = (loopback(free_port()) for _ in range(4))
+        self.environment = {}
         self.process = None
 
     # ---- life ----
@@ -86,7 +85,7 @@ class Node:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "node", *self.own_arguments(), *self.arguments],
-                env=clean_environment() | {"NO_COLOR": "1"},
+                env=clean_environment() | {"NO_COLOR": "1"} | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -96,10 +95,12 @@ class Node:
             self.wait_ready()
         return self
 
+    def listens(self):
+        return {"grpc": self.grpc, "http": self.http, "admin": self.admin, "gossip": self.gossip}
+
     def own_arguments(self):
-        listen = {"--name": self.name, "--grpc": self.grpc, "--http": self.http, "--admin": self.admin}
-        flags = [word for pair in listen.items() for word in pair]
-        return [*flags, "--gossip", self.gossip, "--log-format", "json"]
+        flags = [word for key, address in self.listens().items() for word in (f"--{key}", address)]
+        return ["--name", self.name, *flags, "--log-format", "json"]
 
     def wait_ready(self, limit=15.0):
         """Ready means what it means to a client: gRPC answers ServerReady, and the admin port lists the members."""
@@ -194,6 +195,27 @@ class Node:
         return [line for line in self.log().splitlines() if all(word.lower() in line.lower() for word in words)]
 
 
+class ConfiguredNode(Node):
+    """A node that reads everything from its configuration file."""
+
+    def __init__(self, name, folder, secret, join, sections):
+        super().__init__(name, folder)
+        self.config = folder / f"{name}.toml"
+        lines = [
+            "[node]",
+            f'name = "{name}"',
+            *(f'{key} = "{address}"' for key, address in self.listens().items()),
+            f"join = {json.dumps([peer.gossip for peer in join])}",
+            f'cluster_secret_file = "{secret}"',
+            "",
+            sections,
+        ]
+        self.config.write_text("\n".join(lines))
+
+    def own_arguments(self):
+        return ["--config", str(self.config), "--log-format", "json"]
+
+
 class Nodes:
     """Starts the nodes of one test and ends every one of them, whatever happened."""
 
@@ -217,6 +239,12 @@ class Nodes:
         flags += [word for peer in join for word in ("--join", peer.gossip)]
         flags += ["--policy", policy] if policy else []
         made = Node(name, self.folder, [*flags, *arguments])
+        self.started.append(made)
+        return made
+
+    def configured(self, name, sections, join=()):
+        """A node with a configuration file: [node] is written for it, `sections` is the rest. Not started yet."""
+        made = ConfiguredNode(name, self.folder, self.secret(), join, sections)
         self.started.append(made)
         return made
 
@@ -248,10 +276,14 @@ class Nodes:
         return [(node.name, "\n".join(node.log().splitlines()[-lines:])) for node in self.started]
 
 
+def pod_tables(pods):
+    """[[pods]] tables, as in a configuration file and in a watched file."""
+    return "".join(
+        f'[[pods]]\nname = "{pod.name}"\ngrpc = "http://{loopback(pod.grpc)}"\nhttp = "http://{loopback(pod.http)}"\n\n'
+        for pod in pods
+    )
+
+
 def die_with_parent():
     """In the new process: a killed pytest leaves no node behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def now():
-    return time.monotonic()
