@@ -3,7 +3,6 @@
 Rates leave the pods about half idle, so that an unlucky queue is never mistaken for a fault's effect.
 """
 import signal
-import threading
 import time
 
 import grpc
@@ -11,7 +10,7 @@ import pytest
 import tritonclient.grpc as triton
 from harness import wait
 from harness.kserve import SMALL, failure, payload
-from harness.traffic import Traffic, poisson
+from harness.traffic import LongRequest, Traffic, poisson
 
 NAMES = ["a", "b", "c"]
 RATE = 60  # of about 140 per second that four pods can do with this mix
@@ -20,18 +19,6 @@ RATE = 60  # of about 140 per second that four pods can do with this mix
 @pytest.fixture
 def cluster(nodes, tritons):
     return nodes.cluster(NAMES, pods=tritons)
-
-
-def long_request(node, milliseconds):
-    """One request that keeps a pod busy; the returned thread ends with its answer."""
-
-    def ask():
-        with triton.InferenceServerClient(node.grpc) as client:
-            client.infer("sim_gpu", payload(SMALL), parameters={"service_ms": milliseconds})
-
-    thread = threading.Thread(target=ask, name="long request", daemon=True)
-    thread.start()
-    return thread
 
 
 def total_in_flight_on(nodes, pod):
@@ -51,7 +38,7 @@ def test_a_killed_node_is_forgotten_and_nobody_else_notices(cluster, capsys):
     dead, *others = cluster
     with Traffic(others, poisson(RATE, nodes=2)) as traffic:
         for _ in range(3):
-            long_request(dead, 1500)
+            LongRequest(dead, 1500)
         for node in others:
             wait.until(f"{node.name} knows of {dead.name}'s three", lambda: node.holds_of(dead.name) == 3)
         killed = time.monotonic()
@@ -70,17 +57,17 @@ def test_a_killed_node_is_forgotten_and_nobody_else_notices(cluster, capsys):
 def test_a_killed_node_comes_back_as_itself(cluster):
     """The same name and ports, a new epoch: its peers count its new load, not the old one."""
     reborn, *others = cluster
-    long_request(reborn, 1000)
+    LongRequest(reborn, 1000)
     wait.until("its load is seen", lambda: others[0].holds_of(reborn.name) == 1)
     reborn.kill()
     reborn.start()
     for node in others:
         wait.until(f"{node.name} lists it alive", lambda: reborn.name in node.alive_members(), limit=10)
     time.sleep(1)  # the pod still serves what the dead node left there
-    asked = long_request(reborn, 1000)
+    asked = LongRequest(reborn, 1000)
     for node in others:
         wait.until(f"{node.name} sees its one request", lambda: node.holds_of(reborn.name) == 1, limit=1)
-    asked.join(5)
+    asked.answered()
     for node in others:
         wait.until(f"{node.name} sees it end", lambda: node.holds_of(reborn.name) == 0, limit=1)
 
@@ -91,14 +78,14 @@ def test_a_terminated_node_finishes_its_requests_and_says_goodbye(cluster):
     leaver, *others = cluster
     with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
         time.sleep(1.5)
-        asked = long_request(leaver, 1500)
+        asked = LongRequest(leaver, 1500)
         wait.until("the long request is under way", lambda: leaver.own_in_flight() >= 1)
         told = time.monotonic()
         leaver.term()
         wait.until("it takes no new requests", lambda: refuses(leaver), limit=1)
-        assert asked.is_alive(), "it stopped taking requests while it finished one"
+        assert asked.under_way(), "it stopped taking requests while it finished one"
         assert leaver.status("/health/ready") != 200
-        asked.join(5)
+        asked.answered()
         assert leaver.wait(5) == 0
         ended = time.monotonic()
         for node in others:
@@ -134,10 +121,10 @@ def test_a_stopped_node_is_forgotten_and_welcomed_back(cluster):
     for node in cluster:
         rest = set(NAMES) - {node.name}
         wait.until(f"{node.name} sees all alive again", lambda: set(node.alive_members()) >= rest, limit=15)
-    asked = long_request(paused, 600)
+    asked = LongRequest(paused, 600)
     for node in others:
         wait.until(f"{node.name} sees its load again", lambda: node.holds_of(paused.name) == 1, limit=1)
-    asked.join(5)
+    asked.answered()
 
 
 # ---- pods ----
@@ -215,6 +202,7 @@ def test_a_black_hole_is_ejected(cluster, tritons, triton_lab):
         assert len(failures) < 0.15 * len(traffic.answers), describe(failures)
         assert len([answer for answer in failures if answer.begun > late]) <= 6, describe(failures)
     finally:
+        victim.kill()  # it would not end by itself: it waits for the dead process
         triton_lab.restart(victim)
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from harness.kserve import BIG, SMALL, payload, pod_of
 from tritonclient.utils import InferenceServerException
@@ -124,6 +125,32 @@ class Traffic:
     def quantile_ms(self, share, size=None):
         took = sorted(answer.took_ms for answer in self.answers if size in (None, answer.size))
         return took[min(int(share * len(took)), len(took) - 1)]
+
+
+class LongRequest:
+    """One request that keeps a pod busy for a known time, asked from a thread of its own."""
+
+    def __init__(self, node, milliseconds):
+        self.node, self.milliseconds = node, milliseconds
+        self.pod, self.error = None, None
+        self._thread = threading.Thread(target=self._ask, name="long request", daemon=True)
+        self._thread.start()
+
+    def _ask(self):
+        try:
+            with triton.InferenceServerClient(self.node.grpc) as client:
+                self.pod = pod_of(client.infer("sim_gpu", payload(SMALL), parameters={"service_ms": self.milliseconds}))
+        except InferenceServerException as error:
+            self.error = f"{error.status()}: {error.message()}"
+
+    def under_way(self):
+        return self._thread.is_alive()
+
+    def answered(self, limit=10.0):
+        """Waits for the answer, which must be a good one, and returns the pod that gave it."""
+        self._thread.join(limit)
+        assert not self.under_way() and self.error is None, f"a request to {self.node.name}: {self.error or 'no answer'}"
+        return self.pod
 
 
 def first(count, plan):

@@ -248,6 +248,9 @@ class Lab:
             pod.wait_dead(10.0)
         pod.signal_group(signal.SIGKILL)
         pod.wait_dead()
+        end = time.monotonic() + 10
+        while group_lives(pod.pid) and time.monotonic() < end:
+            time.sleep(0.01)  # the model processes inherit the server's sockets: its ports are free when they are gone
         for leftover in pathlib.Path("/dev/shm").glob(shm_prefix(pod) + "*"):
             leftover.unlink(missing_ok=True)
 
