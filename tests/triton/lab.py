@@ -125,8 +125,9 @@ def group_lives(pgid):
     members = []
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            name, fields = stat.read_text().rsplit(")", 1)
-            if fields.split()[2] == str(pgid):
+            name, rest = stat.read_text().rsplit(")", 1)
+            state, _, group = rest.split()[:3]
+            if group == str(pgid) and state not in "ZX":
                 members.append(name.split("(", 1)[1])
     return bool(members) and all(name.startswith("triton") for name in members)
 
