@@ -45,6 +45,12 @@ class Faults:
         time.sleep(5)
         self.lab.slow(pod, 1)
 
+    def sicken_pod(self):
+        pod = self.rng.choice(self.tritons)
+        self.lab.sicken(pod)
+        time.sleep(4)
+        self.lab.slow(pod, 1)
+
     def kill_model(self):
         pod = self.rng.choice(self.tritons)
         pod.kill_model("sim_gpu")
@@ -79,8 +85,8 @@ def test_nothing_is_left_behind(nodes, tritons, triton_lab, capsys, seed):
     cluster = nodes.cluster(NAMES, pods=tritons)
     rng = random.Random(seed)
     faults = Faults(cluster, tritons, triton_lab, rng)
-    kinds = [faults.kill_pod, faults.drain_pod, faults.stop_pod, faults.slow_pod, faults.kill_model]
-    kinds += [faults.kill_node, faults.terminate_node, faults.stop_node]
+    kinds = [faults.kill_pod, faults.drain_pod, faults.stop_pod, faults.slow_pod]
+    kinds += [faults.sicken_pod, faults.kill_model, faults.kill_node, faults.terminate_node, faults.stop_node]
     with Traffic(cluster, poisson(50, nodes=3, seed=seed)) as traffic:
         end = time.monotonic() + MINUTES * 60
         while time.monotonic() < end:

@@ -1,5 +1,4 @@
 """`plimsoll node` processes on loopback: start them, ask them, end them, keep their logs."""
-import ctypes
 import itertools
 import json
 import os
@@ -84,12 +83,11 @@ class Node:
         """Starts the process; with `ready` also waits until it serves."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "node", *self.own_arguments(), *self.arguments],
+                lab.launched([binary(), "node", *self.own_arguments(), *self.arguments], tied=True),
                 env=clean_environment() | {"NO_COLOR": "1"} | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
             )
         if ready:
             self.wait_ready()
@@ -282,8 +280,3 @@ def pod_tables(pods):
         f'[[pods]]\nname = "{pod.name}"\ngrpc = "http://{loopback(pod.grpc)}"\nhttp = "http://{loopback(pod.http)}"\n\n'
         for pod in pods
     )
-
-
-def die_with_parent():
-    """In the new process: a killed pytest leaves no node behind."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -7,6 +7,7 @@
     tests/triton/lab.py kill-model 2 sim_gpu                the server lives on and answers INTERNAL
     tests/triton/lab.py restart 2                           the same ports again, a new life
     tests/triton/lab.py slow 2 3.5                          pod 2 serves 3.5 times slower from now on; 1 puts it back
+    tests/triton/lab.py sicken 2                            pod 2 fails every request at once; slow 2 1 heals it
 
 Pod i listens on base + 10 i (HTTP), + 1 (gRPC) and + 2 (metrics). State and logs are under target/triton, the wheel in
 target/venv (tests/run makes it); PLIMSOLL_LAB_RUN and PLIMSOLL_LAB_VENV put them elsewhere. Only the standard library is
@@ -14,7 +15,6 @@ used here, so any Python from 3.11 on can run it; the servers run the venv's own
 """
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -59,7 +59,7 @@ class Pod:
     born: str = ""  # the process's start time: a recycled pid is not our pod
 
     def alive(self):
-        return bool(self.pid) and start_time(self.pid) == self.born
+        return bool(self.born) and start_time(self.pid) == self.born
 
     def ready(self):
         try:
@@ -190,13 +190,12 @@ class Lab:
         self.slow(pod, 1)
         with open(self.log(pod), "ab") as log:
             process = subprocess.Popen(
-                self.command(pod),
+                launched(self.command(pod), pod.real_time, pod.tied),
                 env=self.environment(pod),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=lambda: prepare(pod),
             )
         pod.pid, pod.born = process.pid, start_time(process.pid)
         process.returncode = 0  # the lab reaps by pid: keep Popen from warning that it still runs
@@ -220,10 +219,12 @@ class Lab:
         self.wait_ready([pod], limit)
 
     def slow(self, pod, factor):
-        """From now on the pod serves `factor` times slower; written aside and renamed, so that no reader sees half."""
-        fresh = self.speed(pod).with_suffix(".new")
-        fresh.write_text(str(factor))
-        fresh.replace(self.speed(pod))
+        """From now on the pod serves `factor` times slower; 1 puts it back."""
+        self.tell(pod, str(factor))
+
+    def sicken(self, pod):
+        """From now on the pod fails every request at once, while it calls itself ready; slow(pod, 1) heals it."""
+        self.tell(pod, "sick")
 
     def pods(self):
         found = [Pod(**json.loads(path.read_text())) for path in self.run.glob("pod*.json")]
@@ -237,7 +238,7 @@ class Lab:
         for pod in pods:
             self.end(pod)
             self.state(pod).unlink(missing_ok=True)
-            self.speed(pod).unlink(missing_ok=True)
+            self.health(pod).unlink(missing_ok=True)
 
     # ---- how it is done ----
 
@@ -255,14 +256,20 @@ class Lab:
         for leftover in pathlib.Path("/dev/shm").glob(shm_prefix(pod) + "*"):
             leftover.unlink(missing_ok=True)
 
+    def tell(self, pod, health):
+        """Written aside and renamed, so that no reader sees half of it."""
+        fresh = self.health(pod).with_suffix(".new")
+        fresh.write_text(health)
+        fresh.replace(self.health(pod))
+
     def state(self, pod):
         return self.run / f"{pod.name}.json"
 
     def log(self, pod):
         return self.run / f"{pod.name}.log"
 
-    def speed(self, pod):
-        return self.run / f"{pod.name}.speed"
+    def health(self, pod):
+        return self.run / f"{pod.name}.health"
 
     def site(self):
         """The venv's site-packages, with the server inside."""
@@ -317,7 +324,7 @@ class Lab:
             "LD_LIBRARY_PATH": self.libraries(),
             "PYTHONDONTWRITEBYTECODE": "1",
             "POD_NAME": pod.name,
-            "POD_SPEED": str(self.speed(pod)),
+            "POD_HEALTH": str(self.health(pod)),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
@@ -354,17 +361,9 @@ def shm_prefix(pod):
     return f"plimsoll-lab-{pod.grpc}-"
 
 
-def prepare(pod):
-    """In the new process, before Triton: die with the parent if tied; real time if asked and allowed.
-
-    Under SCHED_RR a busy machine does not blur the latencies, and as the service time is slept it costs nobody anything.
-    Threads and model processes inherit both.
-    """
-    if pod.tied:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if pod.real_time:
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(pod.real_time))
+def launched(command, real_time=0, tied=False):
+    """The command, started through launch.py: in real time if allowed, and ending with its parent if tied."""
+    return [sys.executable, str(HERE / "launch.py"), str(real_time), str(int(tied)), *command]
 
 
 # ---- the command line ----
@@ -381,7 +380,7 @@ def arguments():
     up.add_argument("flags", nargs="*", help="after --: further flags for tritonserver")
     verbs.add_parser("status", help="one line of JSON per pod")
     verbs.add_parser("down", help="end all pods of this run directory")
-    for verb in ("kill", "term", "stop", "cont", "restart"):
+    for verb in ("kill", "term", "stop", "cont", "restart", "sicken"):
         verbs.add_parser(verb).add_argument("pod", type=int)
     kill_model = verbs.add_parser("kill-model", help="kill one model's process; the server lives on")
     kill_model.add_argument("pod", type=int)
@@ -416,8 +415,8 @@ def main():
             lab.slow(pod_at(lab, asked.pod), asked.factor)
         case "kill-model":
             pod_at(lab, asked.pod).kill_model(asked.model)
-        case "restart":
-            lab.restart(pod_at(lab, asked.pod))
+        case "restart" | "sicken":
+            getattr(lab, asked.verb)(pod_at(lab, asked.pod))
         case verb:
             getattr(pod_at(lab, asked.pod), verb)()
 

@@ -1,7 +1,7 @@
 """What the simulated models share: the name of the pod, its speed of the moment, and the law from payload bytes to
 service time. A service time is slept, so that many pods fit on two cores and the numbers still mean something.
 
-lab.py links this file beside the python backend, where models can import it; POD_NAME and POD_SPEED come from it too.
+lab.py links this file beside the python backend, where models can import it; POD_NAME and POD_HEALTH come from it too.
 """
 import json
 import os
@@ -29,28 +29,28 @@ def pod_tensor(shape=(1,)):
     return tensor("POD", POD, np.object_, shape)
 
 
-class Slowness:
-    """How many times slower than normal this pod is just now: the number in the file $POD_SPEED, 1 without it.
+class Health:
+    """How the pod is just now: the file $POD_HEALTH says how many times slower than normal it is, or `sick`.
 
     The file is read again only when its modification time moves: one stat() per request.
     """
 
     def __init__(self):
-        self.path = os.environ.get("POD_SPEED", "")
-        self.seen = None
-        self.value = 1.0
+        self.path = os.environ.get("POD_HEALTH", "")
+        self.seen, self.word = None, "1"
 
-    def factor(self):
+    def slowness(self):
+        """The factor on service times. A sick pod raises at once, like a GPU after an illegal memory access."""
         try:
             stamp = os.stat(self.path).st_mtime_ns
             if stamp != self.seen:
                 with open(self.path) as file:
-                    self.seen, self.value = stamp, float(file.read() or 1)
+                    self.seen, self.word = stamp, file.read().strip()
         except FileNotFoundError:
-            self.seen, self.value = None, 1.0
-        except ValueError:
-            pass  # half-written: the next request reads it again
-        return self.value
+            self.seen, self.word = None, "1"
+        if self.word == "sick":
+            raise RuntimeError("the simulated GPU is sick")
+        return float(self.word)
 
 
 class Law:
@@ -60,7 +60,7 @@ class Law:
         given = parameters(args)
         self.min_ms, self.max_ms = float(given["min_ms"]), float(given["max_ms"])
         self.min_bytes, self.max_bytes = float(given["min_bytes"]), float(given["max_bytes"])
-        self.slowness = Slowness()
+        self.health = Health()
 
     def milliseconds(self, payload_bytes):
         share = max((payload_bytes - self.min_bytes) / (self.max_bytes - self.min_bytes), 0.0)
@@ -68,8 +68,8 @@ class Law:
 
     def serve(self, milliseconds):
         """Sleeps the service time at the pod's present speed; returns the microseconds it really took."""
-        start = time.monotonic()
-        time.sleep(milliseconds * self.slowness.factor() / 1e3)
+        slowness, start = self.health.slowness(), time.monotonic()
+        time.sleep(milliseconds * slowness / 1e3)
         return int((time.monotonic() - start) * 1e6)
 
 
