@@ -136,22 +136,27 @@ def test_a_killed_pod_costs_only_what_it_was_serving(cluster, tritons, triton_la
     victim = tritons[1]
     with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
         time.sleep(1.5)
-        wait.until("the pod is busy", lambda: total_in_flight_on(cluster, victim) > 0)
+        asked = [LongRequest(node, 800) for node in (*cluster, *cluster)]  # six for four pods: none is idle
+        time.sleep(0.2)
         begun, seen = traffic.begun, total_in_flight_on(cluster, victim)
+        assert seen > 0
         victim.kill()
         dead = time.monotonic()
         could_be_lost = seen + traffic.begun - begun
         wait.until("nothing is in flight there", lambda: total_in_flight_on(cluster, victim) == 0, limit=2)
-        wait.holds("no pick goes there", lambda: total_in_flight_on(cluster, victim) == 0, span=2)
+        # A node may knock now and then to see whether it is back, and is refused at once; nothing stays there.
+        busy = wait.sampled(lambda: total_in_flight_on(cluster, victim) > 0, span=2)
+        assert busy < 0.1, f"something was in flight on a dead pod for {busy:.0%} of the time"
         triton_lab.restart(victim)
         back = time.monotonic()
         wait.until("it is used again", lambda: victim.name in traffic.pods_since(back), limit=10)
         used = time.monotonic() - back
     failures = traffic.failures()
-    assert len(failures) <= could_be_lost, describe(failures)
+    lost = len(failures) + sum(request.failed() for request in asked)
+    assert lost <= could_be_lost, describe(failures)
     assert describe([answer for answer in failures if answer.begun > dead]) == []
     with capsys.disabled():
-        print(f"\n    a killed pod lost {len(failures)} of at most {could_be_lost}; used again {used:.2f} s after its return")
+        print(f"\n    a killed pod lost {lost} of at most {could_be_lost}; used again {used:.2f} s after its return")
 
 
 def test_a_draining_pod_loses_nothing(cluster, tritons, triton_lab):

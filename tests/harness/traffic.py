@@ -146,6 +146,11 @@ class LongRequest:
     def under_way(self):
         return self._thread.is_alive()
 
+    def failed(self, limit=10.0):
+        """Waits for the end, and says whether it was a bad one."""
+        self._thread.join(limit)
+        return self.under_way() or self.error is not None
+
     def answered(self, limit=10.0):
         """Waits for the answer, which must be a good one, and returns the pod that gave it."""
         self._thread.join(limit)

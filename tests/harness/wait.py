@@ -20,3 +20,12 @@ def holds(what, check, span=1.0, every=0.02):
     while time.monotonic() < end:
         assert check(), what
         time.sleep(every)
+
+
+def sampled(check, span=1.0, every=0.02):
+    """The share of the time, over `span` seconds, for which `check` was true."""
+    end, seen = time.monotonic() + span, []
+    while time.monotonic() < end:
+        seen.append(bool(check()))
+        time.sleep(every)
+    return sum(seen) / len(seen)
