@@ -50,7 +50,7 @@ def clean_environment():
     return {key: value for key, value in os.environ.items() if not key.startswith("PLIMSOLL_")}
 
 
-def plimsoll(*arguments, environment=None, limit=20.0):
+def plimsoll(*arguments, environment=None, limit=10.0):
     """Runs one plimsoll command to its end."""
     return subprocess.run(
         [binary(), *map(str, arguments)],
