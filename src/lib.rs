@@ -1,1 +1,25 @@
-//! plimsoll
+//! Plimsoll: the load balancer for GPU fleets.
+//!
+//! Every caller is a node. It counts what it has in flight on each pod, weighted by cost, gossips those counts to its
+//! peers, and picks a pod for each request from its own, eventually consistent load view, in process.
+
+pub mod core;
+pub mod gossip;
+pub mod id;
+pub mod observe;
+pub mod pick;
+pub mod time;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "driver")]
+pub mod config;
+#[cfg(feature = "cli")]
+pub mod demo;
+#[cfg(feature = "driver")]
+pub mod driver;
+#[cfg(feature = "driver")]
+pub mod forward;
+#[cfg(feature = "driver")]
+pub mod node;

@@ -1,2 +1,7 @@
-//! plimsoll binary
-fn main() {}
+//! The binary `plimsoll`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    plimsoll::cli::main()
+}

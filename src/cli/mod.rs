@@ -1,0 +1,116 @@
+//! The command line: what a person types, what comes back.
+//!
+//! Answers go to stdout, everything else to stderr. Exit codes: 0 it went well, 1 something failed at run time, 2 the
+//! input was bad (arguments, configuration, an address in use). An error is one line that says what to do.
+
+mod ask;
+mod check;
+mod flags;
+mod node;
+mod view;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::random_secret;
+use crate::demo::pod::PodArgs;
+use crate::demo::{self, DemoArgs};
+
+/// The load balancer for GPU fleets: every caller knows how busy every Triton pod is.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, disable_help_subcommand = true, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node: a gRPC front that callers point at, and the admin API
+    #[command(after_help = flags::AFTER_HELP)]
+    Node(node::NodeArgs),
+    /// Show what a running node believes about every pod
+    View(ask::AskArgs),
+    /// Show what a running node believes about the members of its cluster
+    Members(ask::AskArgs),
+    /// Print the configuration a node would run with, and where each value came from
+    #[command(after_help = flags::AFTER_HELP)]
+    Check(check::CheckArgs),
+    /// Print a new cluster secret: 32 random bytes, as hex
+    Secret,
+    /// Show the difference on this machine: pods, nodes and load, nothing to install
+    Demo(DemoArgs),
+    /// Run test pods: KServe v2 servers that take as long as real ones and compute nothing
+    Pod(PodArgs),
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Node(args) => node::run(args),
+        Command::View(args) => ask::view(&args),
+        Command::Members(args) => ask::members(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Secret => random_secret().map(|secret| print(&secret)).map_err(Failure::at_run_time),
+        Command::Demo(args) => return on_runtime(demo::run(args)),
+        Command::Pod(args) => return on_runtime(demo::pod::run(args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Runs a command that reports its own errors.
+fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Failure::at_run_time(error).tell(),
+    }
+}
+
+/// Why a command did not do what it was asked, and the exit code that says so.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
+    code: u8,
+    line: String,
+}
+
+impl Failure {
+    /// Something failed that may work another time.
+    fn at_run_time(error: impl Display) -> Failure {
+        Failure { code: 1, line: error.to_string() }
+    }
+
+    /// What was asked for cannot work.
+    fn bad_input(error: impl Display) -> Failure {
+        Failure { code: 2, line: error.to_string() }
+    }
+
+    fn tell(self) -> ExitCode {
+        // Nobody is left to tell where stderr is closed.
+        let _ = writeln!(std::io::stderr(), "error: {}", self.line);
+        ExitCode::from(self.code)
+    }
+}
+
+/// Prints an answer. A reader that went away (`plimsoll view | head`) is no error.
+fn print(answer: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", answer.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Two arguments of one name panic only when that command is used; this asks all of them.
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

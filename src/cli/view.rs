@@ -1,0 +1,201 @@
+//! What `plimsoll view` and `plimsoll members` print. Fields that an older node does not send are shown as zero; fields
+//! that a newer one adds are ignored.
+
+use comfy_table::{Cell, CellAlignment, Color, Table};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+pub(super) struct View {
+    node: String,
+    policy: String,
+    rung: String,
+    unseen_ms: f64,
+    pods: Vec<Pod>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Pod {
+    name: String,
+    addr: String,
+    slots: u32,
+    ejected: bool,
+    in_flight: f64,
+    own_in_flight: u32,
+    peers_in_flight: f64,
+    cost_ms: f64,
+    residual_ms: f64,
+    served: u64,
+    failed: u64,
+    cancelled: u64,
+    peers: Vec<Peer>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Peer {
+    news_age_ms: f64,
+    row_age_ms: f64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Member {
+    name: String,
+    state: String,
+    addr: String,
+    epoch: u64,
+    r#gen: u32,
+    this_node: bool,
+    row_age_ms: Option<f64>,
+    weight: f64,
+}
+
+/// The pods, under a line about the node.
+pub(super) fn view(view: View) -> String {
+    let mut table = plain_table();
+    table.set_header([
+        "pod",
+        "address",
+        "slots",
+        "in flight",
+        "own",
+        "peers",
+        "cost ms",
+        "residual ms",
+        "news age",
+        "row age",
+        "state",
+        "served",
+        "failed",
+        "cancelled",
+    ]);
+    let mut in_flight = 0.0;
+    for pod in &view.pods {
+        in_flight += pod.in_flight;
+        let oldest = |age: fn(&Peer) -> f64| pod.peers.iter().map(age).max_by(f64::total_cmp);
+        table.add_row([
+            Cell::new(&pod.name),
+            Cell::new(&pod.addr),
+            number(pod.slots),
+            number(rounded(pod.in_flight)),
+            number(pod.own_in_flight),
+            number(rounded(pod.peers_in_flight)),
+            number(format!("{:.1}", pod.cost_ms)),
+            number(format!("{:.1}", pod.residual_ms)),
+            number(age(oldest(|peer| peer.news_age_ms))),
+            number(age(oldest(|peer| peer.row_age_ms))),
+            if pod.ejected { Cell::new("ejected").fg(Color::Red) } else { Cell::new("in") },
+            number(pod.served),
+            number(pod.failed),
+            number(pod.cancelled),
+        ]);
+    }
+    let View { node, policy, rung, unseen_ms, pods } = &view;
+    format!(
+        "node {node}  policy {policy}  rung {rung}  pods {}  in flight {}  unseen {unseen_ms:.1} ms\n{table}",
+        pods.len(),
+        rounded(in_flight),
+    )
+}
+
+/// The members, the node that was asked with a star.
+pub(super) fn members(members: Vec<Member>) -> String {
+    let mut table = plain_table();
+    table.set_header(["node", "state", "address", "epoch", "gen", "row age", "weight"]);
+    for member in &members {
+        let name = if member.this_node { format!("{} *", member.name) } else { member.name.clone() };
+        let state = match member.state.as_str() {
+            "alive" => Cell::new("alive"),
+            "suspect" => Cell::new("suspect").fg(Color::Yellow),
+            other => Cell::new(other).fg(Color::Red),
+        };
+        table.add_row([
+            Cell::new(name),
+            state,
+            Cell::new(&member.addr),
+            number(member.epoch),
+            number(member.r#gen),
+            number(age(member.row_age_ms)),
+            number(format!("{:.2}", member.weight)),
+        ]);
+    }
+    format!("{} members, * is the node that was asked\n{table}", members.len())
+}
+
+/// Columns and nothing else: easy to read, easy to cut. comfy-table styles only where stdout is a terminal.
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table
+}
+
+fn number(value: impl ToString) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
+}
+
+/// Whole where it is whole: fractions come only from rows that fade.
+fn rounded(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+}
+
+fn age(ms: Option<f64>) -> String {
+    match ms {
+        None => "-".to_owned(),
+        Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
+        Some(ms) => format!("{:.1} s", ms / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A view must be readable at a glance: one line about the node, one line per pod, the oldest news named.
+    #[test]
+    fn a_view_is_one_line_per_pod() {
+        let json = r#"{"node":"a","policy":"plimsoll","rung":"fill","unseen_ms":1.25,"mean_cost_ms":3,"pods":[
+            {"name":"t0","id":"00","addr":"http://h:1","slots":2,"ejected":true,"in_flight":3.5,"own_in_flight":1,
+             "peers_in_flight":2.5,"cost_ms":30.04,"residual_ms":12.0,"served":7,"failed":1,"cancelled":2,"picks":10,
+             "peers":[{"node":"b","news_age_ms":3,"row_age_ms":2500.0},{"node":"c","news_age_ms":40,"row_age_ms":20}]}]}"#;
+        let text = view(serde_json::from_str(json).unwrap());
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            text.lines().next().unwrap(),
+            "node a  policy plimsoll  rung fill  pods 1  in flight 3.5  unseen 1.2 ms"
+        );
+        assert_eq!(
+            lines[2],
+            [
+                "t0",
+                "http://h:1",
+                "2",
+                "3.5",
+                "1",
+                "2.5",
+                "30.0",
+                "12.0",
+                "40",
+                "ms",
+                "2.5",
+                "s",
+                "ejected",
+                "7",
+                "1",
+                "2"
+            ]
+        );
+        assert!(!text.contains('\u{1b}'), "no colour without a terminal");
+    }
+
+    /// A member that was never heard has no row age, and that is not zero.
+    #[test]
+    fn a_member_that_was_never_heard_has_no_row_age() {
+        let json = r#"[{"name":"a","id":"0","addr":"h:1","state":"alive","epoch":3,"gen":1,"this_node":true,"row_age_ms":null,"weight":1.0}]"#;
+        let text = members(serde_json::from_str(json).unwrap());
+        let last: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(last, ["a", "*", "alive", "h:1", "3", "1", "-", "1.00"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! What holds where nobody says anything, each with its trade-off.
+
+use toml::{Table, Value};
+
+/// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
+pub(super) const GRPC: &str = "127.0.0.1:8001";
+/// Triton's metrics port: views and metrics of this node stand where those of a pod would.
+pub(super) const ADMIN: &str = "127.0.0.1:8002";
+/// The port that gossiping systems are known by. Loopback: a node talks to other machines only where it is told to.
+pub(super) const GOSSIP: &str = "127.0.0.1:7946";
+/// Answers live at most this long, whatever their TTL says. Shorter finds new pods sooner and asks the resolver more
+/// often; CoreDNS hands out 5 s for headless services.
+const DNS_INTERVAL_S: f64 = 10.0;
+/// The largest message the front passes on. Batches of images need tens of MiB; each one in flight may be held in
+/// memory, so this times the requests in flight is what a node can grow by.
+const MAX_MESSAGE_MIB: i64 = 256;
+/// A pod that does not answer a SYN within a second is gone or full; the pick tries another one. Across regions double
+/// it.
+const CONNECT_TIMEOUT_MS: i64 = 1000;
+/// How long open requests may finish after a signal. Keep it below what the supervisor waits before it kills (systemd
+/// 90 s, Kubernetes 30 s), above what the longest usual request takes.
+const DRAIN_S: f64 = 10.0;
+/// What gossip may send, Mbit/s. Less makes the news about small requests older; more is noticed only by fleets of
+/// thousands of requests a second.
+const BUDGET_MBIT: f64 = 1.0;
+
+/// Of the 128 bytes of a name: the rest is for the process id.
+const LONGEST_HOST: usize = 100;
+
+/// The lowest layer.
+pub(super) fn table() -> Table {
+    let section =
+        |keys: Vec<(&str, Value)>| Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    let node = vec![
+        ("name", name().into()),
+        ("grpc", GRPC.into()),
+        ("admin", ADMIN.into()),
+        ("gossip", GOSSIP.into()),
+        ("cluster", "default".into()),
+        ("join", Value::Array(Vec::new())),
+    ];
+    let front = vec![
+        ("max_message_mib", MAX_MESSAGE_MIB.into()),
+        ("connect_timeout_ms", CONNECT_TIMEOUT_MS.into()),
+        ("drain_s", DRAIN_S.into()),
+    ];
+    Table::from_iter([
+        ("node".to_owned(), section(node)),
+        ("pick".to_owned(), section(vec![("policy", "plimsoll".into())])),
+        ("discovery".to_owned(), section(vec![("dns_interval_s", DNS_INTERVAL_S.into())])),
+        ("front".to_owned(), section(front)),
+        ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
+        ("log".to_owned(), section(vec![("format", "text".into())])),
+    ])
+}
+
+/// Host and process: unique among the processes that live now, which is what a name must be.
+fn name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // Hosts may be called what identities may not.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c } else { '-' };
+    let host: String = host.trim().chars().map(plain).take(LONGEST_HOST).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,161 @@
+//! Every key there is: what the layers (file, environment, flags) may say, and the names they say it by.
+//!
+//! One list serves four readers: unknown keys are refused by it, typos find their neighbour in it, environment
+//! variables and flags are derived from it, and `plimsoll check` prints in its order.
+
+/// What a key holds; how text from the environment or a flag becomes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Integer,
+    Float,
+    /// Comma separated in the environment, repeated as a flag.
+    List,
+    /// `NAME=URL` or `URL`, comma separated or repeated.
+    Pods,
+}
+
+/// One key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// The dotted name, as in `node.grpc`.
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+    /// The flag, without dashes. In capitals behind `PLIMSOLL_` it is the short environment variable too.
+    pub(super) flag: Option<&'static str>,
+}
+
+const fn key(path: &'static str, kind: Kind, flag: &'static str) -> Key {
+    Key { path, kind, flag: Some(flag) }
+}
+
+const fn bare(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind, flag: None }
+}
+
+pub(super) const KEYS: &[Key] = &[
+    key("node.name", Kind::Text, "name"),
+    key("node.grpc", Kind::Text, "grpc"),
+    key("node.http", Kind::Text, "http"),
+    key("node.admin", Kind::Text, "admin"),
+    key("node.gossip", Kind::Text, "gossip"),
+    key("node.advertise", Kind::Text, "advertise"),
+    key("node.cluster", Kind::Text, "cluster"),
+    key("node.join", Kind::List, "join"),
+    key("node.cluster_secret_file", Kind::Text, "cluster-secret-file"),
+    key("node.ca_file", Kind::Text, "ca-file"),
+    key("node.cert_file", Kind::Text, "cert-file"),
+    key("node.key_file", Kind::Text, "key-file"),
+    key("pick.policy", Kind::Text, "policy"),
+    key("discovery.file", Kind::Text, "discovery-file"),
+    key("discovery.dns", Kind::List, "dns"),
+    bare("discovery.dns_interval_s", Kind::Float),
+    bare("front.max_message_mib", Kind::Integer),
+    bare("front.connect_timeout_ms", Kind::Integer),
+    key("front.drain_s", Kind::Float, "drain-s"),
+    key("gossip.budget_mbit", Kind::Float, "budget-mbit"),
+    key("log.format", Kind::Text, "log-format"),
+    key("pods", Kind::Pods, "pod"),
+];
+
+/// What one `[[pods]]` table may say.
+pub(super) const POD_KEYS: [&str; 7] = ["name", "grpc", "http", "models", "slots", "weight", "uid"];
+
+impl Key {
+    /// Its environment variables, the full name first: it wins over the short one where both are set.
+    pub(super) fn variables(&self) -> Vec<String> {
+        let full = format!("PLIMSOLL_{}", self.path.replace('.', "_").to_uppercase());
+        let short = self.flag.map(|flag| format!("PLIMSOLL_{}", flag.replace('-', "_").to_uppercase()));
+        let mut names = vec![full];
+        names.extend(short.filter(|short| *short != names[0] && self.kind != Kind::Pods));
+        names
+    }
+}
+
+/// The key called `path`, where there is one.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Whether `path` is a table that holds keys.
+pub(super) fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.split_once('.').is_some_and(|(section, _)| section == path))
+}
+
+/// What to tell someone who wrote the unknown key `path`.
+pub(super) fn hint(path: &str) -> String {
+    let (section, leaf) = path.rsplit_once('.').unwrap_or(("", path));
+    let siblings = siblings(section);
+    if let Some(near) = nearest(leaf, siblings.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    // A key in the wrong section is the other way to be nearly right.
+    let elsewhere = KEYS.iter().find(|key| key.path.rsplit_once('.').is_some_and(|(_, other)| other == leaf));
+    match elsewhere {
+        Some(key) => format!("did you mean `{}`?", key.path),
+        None => format!("known here: {}", siblings.join(", ")),
+    }
+}
+
+/// The names that may stand in `section` (the empty one is the top), each once, in the order of the list.
+fn siblings(section: &str) -> Vec<&'static str> {
+    if section.starts_with("pods") {
+        return POD_KEYS.to_vec();
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for key in KEYS {
+        let name = match key.path.split_once('.') {
+            Some((top, leaf)) if top == section => leaf,
+            Some((top, _)) if section.is_empty() => top,
+            None if section.is_empty() => key.path,
+            _ => continue,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The known name that `written` was probably meant to be. Two slips (a swap counts as one) in a name of six letters
+/// are a typo; more of them would suggest `dns` for `http`.
+pub(super) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (written.chars().count() / 3).clamp(1, 3);
+    let distance = |name: &&str| strsim::damerau_levenshtein(written, name);
+    known.min_by_key(distance).filter(|name| distance(name) <= allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A typo should be answered with the key that was meant, wherever it belongs, and nonsense with what there is.
+    #[test]
+    fn a_typo_finds_its_neighbour() {
+        for (written, hint_for_it) in [
+            ("node.grcp", "did you mean `grpc`?"),
+            (
+                "node.cluster_secret",
+                "known here: name, grpc, http, admin, gossip, advertise, cluster, join, cluster_secret_file, ca_file, cert_file, key_file",
+            ),
+            ("node.policy", "did you mean `pick.policy`?"),
+            ("nodes", "did you mean `node`?"),
+            ("pods[3].slot", "did you mean `slots`?"),
+            ("log.colour", "known here: format"),
+        ] {
+            assert_eq!(hint(written), hint_for_it, "{written}");
+        }
+    }
+
+    /// Two keys with one variable or flag would shadow each other silently.
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<String> = KEYS.iter().flat_map(|key| key.variables()).collect();
+        names.extend(KEYS.iter().filter_map(|key| key.flag).map(str::to_owned));
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        assert_eq!(find("node.grpc").unwrap().variables(), ["PLIMSOLL_NODE_GRPC", "PLIMSOLL_GRPC"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! What was written, turned into what a node runs with: parsed once, every mistake named.
+//!
+//! Four layers, each over the one before: defaults, a TOML file, the environment (`PLIMSOLL_*`), flags. They merge in one
+//! table that remembers where each value came from ([`Layers`]); the table is read once into a [`Config`], in which nothing
+//! is text any more that could still be wrong. Unknown keys are refused, because a typo that is ignored means the default
+//! where its writer thinks otherwise. Nothing here opens a socket; only [`Config::node_config`] reads other files.
+//!
+//! ```
+//! use plimsoll::config::Config;
+//!
+//! let config = Config::from_toml_str(
+//!     "[node]\nname = 'caller-1'\n[[pods]]\nname = 'triton-0'\ngrpc = 'http://10.0.0.7:8001'\nslots = 2",
+//! )?;
+//! assert_eq!(config.pods[0].slots, 2);
+//!
+//! let typo = Config::from_toml_str("[node]\ngrcp = '127.0.0.1:8001'").unwrap_err();
+//! assert_eq!(typo.to_string(), "line 2: unknown key `node.grcp`; did you mean `grpc`?");
+//! # Ok::<(), plimsoll::config::ConfigError>(())
+//! ```
+
+mod addr;
+mod credentials;
+mod defaults;
+mod error;
+mod keys;
+mod layers;
+mod pods;
+mod raw;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) use self::addr::bracketed;
+pub(crate) use self::credentials::random_secret;
+pub use self::error::{ConfigError, CredentialsError, Source};
+pub use self::layers::Layers;
+pub use self::pods::pods_from_file;
+pub(crate) use self::pods::{MOST_PODS, pods_from_text};
+use crate::node::NodeConfig;
+use crate::observe::PodSpec;
+use crate::pick::PolicyKind;
+
+/// Where a node's admin API is unless it is told otherwise; where `plimsoll view` asks.
+pub const DEFAULT_ADMIN: &str = defaults::ADMIN;
+
+/// The configuration of a node, every value judged.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Unique per process; by default the host's name and the process id.
+    pub name: String,
+    /// Nodes of another cluster are refused.
+    pub cluster: String,
+    /// Where the gRPC front listens.
+    pub grpc: SocketAddr,
+    /// Where the HTTP front would listen. It is not built in this version; `plimsoll node` says so.
+    pub http: Option<SocketAddr>,
+    /// Where metrics, health and the API are served.
+    pub admin: SocketAddr,
+    /// Where it gossips (UDP).
+    pub gossip: SocketAddr,
+    /// What peers dial; `gossip` where none is given.
+    pub advertise: Option<SocketAddr>,
+    /// `host:port` of any members; alone if none answers.
+    pub join: Vec<String>,
+    /// Where its proof of membership is.
+    pub identity: Identity,
+    /// How it picks.
+    pub policy: PolicyKind,
+    /// Gossip budget, bit/s.
+    pub budget_bits: u64,
+    /// The front's limits.
+    pub front: FrontConfig,
+    /// Where pods are found, beside those listed.
+    pub discovery: DiscoveryConfig,
+    /// The pods that are listed.
+    pub pods: Vec<PodSpec>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// Where a node's proof of membership is. Paths only: the secret itself is read when it is needed, and never kept here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// Nothing was given: a node that joins nobody mints a secret of its own and stays alone.
+    None,
+    /// The file of the cluster's secret.
+    SecretFile(PathBuf),
+    /// PEM files: the cluster's CA, this node's chain and key.
+    Files {
+        /// Certificates of the CA.
+        ca: PathBuf,
+        /// This node's chain, leaf first.
+        cert: PathBuf,
+        /// This node's key.
+        key: PathBuf,
+    },
+}
+
+/// Limits of the front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrontConfig {
+    /// The largest message that is passed on.
+    pub max_message_bytes: u64,
+    /// How long a connection to a pod may take before another pod is tried.
+    pub connect_timeout: Duration,
+    /// How long tickets may finish after a signal.
+    pub drain: Duration,
+}
+
+/// Where pods are found, beside those listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiscoveryConfig {
+    /// A watched file of `[[pods]]`.
+    pub file: Option<PathBuf>,
+    /// Names whose every address is a pod.
+    pub dns: Vec<DnsName>,
+    /// An answer is asked for again at the latest after this.
+    pub dns_interval: Duration,
+}
+
+/// A name whose every address is a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DnsName {
+    /// What is resolved.
+    pub host: String,
+    /// The port of each pod.
+    pub port: u16,
+}
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", bracketed(&self.host), self.port)
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads TOML over the defaults; the environment has no say. Paths in it are relative to the working directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line.
+    pub fn from_toml_str(text: &str) -> Result<Config, ConfigError> {
+        Layers::new().text(text)?.resolve()
+    }
+
+    /// Reads a file over the defaults; the environment has no say ([`Layers`] gives it one). Paths in it are relative to
+    /// the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line.
+    pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
+        Layers::new().file(path.as_ref())?.resolve()
+    }
+
+    /// What [`crate::node::Node::join`] takes. Reads the secret, or sees that the certificate files can be read. A node
+    /// that was given neither and joins nobody gets a random secret and stays alone; a log line says so.
+    ///
+    /// # Errors
+    /// [`CredentialsError`], one line.
+    pub fn node_config(&self) -> Result<NodeConfig, CredentialsError> {
+        Ok(NodeConfig {
+            name: self.name.clone(),
+            cluster: self.cluster.clone(),
+            gossip: self.gossip,
+            advertise: self.advertise,
+            join: self.join.clone(),
+            credentials: credentials::read(&self.identity, !self.join.is_empty())?,
+            policy: self.policy,
+            budget_bits: self.budget_bits,
+            pods: self.pods.clone(),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! `[[pods]]`: the same shape in the configuration and in a discovery file.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::addr;
+use super::error::{ConfigError, Source, shown};
+use super::layers::Parsed;
+use super::raw::{Reader, typed};
+use crate::observe::PodSpec;
+
+/// More pods than this from one place is a mistake, and every pick looks at each pod of its model.
+pub(crate) const MOST_PODS: usize = 4096;
+
+/// One pod as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPod {
+    name: Option<String>,
+    grpc: Option<String>,
+    http: Option<String>,
+    #[serde(default)]
+    models: Vec<String>,
+    slots: Option<i64>,
+    weight: Option<f64>,
+    uid: Option<String>,
+}
+
+/// A discovery file: pods and nothing else.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    pods: Vec<RawPod>,
+}
+
+/// Reads a discovery file.
+///
+/// # Errors
+/// [`ConfigError`]; there are no pods from it then.
+pub fn pods_from_file(path: &Path) -> Result<Vec<PodSpec>, ConfigError> {
+    pods_from_text(Some(path), &super::layers::read(path)?)
+}
+
+/// Reads the text of a discovery file.
+pub(crate) fn pods_from_text(path: Option<&Path>, text: &str) -> Result<Vec<PodSpec>, ConfigError> {
+    let parsed = Parsed::new(path, text)?;
+    parsed.check_keys(|key| key == "pods")?;
+    let source = |key: &str| {
+        let whole = parsed.sources.get("pods").unwrap_or(&Source::Default);
+        let pod = key.split('.').next().unwrap_or(key);
+        parsed.sources.get(key).or(parsed.sources.get(pod)).unwrap_or(whole).clone()
+    };
+    let reader = Reader { source: &source };
+    let raw: RawFile = typed(&parsed.table, &reader)?;
+    read_pods(raw.pods, &reader)
+}
+
+/// Validates what was written; a pod without a name is called by its address.
+pub(super) fn read_pods(raw: Vec<RawPod>, reader: &Reader<'_>) -> Result<Vec<PodSpec>, ConfigError> {
+    if raw.len() > MOST_PODS {
+        return Err(
+            reader.invalid("pods", (format!("`{}` pods are too many", raw.len()), format!("list at most {MOST_PODS}")))
+        );
+    }
+    let mut pods: Vec<PodSpec> = Vec::with_capacity(raw.len());
+    for (index, raw) in raw.into_iter().enumerate() {
+        let pod = read_pod(index, raw, reader)?;
+        // A name twice would merge two pods in every metric; an incarnation twice would charge one pod as two.
+        let twin = |other: &PodSpec| other.name == pod.name || other.id() == pod.id();
+        if let Some(first) = pods.iter().position(twin) {
+            let key = if pods[first].name == pod.name {
+                "name"
+            } else if pod.uid.is_some() {
+                "uid"
+            } else {
+                "grpc"
+            };
+            let value = match key {
+                "name" => &pod.name,
+                "uid" => pod.uid.as_ref().unwrap_or(&pod.grpc),
+                _ => &pod.grpc,
+            };
+            let problem = format!("{} is taken by pods[{first}]", shown(value));
+            return Err(reader.invalid(&format!("pods[{index}].{key}"), (problem, "each pod is listed once".into())));
+        }
+        pods.push(pod);
+    }
+    Ok(pods)
+}
+
+fn read_pod(index: usize, raw: RawPod, reader: &Reader<'_>) -> Result<PodSpec, ConfigError> {
+    let key = |leaf: &str| format!("pods[{index}].{leaf}");
+    let Some(grpc) = raw.grpc else {
+        let label = raw.name.map_or_else(String::new, |name| format!("{} ", shown(&name)));
+        let missing = (format!("pod {label}has no address"), "add grpc = \"http://host:port\"".to_owned());
+        return Err(reader.invalid(&key("grpc"), missing));
+    };
+    let grpc = addr::pod_url(&grpc).map_err(|problem| reader.invalid(&key("grpc"), problem))?;
+    if let Some(http) = raw.http {
+        // Written for the HTTP front, which reads it once it is there; a bad one is refused already.
+        addr::pod_url(&http).map_err(|problem| reader.invalid(&key("http"), problem))?;
+    }
+    let name = raw.name.unwrap_or_else(|| grpc.trim_start_matches("http://").to_owned());
+    reader.label(&key("name"), &name)?;
+    let mut pod = PodSpec::new(name, grpc);
+    if let Some(slots) = raw.slots {
+        pod.slots = reader.integer(&key("slots"), slots, 1..=65_535)? as u32;
+    }
+    if let Some(weight) = raw.weight {
+        pod.weight = reader.float(&key("weight"), weight, 0.001..=1000.0)?;
+    }
+    if let Some(uid) = raw.uid {
+        reader.label(&key("uid"), &uid)?;
+        pod.uid = Some(uid);
+    }
+    for model in &raw.models {
+        reader.label(&key("models"), model)?;
+    }
+    pod.models = raw.models;
+    Ok(pod)
+}

@@ -1,0 +1,306 @@
+//! From the merged table to [`Config`]: types by serde, then every value is judged once.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::addr::{self, Problem};
+use super::error::{ConfigError, Source, one_line, shown};
+use super::layers::Layers;
+use super::pods::{RawPod, read_pods};
+use super::{Config, DiscoveryConfig, DnsName, FrontConfig, Identity, LogFormat};
+use crate::driver::tls;
+use crate::pick::PolicyKind;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    node: RawNode,
+    pick: RawPick,
+    discovery: RawDiscovery,
+    front: RawFront,
+    gossip: RawGossip,
+    log: RawLog,
+    #[serde(default)]
+    pods: Vec<RawPod>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    name: String,
+    grpc: String,
+    http: Option<String>,
+    admin: String,
+    gossip: String,
+    advertise: Option<String>,
+    cluster: String,
+    join: Vec<String>,
+    cluster_secret_file: Option<String>,
+    ca_file: Option<String>,
+    cert_file: Option<String>,
+    key_file: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPick {
+    policy: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDiscovery {
+    file: Option<String>,
+    #[serde(default)]
+    dns: Vec<String>,
+    dns_interval_s: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFront {
+    max_message_mib: i64,
+    connect_timeout_ms: i64,
+    drain_s: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGossip {
+    budget_mbit: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    format: String,
+}
+
+/// The one reading of the merged table.
+pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
+    let source = |key: &str| layers.source(key).clone();
+    let r = Reader { source: &source };
+    let raw: Raw = typed(layers.table(), &r)?;
+    let (node, front) = (raw.node, raw.front);
+    r.plain_name("node.name", &node.name)?;
+    r.plain_name("node.cluster", &node.cluster)?;
+    let config = Config {
+        identity: identity(layers, &node, &r)?,
+        grpc: r.socket("node.grpc", &node.grpc)?,
+        http: node.http.as_deref().map(|http| r.socket("node.http", http)).transpose()?,
+        admin: r.socket("node.admin", &node.admin)?,
+        gossip: r.socket("node.gossip", &node.gossip)?,
+        advertise: node.advertise.as_deref().map(|advertise| r.socket("node.advertise", advertise)).transpose()?,
+        join: node.join,
+        name: node.name,
+        cluster: node.cluster,
+        policy: policy(&raw.pick.policy, &r)?,
+        budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, 0.01..=10_000.0)? * 1e6) as u64,
+        front: FrontConfig {
+            max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as u64) << 20,
+            connect_timeout: Duration::from_millis(r.integer(
+                "front.connect_timeout_ms",
+                front.connect_timeout_ms,
+                10..=60_000,
+            )? as u64),
+            drain: r.seconds("front.drain_s", front.drain_s, 0.0..=3600.0)?,
+        },
+        discovery: discovery(layers, raw.discovery, &r)?,
+        pods: read_pods(raw.pods, &r)?,
+        log_format: log_format(&raw.log.format, &r)?,
+    };
+    check_addresses(&config, &r)?;
+    Ok(config)
+}
+
+/// What no single key shows: addresses that contradict each other, members that cannot be dialled.
+fn check_addresses(config: &Config, r: &Reader<'_>) -> Result<(), ConfigError> {
+    for (index, member) in config.join.iter().enumerate() {
+        addr::host_port(member).map_err(|problem| r.invalid(&format!("node.join[{index}]"), problem))?;
+    }
+    match config.advertise {
+        None if config.gossip.ip().is_unspecified() => {
+            let problem = format!("`{}` listens everywhere, but peers cannot dial it", config.gossip);
+            let remedy =
+                format!("set node.advertise to the address they reach, as in `10.0.0.5:{}`", config.gossip.port());
+            return Err(r.invalid("node.gossip", (problem, remedy)));
+        }
+        Some(advertise) if advertise.ip().is_unspecified() || advertise.port() == 0 => {
+            let problem = format!("`{advertise}` cannot be dialled");
+            return Err(r.invalid("node.advertise", (problem, "write the IP and port that peers reach".into())));
+        }
+        _ => {}
+    }
+    let fronts = [("node.grpc", Some(config.grpc)), ("node.http", config.http), ("node.admin", Some(config.admin))];
+    for (index, (key, address)) in fronts.iter().enumerate() {
+        let taken = |(_, other): &&(&str, Option<SocketAddr>)| other.is_some() && other == address;
+        if let Some((first, _)) = fronts[..index].iter().find(taken).filter(|_| address.is_some_and(|a| a.port() != 0))
+        {
+            let problem = format!("`{}` is taken by {first}", address.map_or_else(String::new, |a| a.to_string()));
+            return Err(r.invalid(key, (problem, "give each its own port".into())));
+        }
+    }
+    Ok(())
+}
+
+fn identity(layers: &Layers, node: &RawNode, r: &Reader<'_>) -> Result<Identity, ConfigError> {
+    let path = |key: &str, path: &Option<String>| path.as_deref().map(|path| layers.path(key, path));
+    let secret = path("node.cluster_secret_file", &node.cluster_secret_file);
+    let files = [
+        path("node.ca_file", &node.ca_file),
+        path("node.cert_file", &node.cert_file),
+        path("node.key_file", &node.key_file),
+    ];
+    match (secret, files) {
+        (None, [None, None, None]) => Ok(Identity::None),
+        (Some(secret), [None, None, None]) => Ok(Identity::SecretFile(secret)),
+        (None, [Some(ca), Some(cert), Some(key)]) => Ok(Identity::Files { ca, cert, key }),
+        (Some(secret), _) => {
+            let problem = format!("{} is given beside certificate files", shown(&secret.display().to_string()));
+            let remedy = "keep either the secret or ca_file, cert_file and key_file".to_owned();
+            Err(r.invalid("node.cluster_secret_file", (problem, remedy)))
+        }
+        (None, files) => {
+            let keys = ["node.ca_file", "node.cert_file", "node.key_file"];
+            let position = |given: bool| files.iter().position(|file| file.is_some() == given).unwrap_or_default();
+            let (given, missing) = (keys[position(true)], keys[position(false)]);
+            Err(r.invalid(given, ("`…` is given alone".replace('…', given), format!("give {missing} too"))))
+        }
+    }
+}
+
+fn discovery(layers: &Layers, raw: RawDiscovery, r: &Reader<'_>) -> Result<DiscoveryConfig, ConfigError> {
+    let mut dns = Vec::with_capacity(raw.dns.len());
+    for (index, name) in raw.dns.iter().enumerate() {
+        let key = format!("discovery.dns[{index}]");
+        let (host, port) = addr::host_port(name).map_err(|problem| r.invalid(&key, problem))?;
+        let name = DnsName { host, port };
+        if dns.contains(&name) {
+            return Err(r.invalid(&key, (format!("`{name}` is listed twice"), "list each name once".into())));
+        }
+        dns.push(name);
+    }
+    Ok(DiscoveryConfig {
+        file: raw.file.as_deref().map(|file| layers.path("discovery.file", file)),
+        dns,
+        dns_interval: r.seconds("discovery.dns_interval_s", raw.dns_interval_s, 1.0..=3600.0)?,
+    })
+}
+
+fn policy(written: &str, r: &Reader<'_>) -> Result<PolicyKind, ConfigError> {
+    written.parse().map_err(|_| {
+        let names: Vec<&str> = PolicyKind::ALL.into_iter().map(PolicyKind::name).collect();
+        let remedy = format!("take one of {}", names.join(", "));
+        r.invalid("pick.policy", (format!("{} is no policy", shown(written)), remedy))
+    })
+}
+
+fn log_format(written: &str, r: &Reader<'_>) -> Result<LogFormat, ConfigError> {
+    match written {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(r.invalid("log.format", (format!("{} is no format", shown(written)), "take text or json".into()))),
+    }
+}
+
+/// Judges values, and knows where each was written.
+pub(super) struct Reader<'a> {
+    pub(super) source: &'a dyn Fn(&str) -> Source,
+}
+
+impl Reader<'_> {
+    pub(super) fn invalid(&self, key: &str, (problem, remedy): Problem) -> ConfigError {
+        ConfigError::Invalid { at: (self.source)(key), key: key.to_owned(), problem, remedy }
+    }
+
+    /// A name that is part of an identity.
+    fn plain_name(&self, key: &str, written: &str) -> Result<(), ConfigError> {
+        if tls::is_plain(written) {
+            return Ok(());
+        }
+        let problem = format!("{} cannot name a node or cluster", shown(written));
+        Err(self.invalid(key, (problem, "write 1 to 128 letters, digits or -._~".into())))
+    }
+
+    /// A name that goes into metrics and onto terminals.
+    pub(super) fn label(&self, key: &str, written: &str) -> Result<(), ConfigError> {
+        const LONGEST: usize = 128;
+        let problem = match written {
+            "" => "is empty",
+            _ if written.len() > LONGEST => "is longer than 128 bytes",
+            _ if written.chars().any(|c| c.is_control() || c.is_whitespace()) => {
+                "has white space or control characters"
+            }
+            _ => return Ok(()),
+        };
+        let remedy = "write 1 to 128 bytes without white space".to_owned();
+        Err(self.invalid(key, (format!("{} {problem}", shown(written)), remedy)))
+    }
+
+    fn socket(&self, key: &str, written: &str) -> Result<SocketAddr, ConfigError> {
+        addr::socket(written).map_err(|problem| self.invalid(key, problem))
+    }
+
+    pub(super) fn integer(&self, key: &str, value: i64, range: RangeInclusive<i64>) -> Result<i64, ConfigError> {
+        if range.contains(&value) {
+            return Ok(value);
+        }
+        let remedy = format!("write {} to {}", range.start(), range.end());
+        Err(self.invalid(key, (format!("`{value}` is out of range"), remedy)))
+    }
+
+    pub(super) fn float(&self, key: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64, ConfigError> {
+        // NaN is in no range.
+        if range.contains(&value) {
+            return Ok(value);
+        }
+        let remedy = format!("write {} to {}", range.start(), range.end());
+        Err(self.invalid(key, (format!("`{value}` is out of range"), remedy)))
+    }
+
+    fn seconds(&self, key: &str, value: f64, range: RangeInclusive<f64>) -> Result<Duration, ConfigError> {
+        self.float(key, value, range).map(Duration::from_secs_f64)
+    }
+}
+
+/// Deserialises, and turns serde's complaint into a line of ours.
+pub(super) fn typed<T: DeserializeOwned>(table: &Table, reader: &Reader<'_>) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(table.clone()).map_err(|error| {
+        let key = error.path().to_string();
+        let message = one_line(error.inner().message());
+        let found = error.path().iter().try_fold(Value::Table(table.clone()), descend);
+        let value = found.map_or_else(String::new, |value| value.to_string());
+        let expected = message.rsplit_once("expected ").map_or(message.as_str(), |(_, expected)| expected);
+        let (problem, remedy) = match expected {
+            "a string" => ("is not a string", "put it in quotes"),
+            "a sequence" => ("is not a list", "put it in brackets, as in [\"a\", \"b\"]"),
+            "i64" => ("is not a whole number", "write digits without a point or quotes, as in 250"),
+            "f64" => ("is not a number", "write it without quotes, as in 2.5"),
+            _ if expected.starts_with("struct") => {
+                ("is not a table", "write keys in it, as in { grpc = \"http://a:8001\" }")
+            }
+            _ => {
+                return reader.invalid(
+                    &key,
+                    (format!("{} does not fit: {message}", shown(&value)), "see the example file".into()),
+                );
+            }
+        };
+        reader.invalid(&key, (format!("{} {problem}", shown(value.trim())), remedy.to_owned()))
+    })
+}
+
+/// One step down the path of an error.
+fn descend(value: Value, segment: &serde_path_to_error::Segment) -> Option<Value> {
+    use serde_path_to_error::Segment;
+    match segment {
+        Segment::Map { key } => value.get(key).cloned(),
+        Segment::Seq { index } => value.get(*index).cloned(),
+        _ => Some(value),
+    }
+}

@@ -1,0 +1,11 @@
+//! Sockets, clock and entropy: the only place that has them. It receives, hands to the core, performs what the core puts
+//! out, and decides nothing.
+
+pub mod admin;
+pub mod clock;
+pub mod discovery;
+pub(crate) mod link;
+pub mod metrics;
+pub(crate) mod runner;
+mod socket;
+pub(crate) mod tls;

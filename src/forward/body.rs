@@ -1,0 +1,210 @@
+//! The body of a request on its way to a pod: what was read ahead for the peek, then the rest as it comes.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use smallvec::SmallVec;
+use tonic::Status;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The bytes before each gRPC message: a flag (1: compressed) and the message's length.
+pub(super) const PREFIX: usize = 5;
+
+/// Where a request's bytes come from.
+pub(super) enum Source {
+    /// From the front's caller.
+    Incoming(hyper::body::Incoming),
+    /// From a client of the channel.
+    Client(tonic::body::Body),
+}
+
+/// A request's body. Holds what was read ahead and replays it; every byte passes once, as it came, uncopied.
+pub(super) struct RequestBody {
+    held: SmallVec<[Bytes; 2]>,
+    /// How many of `held` were replayed.
+    replayed: usize,
+    trailers: Option<HeaderMap>,
+    source: Option<Source>,
+    messages: Messages,
+    overrun: Overrun,
+}
+
+/// Tells the response's side that a message was over the limit. Empty where the first message is the only one that
+/// needs the exact status.
+pub(super) type Overrun = Option<Arc<OnceLock<TooLarge>>>;
+
+/// A message is over the limit. It was not read, nor passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a message of {bytes} bytes is over the limit of {limit} bytes")]
+pub(super) struct TooLarge {
+    bytes: u64,
+    limit: u64,
+}
+
+impl From<TooLarge> for Status {
+    fn from(too_large: TooLarge) -> Status {
+        Status::resource_exhausted(too_large.to_string())
+    }
+}
+
+impl RequestBody {
+    pub(super) fn new(source: Source, limit: u64) -> RequestBody {
+        RequestBody {
+            held: SmallVec::new(),
+            replayed: 0,
+            trailers: None,
+            source: Some(source),
+            messages: Messages::new(limit),
+            overrun: None,
+        }
+    }
+
+    /// One message that is already there, prefix and all.
+    pub(super) fn ready(message: Bytes) -> RequestBody {
+        let held = SmallVec::from_iter((!message.is_empty()).then_some(message));
+        let messages = Messages::new(u64::MAX);
+        RequestBody { held, replayed: 0, trailers: None, source: None, messages, overrun: None }
+    }
+
+    /// The limit on each of its messages.
+    pub(super) fn limit(&self) -> u64 {
+        self.messages.limit
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.iter().map(Bytes::len).sum()
+    }
+
+    /// From now on tells of messages over the limit; for streams, whose later messages meet it while answers flow.
+    pub(super) fn watch_overrun(&mut self) -> Overrun {
+        self.overrun.get_or_insert_default();
+        self.overrun.clone()
+    }
+
+    /// Reads one more piece ahead; none at the end.
+    pub(super) fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        loop {
+            match ready!(self.poll_source(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    // Empty pieces are not held: any number of them would fit under a bound in bytes.
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => {
+                        self.held.push(data.clone());
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = match &mut self.source {
+            None => None,
+            Some(Source::Incoming(body)) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
+            }
+            Some(Source::Client(body)) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
+            }
+        };
+        if !matches!(frame, Some(Ok(_))) {
+            self.source = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn source_ended(&self) -> bool {
+        match &self.source {
+            None => true,
+            Some(Source::Incoming(body)) => body.is_end_stream(),
+            Some(Source::Client(body)) => body.is_end_stream(),
+        }
+    }
+
+    /// Lets `data` pass if no message in it is over the limit.
+    fn check(&mut self, data: Bytes) -> Result<Frame<Bytes>, BoxError> {
+        match self.messages.pass(&data) {
+            Ok(()) => Ok(Frame::data(data)),
+            Err(too_large) => {
+                if let Some(overrun) = &self.overrun {
+                    overrun.get_or_init(|| too_large);
+                }
+                self.source = None;
+                Err(too_large.into())
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.replayed < self.held.len() {
+            let replayed = self.replayed;
+            self.replayed += 1;
+            let data = std::mem::take(&mut self.held[replayed]);
+            return Poll::Ready(Some(self.check(data)));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        let frame = ready!(self.poll_source(cx));
+        Poll::Ready(frame.map(|frame| match frame?.into_data() {
+            Ok(data) => self.check(data),
+            Err(frame) => Ok(frame),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.replayed == self.held.len() && self.trailers.is_none() && self.source_ended()
+    }
+}
+
+/// Follows the boundaries of messages, by their prefixes alone.
+#[derive(Debug)]
+struct Messages {
+    prefix: [u8; PREFIX],
+    seen: usize,
+    left: u64,
+    limit: u64,
+}
+
+impl Messages {
+    fn new(limit: u64) -> Messages {
+        Messages { prefix: [0; PREFIX], seen: 0, left: 0, limit }
+    }
+
+    fn pass(&mut self, mut data: &[u8]) -> Result<(), TooLarge> {
+        while !data.is_empty() {
+            let skipped = usize::try_from(self.left).unwrap_or(usize::MAX).min(data.len());
+            self.left -= skipped as u64;
+            data = &data[skipped..];
+            let taken = data.len().min(PREFIX - self.seen);
+            self.prefix[self.seen..self.seen + taken].copy_from_slice(&data[..taken]);
+            self.seen += taken;
+            data = &data[taken..];
+            if self.seen == PREFIX {
+                self.seen = 0;
+                self.left = message_length(&self.prefix, self.limit)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length that a prefix announces.
+pub(super) fn message_length(prefix: &[u8; PREFIX], limit: u64) -> Result<u64, TooLarge> {
+    let bytes = u64::from(u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]));
+    if bytes > limit { Err(TooLarge { bytes, limit }) } else { Ok(bytes) }
+}

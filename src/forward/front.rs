@@ -1,0 +1,294 @@
+//! The transparent gRPC front: what callers in any language connect to as if it were one Triton.
+//!
+//! Requests for inference (and all else that Triton serves) go to the pod that the node picks, bytes untouched; questions
+//! about liveness, readiness and health are answered for the fleet.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use plimsoll_proto::inference::{ModelReadyResponse, ServerLiveResponse, ServerReadyResponse};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::Status;
+use tracing::{debug, warn};
+
+use super::ForwardOptions;
+use super::authority::OneAuthority;
+use super::body::{RequestBody, Source};
+use super::deadline::Deadline;
+use super::fleet::{self, Watch, framed};
+use super::peek::{Compression, Depth, Peek, peek};
+use super::response::ResponseBody;
+use super::send::{Call, Kind, forward};
+use super::upstream::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+use crate::node::Node;
+
+/// How long a stream's first message is waited for before a pod is picked without it: a client that wants the
+/// response's head before it sends anything would else wait for ever. Longer only delays those.
+const FIRST_MESSAGE: Duration = Duration::from_secs(1);
+/// The most a question to the fleet may have: a model's name and version.
+const MAX_QUESTION: usize = 64 << 10;
+/// Streams that callers may reset before they were looked at: a caller that gives up on a thousand requests at once is
+/// no attack; the default of 20 would close its connection.
+const RESET_STREAMS: usize = 4096;
+/// The pause after an accept that failed (most likely out of file descriptors): without it the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How the front serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrontOptions {
+    /// Limits on what it forwards.
+    pub forward: ForwardOptions,
+    /// Requests in flight on one connection; more wait at the caller. Bounds what one caller can make a node hold.
+    /// Default 10,000: a whole Python service on one connection.
+    pub max_concurrent_streams: u32,
+    /// The largest header list that is taken. Default 64 KiB, eight times gRPC's own default, for callers with large tokens.
+    pub max_header_bytes: u32,
+    /// How long streams may take to finish after a shutdown began; then they are cut. Default 30 s, what Kubernetes
+    /// gives a container.
+    pub drain: Duration,
+}
+
+impl Default for FrontOptions {
+    fn default() -> FrontOptions {
+        FrontOptions {
+            forward: ForwardOptions::default(),
+            max_concurrent_streams: 10_000,
+            max_header_bytes: 64 << 10,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves callers on `listener` until `shutdown`; then takes no more, lets streams finish for [`FrontOptions::drain`]
+/// at most, and returns when the last connection is closed.
+pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shutdown: impl Future<Output = ()>) {
+    let (drain, draining) = watch::channel(false);
+    let front = Arc::new(Front { node, options, draining });
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(front.clone().connection(stream))),
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drain.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(front.options.drain, all).await.is_err() {
+        warn!(connections = connections.len(), "cut connections that did not finish in time");
+        connections.shutdown().await;
+    }
+}
+
+struct Front {
+    node: Node,
+    options: FrontOptions,
+    draining: watch::Receiver<bool>,
+}
+
+impl Front {
+    async fn connection(self: Arc<Front>, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection was gone before it began");
+            return;
+        }
+        let front = self.clone();
+        let service = service_fn(move |request| {
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(front.answer(request).await) }
+        });
+        let mut connection = pin!(self.builder().serve_connection(TokioIo::new(OneAuthority::new(stream)), service));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = drained(self.draining.clone()) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error = super::upstream::causes(&error), "a caller's connection broke");
+        }
+    }
+
+    fn builder(&self) -> http2::Builder<TokioExecutor> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
+            .max_concurrent_streams(self.options.max_concurrent_streams)
+            .max_header_list_size(self.options.max_header_bytes)
+            .max_pending_accept_reset_streams(RESET_STREAMS)
+            // The pod's head passes as it is.
+            .auto_date_header(false);
+        builder
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        if request.method() != Method::POST {
+            return http_error(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        if !is_grpc(request.headers()) {
+            return http_error(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        }
+        self.route(request).await.unwrap_or_else(Status::into_http)
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
+        match request.uri().path() {
+            "/inference.GRPCInferenceService/ServerLive" => Ok(message(framed(&ServerLiveResponse { live: true }))),
+            "/inference.GRPCInferenceService/ServerReady" => {
+                let ready = fleet::server_ready(&self.node).await;
+                Ok(message(framed(&ServerReadyResponse { ready })))
+            }
+            "/inference.GRPCInferenceService/ModelReady" => self.model_ready(request).await,
+            "/grpc.health.v1.Health/Check" => Ok(message(fleet::health(fleet::server_ready(&self.node).await))),
+            "/grpc.health.v1.Health/Watch" => {
+                Ok(grpc(Answer::Watch(Box::new(Watch::new(self.node.clone(), self.draining.clone())))))
+            }
+            path => match Kind::of(path) {
+                Some(kind) => self.forward(kind, request).await,
+                None => Err(Status::unimplemented(format!("unknown method `{path}`"))),
+            },
+        }
+    }
+
+    async fn forward(&self, kind: Kind, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
+        let options = &self.options.forward;
+        let mut deadline = Deadline::of(request.headers());
+        let compression = Compression::of(request.headers());
+        let (parts, body) = request.into_parts();
+        let mut body = RequestBody::new(Source::Incoming(body), options.max_message_bytes);
+        let depth = Depth::Model(compression);
+        let overrun = if kind == Kind::Stream { body.watch_overrun() } else { None };
+        let peeked = match kind {
+            Kind::Infer | Kind::AboutModel => deadline.within(peek(&mut body, depth)).await?,
+            Kind::Stream => deadline.within(first_message(&mut body, depth)).await?,
+            Kind::Other => deadline.within(peek(&mut body, Depth::Size)).await?,
+        };
+        let call = Call { kind, model: peeked.model(), bytes: peeked.bytes, connect_timeout: options.connect_timeout };
+        let request = Request::from_parts(parts, body);
+        Ok(forward(&self.node, &call, request, deadline, overrun).await?.map(Answer::Pod))
+    }
+
+    async fn model_ready(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
+        let (parts, body) = request.into_parts();
+        let question = Limited::new(body, MAX_QUESTION).collect().await;
+        let question =
+            question.map_err(|error| Status::resource_exhausted(format!("cannot read the request: {error}")))?;
+        let ready = fleet::model_ready(&self.node, &parts.headers, &question.to_bytes()).await?;
+        Ok(message(framed(&ModelReadyResponse { ready })))
+    }
+}
+
+/// Returns when the shutdown began.
+pub(super) async fn drained(mut draining: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it whoever would wait for this.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+async fn first_message(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {
+    // One that is late is replayed like the rest; only the pick has to do without its name.
+    tokio::time::timeout(FIRST_MESSAGE, peek(body, depth)).await.unwrap_or_else(|_| Ok(Peek::default()))
+}
+
+/// `application/grpc`, alone or with a suffix (`+proto`) or parameters.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    match kind.strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
+        None => false,
+    }
+}
+
+fn http_error(status: StatusCode) -> Response<Answer> {
+    let mut response = Response::new(Answer::Nothing);
+    *response.status_mut() = status;
+    response
+}
+
+/// One message and an OK.
+fn message(message: Bytes) -> Response<Answer> {
+    grpc(Answer::Message(Some(message), false))
+}
+
+fn grpc(answer: Answer) -> Response<Answer> {
+    let mut response = Response::new(answer);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// The body of what the front answers.
+#[derive(Default)]
+enum Answer {
+    /// The head says it all.
+    #[default]
+    Nothing,
+    /// A pod's response.
+    Pod(ResponseBody),
+    /// The front's own message until it was sent, and whether its OK was too.
+    Message(Option<Bytes>, bool),
+    /// The health of the fleet, for as long as the caller listens.
+    Watch(Box<Watch>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Answer::Nothing => Poll::Ready(None),
+            Answer::Pod(body) => Pin::new(body).poll_frame(cx),
+            Answer::Watch(watch) => Pin::new(&mut **watch).poll_frame(cx),
+            Answer::Message(message, sent) => Poll::Ready(match message.take() {
+                Some(message) => Some(Ok(Frame::data(message))),
+                None if !std::mem::replace(sent, true) => Some(Ok(Frame::trailers(ok()))),
+                None => None,
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Nothing => true,
+            Answer::Pod(body) => body.is_end_stream(),
+            Answer::Message(_, sent) => *sent,
+            Answer::Watch(_) => false,
+        }
+    }
+}
+
+fn ok() -> HeaderMap {
+    HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))])
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,444 @@
+//! Learns from the first bytes of a request what a pick needs: the model's name and the size.
+//!
+//! It reads ahead until it has passed the gRPC prefix and field 1 of the message (where Triton's requests carry the
+//! model's name), and no further: a tensor that follows is not waited for. What it cannot make sense of it lets pass
+//! under an unknown model, for the pod to judge.
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+
+use flate2::write::{GzDecoder, ZlibDecoder};
+use smallvec::SmallVec;
+use tonic::Status;
+
+use super::body::{PREFIX, RequestBody, message_length};
+
+/// How much is read ahead in search of a name. Clients write fields in the order of their numbers, so the name is in the
+/// first hundred bytes; twice as much would only serve the others, at twice the memory per slow request.
+const READ_AHEAD: usize = 64 << 10;
+/// How much of a compressed message is inflated at most: a thousandfold bomb costs a millisecond, not a minute.
+const INFLATE: u64 = 1 << 20;
+/// A name longer than this shares the nameless model anyway.
+const MAX_NAME: usize = 256;
+
+/// What the first message says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Peek {
+    name: SmallVec<[u8; 64]>,
+    /// Its length as sent.
+    pub(super) bytes: u64,
+}
+
+impl Peek {
+    /// The model; empty where it could not be found.
+    pub(super) fn model(&self) -> &str {
+        std::str::from_utf8(&self.name).unwrap_or_default()
+    }
+}
+
+/// What to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The message's length.
+    Size,
+    /// Field 1 too, in a message that is compressed with this, where its flag says so.
+    Model(Compression),
+}
+
+/// Encodings of messages that can be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Deflate,
+    /// Another, or none.
+    Unknown,
+}
+
+impl Compression {
+    /// What the request's `grpc-encoding` says.
+    pub(super) fn of(headers: &http::HeaderMap) -> Compression {
+        match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
+            Some(b"gzip") => Compression::Gzip,
+            Some(b"deflate") => Compression::Deflate,
+            _ => Compression::Unknown,
+        }
+    }
+}
+
+/// Reads ahead in `body` as far as needed.
+///
+/// # Errors
+/// RESOURCE_EXHAUSTED where the message is over the limit, CANCELLED where the caller went away.
+pub(super) async fn peek(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {
+    let mut peeker = Peeker::new(depth, body.limit());
+    while let Some(piece) = poll_fn(|cx| body.poll_read_ahead(cx)).await {
+        let piece = piece.map_err(|error| Status::cancelled(format!("the request ended early: {error}")))?;
+        if peeker.pass(&piece)? == Progress::Done {
+            break;
+        }
+    }
+    Ok(peeker.found())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    More,
+    Done,
+}
+
+/// A peek at work, fed in whatever pieces the request comes.
+struct Peeker {
+    depth: Depth,
+    limit: u64,
+    prefix: [u8; PREFIX],
+    seen: usize,
+    bytes: u64,
+    message: Message,
+}
+
+/// The first message, as it must be read.
+enum Message {
+    /// Its prefix is not complete yet.
+    Ahead,
+    Plain(Fields),
+    Gzip(Box<GzDecoder<Fields>>),
+    Deflate(Box<ZlibDecoder<Fields>>),
+    /// Not to be read.
+    Closed,
+}
+
+impl Peeker {
+    fn new(depth: Depth, limit: u64) -> Peeker {
+        Peeker { depth, limit, prefix: [0; PREFIX], seen: 0, bytes: 0, message: Message::Ahead }
+    }
+
+    fn pass(&mut self, mut piece: &[u8]) -> Result<Progress, Status> {
+        if self.seen < PREFIX {
+            let taken = piece.len().min(PREFIX - self.seen);
+            self.prefix[self.seen..self.seen + taken].copy_from_slice(&piece[..taken]);
+            self.seen += taken;
+            piece = &piece[taken..];
+            if self.seen < PREFIX {
+                return Ok(Progress::More);
+            }
+            self.bytes = message_length(&self.prefix, self.limit)?;
+            self.message = self.open();
+        }
+        self.seen += piece.len();
+        let progress = self.message.pass(piece);
+        Ok(if self.seen > READ_AHEAD { Progress::Done } else { progress })
+    }
+
+    fn open(&self) -> Message {
+        match (self.depth, self.prefix[0]) {
+            (Depth::Size, _) => Message::Closed,
+            (Depth::Model(_), 0) => Message::Plain(Fields::new(self.bytes)),
+            (Depth::Model(Compression::Gzip), 1) => Message::Gzip(Box::new(GzDecoder::new(Fields::new(INFLATE)))),
+            (Depth::Model(Compression::Deflate), 1) => {
+                Message::Deflate(Box::new(ZlibDecoder::new(Fields::new(INFLATE))))
+            }
+            (Depth::Model(_), _) => Message::Closed,
+        }
+    }
+
+    fn found(self) -> Peek {
+        let name = match &self.message {
+            Message::Plain(fields) => fields.found(),
+            Message::Gzip(decoder) => decoder.get_ref().found(),
+            Message::Deflate(decoder) => decoder.get_ref().found(),
+            Message::Ahead | Message::Closed => SmallVec::new(),
+        };
+        Peek { name, bytes: self.bytes }
+    }
+}
+
+impl Message {
+    fn pass(&mut self, piece: &[u8]) -> Progress {
+        // An error from a decoder is either the end of our interest or garbage: done in both cases.
+        let more = match self {
+            Message::Ahead => true,
+            Message::Plain(fields) => fields.write_all(piece).is_ok(),
+            Message::Gzip(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()).is_ok(),
+            Message::Deflate(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()).is_ok(),
+            Message::Closed => false,
+        };
+        if more { Progress::More } else { Progress::Done }
+    }
+}
+
+/// Walks the fields of a protobuf message until it has passed field 1. Takes bytes as a [`Write`] and refuses more, by
+/// an error, when it is done: so a decoder can feed it.
+#[derive(Debug)]
+struct Fields {
+    at: At,
+    name: SmallVec<[u8; 64]>,
+    /// Bytes until the message ends.
+    left: u64,
+}
+
+/// Where in a field the next byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Key(Varint),
+    /// A varint's value, of no interest.
+    Number(Varint),
+    /// The length of a length-delimited field, and whether that is field 1.
+    Length(Varint, bool),
+    Skip(u64),
+    Name(u64),
+    Done,
+    /// No sense to be made of it.
+    GaveUp,
+}
+
+/// A varint on its way in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Varint {
+    value: u64,
+    shift: u32,
+}
+
+impl Fields {
+    fn new(left: u64) -> Fields {
+        let at = if left == 0 { At::Done } else { At::Key(Varint::default()) };
+        Fields { at, name: SmallVec::new(), left }
+    }
+
+    fn found(&self) -> SmallVec<[u8; 64]> {
+        if self.at == At::Done { self.name.clone() } else { SmallVec::new() }
+    }
+
+    /// Looks at the start of `bytes`, returns how many it took.
+    fn step(&mut self, bytes: &[u8]) -> usize {
+        match self.at {
+            At::Skip(left) => {
+                let taken = left.min(bytes.len() as u64);
+                self.at = if taken == left { At::Key(Varint::default()) } else { At::Skip(left - taken) };
+                taken as usize
+            }
+            At::Name(left) => {
+                let taken = left.min(bytes.len() as u64);
+                self.name.extend_from_slice(&bytes[..taken as usize]);
+                self.at = if taken == left { At::Done } else { At::Name(left - taken) };
+                taken as usize
+            }
+            At::Key(varint) => self.varint(varint, bytes[0], At::Key, key),
+            At::Number(varint) => self.varint(varint, bytes[0], At::Number, |_| At::Key(Varint::default())),
+            At::Length(varint, name) => {
+                let then = |length| if name { named(length) } else { At::Skip(length) };
+                self.varint(varint, bytes[0], |varint| At::Length(varint, name), then)
+            }
+            At::Done | At::GaveUp => bytes.len(),
+        }
+    }
+
+    fn varint(&mut self, varint: Varint, byte: u8, more: impl Fn(Varint) -> At, then: impl Fn(u64) -> At) -> usize {
+        let value = varint.value | u64::from(byte & 0x7f) << varint.shift;
+        self.at = match byte & 0x80 {
+            0 => then(value),
+            // Ten bytes are the longest varint.
+            _ if varint.shift >= 63 => At::GaveUp,
+            _ => more(Varint { value, shift: varint.shift + 7 }),
+        };
+        1
+    }
+}
+
+impl Write for Fields {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = &bytes[..bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))];
+        self.left -= rest.len() as u64;
+        while !rest.is_empty() && !matches!(self.at, At::Done | At::GaveUp) {
+            rest = &rest[self.step(rest)..];
+        }
+        if matches!(self.at, At::Done | At::GaveUp) || self.left == 0 {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What follows a field's key.
+fn key(key: u64) -> At {
+    match (key >> 3, key & 7) {
+        (_, 0) => At::Number(Varint::default()),
+        (_, 1) => At::Skip(8),
+        (number, 2) => At::Length(Varint::default(), number == 1),
+        (_, 5) => At::Skip(4),
+        _ => At::GaveUp,
+    }
+}
+
+/// What follows the length of field 1.
+fn named(length: u64) -> At {
+    match length {
+        0 => At::Done,
+        _ if length > MAX_NAME as u64 => At::GaveUp,
+        _ => At::Name(length),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use flate2::Compression as Level;
+    use http_body::{Body, Frame};
+    use http_body_util::BodyExt;
+    use plimsoll_proto::inference::ModelInferRequest;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::super::body::Source;
+    use super::*;
+
+    const MODEL: Depth = Depth::Model(Compression::Unknown);
+
+    /// A body that comes in the pieces given.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    fn in_pieces(bytes: &[u8], size: usize, limit: u64) -> RequestBody {
+        let pieces = bytes.chunks(size).map(Bytes::copy_from_slice).collect();
+        RequestBody::new(Source::Client(tonic::body::Body::new(Pieces(pieces))), limit)
+    }
+
+    /// Peeks, then reads the body to its end: what was found, and what came out.
+    fn peeked(bytes: &[u8], size: usize, depth: Depth) -> (Peek, Bytes) {
+        block_on(async {
+            let mut body = in_pieces(bytes, size, u64::MAX);
+            let peek = peek(&mut body, depth).await.unwrap();
+            (peek, body.collect().await.unwrap().to_bytes())
+        })
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+        [&[flag], &(message.len() as u32).to_be_bytes()[..], message].concat()
+    }
+
+    fn infer() -> Vec<u8> {
+        ModelInferRequest {
+            model_name: "resnet50".into(),
+            model_version: "7".into(),
+            id: "x1".into(),
+            raw_input_contents: vec![Bytes::from(vec![9; 5000])],
+            ..Default::default()
+        }
+        .encode_to_vec()
+    }
+
+    /// The name must be found however the bytes are cut, and the pod must get every one of them.
+    #[test]
+    fn the_model_is_found_in_any_pieces_and_nothing_is_lost() {
+        let request = framed(0, &infer());
+        for size in [1, 2, 3, 5, 7, 13, 4096, usize::MAX / 2] {
+            let (peek, replayed) = peeked(&request, size, MODEL);
+            assert_eq!((peek.model(), peek.bytes), ("resnet50", request.len() as u64 - 5), "pieces of {size}");
+            assert_eq!(replayed, request);
+        }
+    }
+
+    /// Protobuf allows any order, though every client writes the name first.
+    #[test]
+    fn the_model_is_found_behind_other_fields() {
+        let mut message =
+            vec![0x38, 0x96, 0x01, 0x41, 1, 2, 3, 4, 5, 6, 7, 8, 0x4d, 1, 2, 3, 4, 0x3a, 3, 9, 9, 9, 0x3a, 0];
+        message.extend(b"\x0a\x08resnet50\x12\x017");
+        for size in [1, 4, 1000] {
+            assert_eq!(peeked(&framed(0, &message), size, MODEL).0.model(), "resnet50");
+        }
+    }
+
+    #[test]
+    fn the_model_of_a_compressed_message_is_found() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Level::fast());
+        gzip.write_all(&infer()).unwrap();
+        let gzip = framed(1, &gzip.finish().unwrap());
+        let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), Level::fast());
+        deflate.write_all(&infer()).unwrap();
+        let deflate = framed(1, &deflate.finish().unwrap());
+        for size in [1, 10, 10_000] {
+            for (bytes, compression) in [(&gzip, Compression::Gzip), (&deflate, Compression::Deflate)] {
+                let (peek, replayed) = peeked(bytes, size, Depth::Model(compression));
+                assert_eq!(peek.model(), "resnet50");
+                assert_eq!(replayed, *bytes);
+            }
+        }
+        assert_eq!(peeked(&gzip, 100, MODEL).0.model(), "");
+    }
+
+    /// A name may come late, or never: the search must end, and hold no more than its bound.
+    #[test]
+    fn the_search_gives_up_in_time() {
+        let mut message = vec![0x3a];
+        message.extend([0x80, 0x80, 0x08]);
+        message.extend(vec![0; 1 << 17]);
+        message.extend(b"\x0a\x08resnet50");
+        let request = framed(0, &message);
+        let mut body = in_pieces(&request, 1000, u64::MAX);
+        let found = block_on(peek(&mut body, MODEL)).unwrap();
+        assert_eq!((found.model(), found.bytes), ("", message.len() as u64));
+        assert!(body.held_bytes() <= READ_AHEAD + 1000);
+        assert_eq!(block_on(body.collect()).unwrap().to_bytes(), request);
+    }
+
+    /// Over the limit is said from the prefix, for the first message and for every later one.
+    #[test]
+    fn a_message_over_the_limit_is_refused_by_its_prefix() {
+        let error = block_on(peek(&mut in_pieces(&framed(0, &infer()), 5, 1000), MODEL)).unwrap_err();
+        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+        assert!(error.message().ends_with("bytes is over the limit of 1000 bytes"), "{error}");
+        let second = [framed(0, b"\x0a\x01m"), framed(0, &infer())].concat();
+        for size in [1, 9, 10_000] {
+            let mut body = in_pieces(&second, size, 1000);
+            assert_eq!(block_on(peek(&mut body, MODEL)).unwrap().model(), "m");
+            let overrun = body.watch_overrun().unwrap();
+            assert!(block_on(body.collect()).is_err());
+            assert!(overrun.get().is_some());
+        }
+    }
+
+    proptest! {
+        /// Strangers choose these bytes; the pod must get them all the same.
+        #[test]
+        fn any_bytes_pass_unchanged(bytes in vec(any::<u8>(), 0..400), size in 1_usize..50, kind in 0..4) {
+            let depth = match kind {
+                0 => Depth::Size,
+                1 => MODEL,
+                2 => Depth::Model(Compression::Gzip),
+                _ => Depth::Model(Compression::Deflate),
+            };
+            prop_assert_eq!(peeked(&bytes, size, depth).1, bytes);
+        }
+
+        /// The same for fields that begin like a message.
+        #[test]
+        fn any_message_passes_unchanged(bytes in vec(any::<u8>(), 0..400), size in 1_usize..50, flag in 0_u8..2) {
+            let request = framed(flag, &bytes);
+            let (peek, replayed) = peeked(&request, size, Depth::Model(Compression::Gzip));
+            prop_assert_eq!(peek.bytes, bytes.len() as u64);
+            prop_assert_eq!(replayed, request);
+        }
+    }
+}

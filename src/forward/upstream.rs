@@ -1,0 +1,256 @@
+//! The connection to a pod: one per pod, HTTP/2, shared by every request, made on first use and made again when it broke.
+//!
+//! It sends no keepalive pings: Triton answers pings that come more often than every five minutes with GOAWAY, and the
+//! requests in flight die with it.
+
+use std::any::Any;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tracing::debug;
+
+use super::body::RequestBody;
+use crate::observe::{Pod, PodSpec};
+
+/// What one stream may have on its way unread. The default of 64 KiB would stop a tensor of a megabyte sixteen times.
+pub(super) const STREAM_WINDOW: u32 = 1 << 20;
+/// What all streams of a connection may have on their way: enough for sixteen full streams.
+pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The largest frame that is taken: fewer frames per tensor; larger ones would let one stream hold up the others.
+pub(super) const MAX_FRAME: u32 = 1 << 20;
+/// Streams reset here that the pod may still answer: callers who cancel many requests at once must not break the rest.
+const RESET_STREAMS: usize = 4096;
+
+type Sender = http2::SendRequest<RequestBody>;
+
+/// Why an address cannot be a pod's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// TLS to pods is not spoken: give an `http://` address.
+    #[error("`{0}` asks for TLS, which is not spoken to pods: use http://")]
+    Tls(String),
+    /// It must look like `http://10.0.0.7:8001`.
+    #[error("`{0}` is no address of a pod: it must look like http://10.0.0.7:8001")]
+    Malformed(String),
+}
+
+/// Whether requests can be forwarded to the address of `spec`; configuration and discovery ask before they use it.
+///
+/// # Errors
+/// [`AddressError`]. A pod that is used all the same is ejected at its first pick.
+pub fn check_address(spec: &PodSpec) -> Result<(), AddressError> {
+    target(&spec.grpc).map(drop)
+}
+
+fn target(url: &str) -> Result<Authority, AddressError> {
+    let malformed = || AddressError::Malformed(url.to_owned());
+    let rest = match url.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(("https", _)) => return Err(AddressError::Tls(url.to_owned())),
+        Some(_) => return Err(malformed()),
+        None => url,
+    };
+    let authority: Authority = rest.trim_end_matches('/').parse().map_err(|_| malformed())?;
+    if authority.port_u16().is_none() { Err(malformed()) } else { Ok(authority) }
+}
+
+/// Why a pod could not be reached. Nothing was sent to it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Unreachable {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("{0}")]
+    Io(Arc<io::Error>),
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    #[error("connected, but no HTTP/2: {0}")]
+    Handshake(Arc<hyper::Error>),
+    #[error("connections close at once")]
+    ClosesAtOnce,
+}
+
+/// Why a request brought no response.
+pub(super) enum SendError {
+    /// No byte of it was sent: here it is again.
+    Unsent(Box<Request<RequestBody>>, Unreachable),
+    /// The pod may have begun it.
+    Died(hyper::Error),
+}
+
+/// One pod's connection.
+pub(super) struct Upstream {
+    target: Result<Authority, AddressError>,
+    sender: ArcSwapOption<Sender>,
+    /// How many attempts to connect have ended: lets those who waited for one see that it was theirs too.
+    attempts: AtomicU64,
+    /// Held while connecting; keeps why the last attempt failed.
+    connecting: Mutex<Option<Unreachable>>,
+}
+
+impl Upstream {
+    /// The connection of `pod`.
+    pub(super) fn of(pod: &Pod) -> &Upstream {
+        let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(Upstream::new(&pod.spec().grpc)) };
+        match pod.attachment(make).downcast_ref() {
+            Some(upstream) => upstream,
+            None => unreachable!("nothing else attaches itself to a pod"),
+        }
+    }
+
+    fn new(url: &str) -> Upstream {
+        Upstream {
+            target: target(url),
+            sender: ArcSwapOption::empty(),
+            attempts: AtomicU64::new(0),
+            connecting: Mutex::new(None),
+        }
+    }
+
+    /// Sends `request`, connecting first where there is no connection.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        connect_timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        // A connection that broke while the request was handed over is made again, once: that is no failure of the pod.
+        for _ in 0..2 {
+            let mut sender = match self.connection(connect_timeout).await {
+                Ok(sender) => sender,
+                Err(why) => return Err(SendError::Unsent(Box::new(request), why)),
+            };
+            if let Ok(target) = &self.target {
+                direct(&mut request, target);
+            }
+            let mut error = match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(SendError::Died(error.into_error())),
+            }
+        }
+        Err(SendError::Unsent(Box::new(request), Unreachable::ClosesAtOnce))
+    }
+
+    async fn connection(&self, timeout: Duration) -> Result<Sender, Unreachable> {
+        if let Some(sender) = self.open() {
+            return Ok(sender);
+        }
+        let seen = self.attempts.load(Relaxed);
+        let mut failure = self.connecting.lock().await;
+        if let Some(sender) = self.open() {
+            return Ok(sender);
+        }
+        if let Some(why) = failure.as_ref().filter(|_| self.attempts.load(Relaxed) != seen) {
+            return Err(why.clone());
+        }
+        let connected = self.connect(timeout).await;
+        self.attempts.fetch_add(1, Relaxed);
+        *failure = connected.as_ref().err().cloned();
+        connected
+    }
+
+    /// The connection, if there is one that is not known to be closed.
+    fn open(&self) -> Option<Sender> {
+        self.sender.load().as_deref().filter(|sender| !sender.is_closed()).cloned()
+    }
+
+    async fn connect(&self, timeout: Duration) -> Result<Sender, Unreachable> {
+        let target = self.target.clone()?;
+        let connected = tokio::time::timeout(timeout, handshake(&target)).await;
+        let sender = connected.map_err(|_| Unreachable::Timeout(timeout))??;
+        debug!(pod = %target, "connected");
+        self.sender.store(Some(Arc::new(sender.clone())));
+        Ok(sender)
+    }
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SendError::Unsent(_, why) => why.fmt(f),
+            SendError::Died(error) => f.write_str(&causes(error)),
+        }
+    }
+}
+
+async fn handshake(target: &Authority) -> Result<Sender, Unreachable> {
+    let port = target.port_u16().unwrap_or_default();
+    // A bracketed IPv6 address is written without its brackets where it stands alone.
+    let host = target.host().trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| Unreachable::Io(Arc::new(error)))?;
+    stream.set_nodelay(true).map_err(|error| Unreachable::Io(Arc::new(error)))?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_concurrent_reset_streams(RESET_STREAMS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Unreachable::Handshake(Arc::new(error)))?;
+    let target = target.clone();
+    tokio::spawn(async move {
+        match connection.await {
+            Ok(()) => debug!(pod = %target, "connection closed"),
+            Err(error) => debug!(pod = %target, error = causes(&error), "connection broke"),
+        }
+    });
+    Ok(sender)
+}
+
+/// Addresses `request` to the pod.
+fn direct<B>(request: &mut Request<B>, target: &Authority) {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(target.clone());
+    parts.path_and_query =
+        Some(request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    // Scheme, authority and path are all there, which is all that can be missing.
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = http::Version::HTTP_2;
+    request.headers_mut().remove(http::header::HOST);
+}
+
+/// An error with all its causes: hyper's own text says little ("http2 error").
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An address that cannot work must be told apart before a request meets it.
+    #[test]
+    fn addresses_are_checked_with_a_reason() {
+        let check = |url: &str| check_address(&PodSpec::new("p", url));
+        assert_eq!(check("http://10.0.0.7:8001"), Ok(()));
+        assert_eq!(check("pod-7.pods:8001/"), Ok(()));
+        assert_eq!(check("http://[::1]:8001"), Ok(()));
+        assert!(check("https://10.0.0.7:8001").unwrap_err().to_string().contains("use http://"));
+        for bad in ["http://10.0.0.7", "ftp://10.0.0.7:1", "http://a b:1", ""] {
+            assert_eq!(check(bad), Err(AddressError::Malformed(bad.to_owned())));
+        }
+    }
+}

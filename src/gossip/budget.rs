@@ -1,0 +1,86 @@
+//! The byte budget: how much gossip a node may send, as a bucket that fills with time.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// What a datagram costs on the wire beside its payload: QUIC's short header, frame and seal (38 bytes, measured), IP and
+/// UDP (28), and the acknowledgement that comes back for it, shared among the ten or so that it covers.
+const OVERHEAD: u64 = 38 + 28 + 7;
+/// Bursts up to this much of a second's budget pass at once.
+const BURST: f64 = 0.25;
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes_per_s: f64,
+    left: f64,
+    filled_at: Time,
+}
+
+impl Budget {
+    pub(crate) fn new(bits_per_s: u64, now: Time) -> Budget {
+        let bytes_per_s = bits_per_s.max(1) as f64 / 8.0;
+        Budget { bytes_per_s, left: bytes_per_s * BURST, filled_at: now }
+    }
+
+    /// Pays for `copies` datagrams of `payload` bytes. May go into debt: what has to be said is said, and what can wait
+    /// waits longer.
+    pub(crate) fn spend(&mut self, now: Time, payload: usize, copies: usize) {
+        self.fill(now);
+        self.left -= ((payload as u64 + OVERHEAD) * copies as u64) as f64;
+    }
+
+    /// Whether something that matters may go now.
+    pub(crate) fn allows_heavy(&mut self, now: Time) -> bool {
+        self.fill(now);
+        self.left > 0.0
+    }
+
+    /// Whether even what could wait may go now: while at least half of a burst is left.
+    pub(crate) fn allows_all(&mut self, now: Time) -> bool {
+        self.fill(now);
+        self.left > 0.5 * BURST * self.bytes_per_s
+    }
+
+    /// How far apart flushes to `peers` peers should be, so that they take half the budget: 2 to 50 ms.
+    pub(crate) fn flush_interval(&self, peers: usize) -> Duration {
+        const TYPICAL: f64 = 100.0;
+        let bytes = peers as f64 * (TYPICAL + OVERHEAD as f64);
+        Duration::from_secs_f64((2.0 * bytes / self.bytes_per_s).clamp(0.002, 0.050))
+    }
+
+    fn fill(&mut self, now: Time) {
+        let gained = now.since(self.filled_at).as_secs_f64() * self.bytes_per_s;
+        self.left = (self.left + gained).min(self.bytes_per_s * BURST);
+        self.filled_at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    /// A caller with a burst must neither flood the network nor lose the heavy news for long.
+    #[test]
+    fn a_spent_budget_fills_again_with_time() {
+        let mut budget = Budget::new(1_000_000, at(0));
+        assert!(budget.allows_all(at(0)));
+        budget.spend(at(0), 927, 16);
+        assert!(budget.allows_heavy(at(0)) && !budget.allows_all(at(0)));
+        budget.spend(at(0), 927, 24);
+        assert!(!budget.allows_heavy(at(0)));
+        assert!(budget.allows_heavy(at(100)));
+        assert!(budget.allows_all(at(1000)));
+    }
+
+    #[test]
+    fn flushes_spread_with_the_number_of_peers() {
+        let budget = Budget::new(1_000_000, at(0));
+        assert_eq!(budget.flush_interval(1), Duration::from_secs_f64(2.0 * 173.0 / 125_000.0));
+        assert_eq!(budget.flush_interval(1000), Duration::from_millis(50));
+    }
+}

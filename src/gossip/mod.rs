@@ -1,0 +1,9 @@
+//! What nodes tell each other: who is a member (foca), and who has how much in flight (rows).
+//!
+//! Sans-IO: bytes and times in, bytes and times out. Only `wire` knows how a message becomes bytes.
+
+pub(crate) mod budget;
+pub(crate) mod own;
+pub(crate) mod peer;
+pub(crate) mod swim;
+pub mod wire;

@@ -1,0 +1,265 @@
+//! This node's row: what changed since it was last told, and all of it.
+//!
+//! The truth is in the lanes (atomics that picks touch); this is the core's side: which lanes it knows, what it last told
+//! of them, and the remainders of cancelled requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+
+use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
+use crate::id::{Epoch, PodId};
+use crate::observe::{Cost, Lane, Pod, SizeClass};
+use crate::pick::{Picker, Remainder};
+use crate::time::Time;
+
+/// Pods in one index table; a node that has met more starts a new table with those it uses now. At ten new pods a minute
+/// that happens every 13 hours.
+const MAX_PODS: usize = 8192;
+
+pub(crate) struct OwnRow {
+    /// Which index table; peers forget the indexes of an older one.
+    table: u32,
+    pods: Vec<PodId>,
+    /// By incarnation and by which `Pod` of it: one that was replaced while tickets were out keeps an index of its own,
+    /// and the receiver adds the two up.
+    pod_index: BTreeMap<(PodId, u64), u32>,
+    models: Vec<String>,
+    model_index: BTreeMap<String, u32>,
+    lanes: BTreeMap<(u32, u32), OwnLane>,
+    dirty: BTreeSet<(u32, u32)>,
+    missed_changes: u64,
+}
+
+struct OwnLane {
+    pod: Arc<Pod>,
+    lane: Arc<Lane>,
+    told: [u32; SizeClass::COUNT],
+    remainders: Vec<Remainder>,
+    /// Classes whose remainders were not told yet, as bits.
+    new_remainders: u64,
+    changed_at: Time,
+}
+
+impl OwnRow {
+    pub(crate) fn new() -> OwnRow {
+        OwnRow {
+            table: 0,
+            pods: Vec::new(),
+            pod_index: BTreeMap::new(),
+            models: Vec::new(),
+            model_index: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            missed_changes: 0,
+        }
+    }
+
+    /// Takes in what picks and tickets changed.
+    pub(crate) fn collect(&mut self, picker: &Picker) {
+        let shared = picker.shared();
+        while let Some(remainder) = shared.remainders.pop() {
+            let key = self.lane(&remainder.pod, &remainder.lane);
+            if let Some(own) = self.lanes.get_mut(&key) {
+                own.new_remainders |= 1 << remainder.class.index();
+                own.remainders.push(remainder);
+                self.dirty.insert(key);
+            }
+        }
+        while let Some((pod, lane)) = shared.changes.pop() {
+            self.note(&pod, &lane);
+        }
+        let missed = shared.seen.missed_changes.load(Relaxed);
+        if missed != self.missed_changes {
+            self.missed_changes = missed;
+            for pod in picker.pods().iter() {
+                pod.lanes().iter().for_each(|lane| self.note(pod, lane));
+            }
+        }
+    }
+
+    fn note(&mut self, pod: &Arc<Pod>, lane: &Arc<Lane>) {
+        let key = self.lane(pod, lane);
+        // Cleared before the counts are read: a change that comes after is queued again.
+        lane.dirty.swap(false, AcqRel);
+        let changed_at = Time::from_nanos(lane.changed_at.load(Relaxed));
+        if let Some(own) = self.lanes.get_mut(&key) {
+            own.changed_at = if self.dirty.insert(key) { changed_at } else { own.changed_at.min(changed_at) };
+        }
+    }
+
+    /// The cost of the costliest change that was not told yet; none where nothing changed after all.
+    pub(crate) fn costliest_change(&mut self) -> Option<Cost> {
+        let lanes = &self.lanes;
+        self.dirty.retain(|key| lanes.get(key).is_some_and(|own| own.changed().next().is_some()));
+        let changed = self.dirty.iter().filter_map(|key| self.lanes.get(key)).flat_map(OwnLane::changed);
+        changed.map(SizeClass::typical).max_by(|a, b| a.as_ms().total_cmp(&b.as_ms()))
+    }
+
+    /// Entries for everything that changed; they count as told from here on.
+    pub(crate) fn take_changes(&mut self, now: Time) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (pod, model) in std::mem::take(&mut self.dirty) {
+            let Some(own) = self.lanes.get_mut(&(pod, model)) else { continue };
+            let changed: Vec<SizeClass> = own.changed().collect();
+            let age = now.since(own.changed_at);
+            for class in changed {
+                entries.push(own.entry(Key { pod, model, class }, now, age.as_micros()));
+                own.told[class.index()] = own.lane.count(class);
+            }
+            own.new_remainders = 0;
+        }
+        entries
+    }
+
+    /// Entries for everything there is, by key; they count as told too.
+    pub(crate) fn full(&mut self, now: Time) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (&(pod, model), own) in &mut self.lanes {
+            let dirty = self.dirty.contains(&(pod, model));
+            for class in (0..SizeClass::COUNT as u8).filter_map(SizeClass::new) {
+                let age = if dirty && own.is_changed(class) { now.since(own.changed_at).as_micros() } else { 0 };
+                let entry = own.entry(Key { pod, model, class }, now, age);
+                own.told[class.index()] = entry.count;
+                if entry.count > 0 || !entry.remainders_ms.is_empty() {
+                    entries.push(entry);
+                }
+            }
+            own.new_remainders = 0;
+        }
+        self.dirty.clear();
+        entries
+    }
+
+    /// Takes back remainders that ended by `now`, and forgets lanes of pods that are gone and have nothing left.
+    pub(crate) fn expire(&mut self, now: Time, picker: &Picker) {
+        let pods = picker.pods();
+        self.lanes.retain(|key, own| {
+            own.remainders.retain(|remainder| {
+                let live = remainder.ends > now;
+                if !live {
+                    own.pod.remainders.remove(remainder.cost);
+                    own.pod.shorten_residual(now);
+                }
+                live
+            });
+            let idle = own.remainders.is_empty() && own.told.iter().all(|n| *n == 0) && own.changed().next().is_none();
+            !idle || self.dirty.contains(key) || pods.iter().any(|pod| Arc::ptr_eq(pod, &own.pod))
+        });
+    }
+
+    /// Table, and how many pods and models of it the receiver of entries must know.
+    pub(crate) fn needs(&self) -> (u32, (u32, u32)) {
+        (self.table, (self.pods.len() as u32, self.models.len() as u32))
+    }
+
+    /// The index table from (`pods`, `models`) on, in messages that fit a stream.
+    pub(crate) fn names(&self, epoch: Epoch, (pods, models): (u32, u32)) -> Vec<Names> {
+        // Below what a stream holds with nine bytes a pod, or 260 a model.
+        const PODS: usize = MAX_STREAM / 10;
+        const MODELS: usize = MAX_STREAM / 300;
+        let empty =
+            Names { epoch, table: self.table, first_pod: pods, pods: vec![], first_model: models, models: vec![] };
+        let new_pods = self.pods.get(pods as usize..).unwrap_or_default();
+        let new_models = self.models.get(models as usize..).unwrap_or_default();
+        let pod_chunks = new_pods.chunks(PODS).zip((pods..).step_by(PODS)).map(|(chunk, first_pod)| Names {
+            first_pod,
+            pods: chunk.to_vec(),
+            ..empty.clone()
+        });
+        let model_chunks = new_models
+            .chunks(MODELS)
+            .zip((models..).step_by(MODELS))
+            .map(|(chunk, first_model)| Names { first_model, models: chunk.to_vec(), ..empty.clone() });
+        pod_chunks.chain(model_chunks).collect()
+    }
+
+    fn lane(&mut self, pod: &Arc<Pod>, lane: &Arc<Lane>) -> (u32, u32) {
+        if self.pods.len() >= MAX_PODS && !self.pod_index.contains_key(&(pod.id(), pod.life)) {
+            self.start_new_table();
+        }
+        let key = (self.index_pod(pod), self.index_model(lane.model.name()));
+        self.lanes.entry(key).or_insert_with(|| OwnLane::new(pod.clone(), lane.clone()));
+        key
+    }
+
+    fn index_pod(&mut self, pod: &Pod) -> u32 {
+        *self.pod_index.entry((pod.id(), pod.life)).or_insert_with(|| {
+            self.pods.push(pod.id());
+            self.pods.len() as u32 - 1
+        })
+    }
+
+    fn index_model(&mut self, model: &str) -> u32 {
+        if let Some(index) = self.model_index.get(model) {
+            return *index;
+        }
+        self.models.push(model.to_owned());
+        let index = self.models.len() as u32 - 1;
+        self.model_index.insert(model.to_owned(), index);
+        index
+    }
+
+    /// Numbers everything anew, keeping the lanes that have something to tell.
+    fn start_new_table(&mut self) {
+        self.table = self.table.wrapping_add(1);
+        self.pods.clear();
+        self.pod_index.clear();
+        self.models.clear();
+        self.model_index.clear();
+        self.dirty.clear();
+        for mut own in std::mem::take(&mut self.lanes).into_values() {
+            own.told = [0; SizeClass::COUNT];
+            own.new_remainders = own.remainders.iter().fold(0, |bits, r| bits | 1 << r.class.index());
+            if own.changed().next().is_some() {
+                let key = (self.index_pod(&own.pod), self.index_model(own.lane.model.name()));
+                self.lanes.insert(key, own);
+                self.dirty.insert(key);
+            }
+        }
+    }
+}
+
+impl OwnLane {
+    fn new(pod: Arc<Pod>, lane: Arc<Lane>) -> OwnLane {
+        let told = [0; SizeClass::COUNT];
+        OwnLane { pod, lane, told, remainders: Vec::new(), new_remainders: 0, changed_at: Time::ZERO }
+    }
+
+    fn is_changed(&self, class: SizeClass) -> bool {
+        self.lane.count(class) != self.told[class.index()] || self.new_remainders & (1 << class.index()) != 0
+    }
+
+    fn changed(&self) -> impl Iterator<Item = SizeClass> {
+        (0..SizeClass::COUNT as u8).filter_map(SizeClass::new).filter(|class| self.is_changed(*class))
+    }
+
+    fn entry(&self, key: Key, now: Time, age_us: u128) -> Entry {
+        let of_class = self.remainders.iter().filter(|r| r.class == key.class && r.ends > now);
+        let ms = |r: &Remainder| u32::try_from(r.ends.since(now).as_millis()).unwrap_or(u32::MAX);
+        Entry {
+            key,
+            count: self.lane.count(key.class).min(MAX_COUNT),
+            age_100us: u32::try_from(age_us / 100).unwrap_or(u32::MAX),
+            remainders_ms: of_class.take(MAX_REMAINDERS).map(ms).collect(),
+        }
+    }
+}
+
+/// Splits entries into groups that each fit a datagram.
+pub(crate) fn pack(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut groups = vec![Vec::new()];
+    let mut used = Rows::HEAD;
+    for entry in entries {
+        let bytes = Rows::entry_bytes(&entry);
+        if used + bytes > MAX_DATAGRAM {
+            groups.push(Vec::new());
+            used = Rows::HEAD;
+        }
+        used += bytes;
+        if let Some(group) = groups.last_mut() {
+            group.push(entry);
+        }
+    }
+    groups
+}

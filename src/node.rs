@@ -1,0 +1,306 @@
+//! The public handle of a node: join, pick, view, leave.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::core::{Core, CoreConfig};
+use crate::driver::runner::{self, Command, Start, Waker};
+use crate::driver::{clock, tls};
+use crate::id::Epoch;
+use crate::observe::{MemberView, Pod, PodSpec, View};
+use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
+
+pub use crate::driver::runner::GossipStats;
+pub use crate::driver::tls::TlsError;
+
+/// The least bytes a cluster secret must have: 128 bits.
+pub const SECRET_AT_LEAST: usize = 16;
+
+/// How a node proves that it belongs to the cluster.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// One secret that all nodes share: every holder is trusted alike.
+    Secret(Vec<u8>),
+    /// A certificate per node, PEM files: the cluster's CA, this node's certificate chain and key.
+    Files {
+        /// Certificates of the CA.
+        ca: PathBuf,
+        /// This node's chain, leaf first.
+        cert: PathBuf,
+        /// This node's key.
+        key: PathBuf,
+    },
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credentials::Secret(_) => f.write_str("Secret(..)"),
+            Credentials::Files { cert, .. } => write!(f, "Files({})", cert.display()),
+        }
+    }
+}
+
+/// What a node needs to join.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeConfig {
+    /// Unique per process: letters, digits and `-._~`, at most 128.
+    pub name: String,
+    /// Nodes of another cluster are refused. Same letters as a name.
+    pub cluster: String,
+    /// Where it gossips (UDP).
+    pub gossip: SocketAddr,
+    /// What peers dial; `gossip` where none is given.
+    pub advertise: Option<SocketAddr>,
+    /// `host:port` of any members; names are resolved again every 10 s.
+    pub join: Vec<String>,
+    /// Its proof of membership.
+    pub credentials: Credentials,
+    /// How it picks.
+    pub policy: PolicyKind,
+    /// Gossip budget, bit/s, all that it sends together. Less makes news older, more costs network.
+    pub budget_bits: u64,
+    /// The pods it starts with.
+    pub pods: Vec<PodSpec>,
+}
+
+impl NodeConfig {
+    /// A node called `name` that gossips on any free port of 127.0.0.1, alone, with defaults for the rest.
+    pub fn new(name: impl Into<String>, credentials: Credentials) -> NodeConfig {
+        NodeConfig {
+            name: name.into(),
+            cluster: "default".into(),
+            gossip: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: None,
+            join: Vec::new(),
+            credentials,
+            policy: PolicyKind::default(),
+            budget_bits: 1_000_000,
+            pods: Vec::new(),
+        }
+    }
+}
+
+/// Why a node could not start. Nothing runs then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// A name that cannot be part of an identity.
+    #[error("`{0}` cannot name a node or cluster: take 1 to 128 letters, digits or `-._~`")]
+    Name(String),
+    /// A secret that is too short to be one.
+    #[error("the cluster secret has {0} bytes: it needs at least {SECRET_AT_LEAST}; make one with `plimsoll secret`")]
+    Secret(usize),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The gossip address cannot be bound.
+    #[error("cannot gossip on `{addr}`: {source}; take another address or end what uses it")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Peers cannot dial a wildcard.
+    #[error("peers cannot dial `{0}`: set the address to advertise")]
+    Advertise(SocketAddr),
+    /// The system gave no entropy, or no thread.
+    #[error("cannot start the gossip thread: {0}")]
+    Start(io::Error),
+}
+
+/// A node of the cluster. Clones are handles to the same node; it leaves when the last one is gone.
+#[derive(Clone, Debug)]
+pub struct Node {
+    name: Arc<str>,
+    gossip: SocketAddr,
+    picker: Picker,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Node {
+    /// Starts a node. It picks at once; its peers are met in the background.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing runs then.
+    pub async fn join(config: NodeConfig) -> Result<Node, JoinError> {
+        for name in [&config.name, &config.cluster] {
+            if !tls::is_plain(name) {
+                return Err(JoinError::Name(name.clone()));
+            }
+        }
+        if let Credentials::Secret(secret) = &config.credentials
+            && secret.len() < SECRET_AT_LEAST
+        {
+            return Err(JoinError::Secret(secret.len()));
+        }
+        let identity = tls::identity(&config.name, &config.cluster, &config.credentials)?;
+        let (socket, advertise) = bind(config.gossip, config.advertise)?;
+        let entropy = || SysRng.try_next_u64().map_err(|error| JoinError::Start(io::Error::other(error)));
+        let seed = entropy()?;
+        let core_config = CoreConfig {
+            cluster: config.cluster.clone(),
+            // Later starts are larger, and two in one second are told apart by chance. The clock is a hint: the cluster
+            // corrects a start that is lower than one it knows.
+            epoch: Epoch((clock::unix_seconds() << 16) | (entropy()? & 0xffff)),
+            policy: config.policy,
+            budget_bits: config.budget_bits,
+            seed,
+            ..CoreConfig::new(config.name.clone(), advertise)
+        };
+        let wake = Arc::new(Notify::new());
+        let now = clock::now();
+        let mut core = Core::new(core_config, now, Box::new(Waker(wake.clone())));
+        core.set_pods(now, config.pods);
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let picker = core.picker().clone();
+        let me = tls::PeerName { cluster: config.cluster, name: config.name.clone() };
+        let start = Start { core, socket, identity, me, join: config.join, wake, commands: receiver };
+        runner::start(start).await.map_err(JoinError::Start)?;
+        Ok(Node { name: config.name.into(), gossip: advertise, picker, commands })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its peers dial.
+    pub fn gossip_addr(&self) -> SocketAddr {
+        self.gossip
+    }
+
+    /// Chooses a pod and charges it, in about a microsecond.
+    ///
+    /// # Errors
+    /// [`PickError`]; nothing is charged then.
+    pub fn pick(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
+        self.picker.pick(clock::now(), request).map(|inner| Ticket { inner: Some(inner) })
+    }
+
+    /// The picker itself: pods, policy, rung.
+    pub fn picker(&self) -> &Picker {
+        &self.picker
+    }
+
+    /// Replaces the set of pods. Pods that stay keep their counters; tickets on those that go end as they would have.
+    pub fn set_pods(&self, pods: Vec<PodSpec>) {
+        self.tell(Command::SetPods(pods));
+    }
+
+    /// Replaces the addresses to greet until somebody there is a member.
+    pub fn set_join(&self, addrs: Vec<SocketAddr>) {
+        self.tell(Command::SetJoin(addrs));
+    }
+
+    /// What it believes about pods; none once it left.
+    pub async fn view(&self) -> Option<View> {
+        self.ask(Command::View).await
+    }
+
+    /// What it believes about members, itself first; empty once it left.
+    pub async fn members(&self) -> Vec<MemberView> {
+        self.ask(Command::Members).await.unwrap_or_default()
+    }
+
+    /// Counters of gossip; zero once it left.
+    pub async fn gossip_stats(&self) -> GossipStats {
+        self.ask(Command::Stats).await.unwrap_or_default()
+    }
+
+    /// Tickets that are out, on all pods.
+    pub fn in_flight(&self) -> u64 {
+        self.picker.pods().iter().map(|pod| u64::from(pod.own_in_flight())).sum()
+    }
+
+    /// Says goodbye: waits up to `drain` for the tickets that are out, tells the peers that nothing is left here, leaves.
+    /// Whoever serves requests stops taking new ones before.
+    pub async fn leave(&self, drain: Duration) {
+        let deadline = tokio::time::sleep(drain);
+        tokio::pin!(deadline);
+        while self.in_flight() > 0 {
+            tokio::select! {
+                () = &mut deadline => break,
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+        // None: it left already.
+        let _ = self.ask(Command::Leave).await;
+    }
+
+    fn tell(&self, command: Command) {
+        // Fails only once the node left, and then there is nothing to change.
+        let _ = self.commands.send(command);
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (to, answer) = oneshot::channel();
+        self.tell(command(to));
+        answer.await.ok()
+    }
+}
+
+/// Binds the gossip socket and says what peers should dial.
+fn bind(gossip: SocketAddr, advertise: Option<SocketAddr>) -> Result<(UdpSocket, SocketAddr), JoinError> {
+    let failed = |source| JoinError::Bind { addr: gossip, source };
+    if advertise.unwrap_or(gossip).ip().is_unspecified() {
+        return Err(JoinError::Advertise(advertise.unwrap_or(gossip)));
+    }
+    let socket = UdpSocket::bind(gossip).map_err(failed)?;
+    let bound = socket.local_addr().map_err(failed)?;
+    Ok((socket, advertise.unwrap_or(bound)))
+}
+
+/// One request in flight; see [`pick::Ticket`]. Ends by [`Ticket::finish`], or as cancelled when dropped.
+#[derive(Debug)]
+#[must_use = "dropping a ticket cancels it"]
+pub struct Ticket {
+    /// Taken only by the end.
+    inner: Option<pick::Ticket>,
+}
+
+impl Ticket {
+    /// The pod that was picked.
+    pub fn pod(&self) -> &Arc<Pod> {
+        self.held().pod()
+    }
+
+    /// What was charged.
+    pub fn cost(&self) -> crate::observe::Cost {
+        self.held().cost()
+    }
+
+    /// Ends it.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    fn held(&self) -> &pick::Ticket {
+        match &self.inner {
+            Some(inner) => inner,
+            None => unreachable!("a ticket is only emptied by finish and drop, which end it"),
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if let Some(inner) = self.inner.take() {
+            inner.finish(clock::now(), outcome);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled);
+    }
+}

@@ -1,0 +1,106 @@
+//! The unit of load: milliseconds of pod time, and its rounding to size classes that every node means alike.
+
+/// The estimated work of one request, in milliseconds of pod time: finite, not negative, at most one hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct Cost(f64);
+
+impl Cost {
+    /// No work at all: metadata and health requests.
+    pub const ZERO: Cost = Cost(0.0);
+    /// The most one request is believed to cost (one hour): a wrong estimate must not fence a pod off for ever.
+    pub const MAX: Cost = Cost(3_600_000.0);
+
+    /// `ms` milliseconds, clamped to 0..=[`Cost::MAX`]; `None` where `ms` is not a number.
+    pub fn from_ms(ms: f64) -> Option<Cost> {
+        (!ms.is_nan()).then(|| Cost(ms.clamp(0.0, Cost::MAX.0)))
+    }
+
+    /// Milliseconds of pod time.
+    pub const fn as_ms(self) -> f64 {
+        self.0
+    }
+
+    /// Whole microseconds, the unit of the counters.
+    pub(crate) fn as_us(self) -> u64 {
+        // In range by construction: at most 3.6e9.
+        (self.0 * 1e3) as u64
+    }
+}
+
+/// A cost rounded to a half power of two: `floor(2 log2(cost / (1/16 ms)))`, clamped to 0..=39.
+///
+/// Fixed in wire version 1, so that all nodes mean the same. Class 0 is anything below 88 µs, class 39 anything from
+/// 46 s up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SizeClass(u8);
+
+impl SizeClass {
+    /// How many classes there are.
+    pub const COUNT: usize = 40;
+
+    /// The class of `cost`. Uses comparisons with exact powers only, so every machine rounds alike.
+    pub fn of(cost: Cost) -> SizeClass {
+        let mut class = 0;
+        while class + 1 < Self::COUNT && cost.0 >= Self::lower_ms(class + 1) {
+            class += 1;
+        }
+        SizeClass(class as u8)
+    }
+
+    /// The class with number `class`, if there is one.
+    pub fn new(class: u8) -> Option<SizeClass> {
+        (usize::from(class) < Self::COUNT).then_some(SizeClass(class))
+    }
+
+    /// Its number, 0..=39.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// What a request of this class costs when nothing better is known: the geometric middle of the class.
+    pub fn typical(self) -> Cost {
+        const FOURTH_ROOT_OF_2: f64 = 1.189_207_115_002_721;
+        Cost(Self::lower_ms(self.index()) * FOURTH_ROOT_OF_2)
+    }
+
+    /// The smallest cost of class `class`, in milliseconds: 1/16 ms x 2^(class/2).
+    fn lower_ms(class: usize) -> f64 {
+        let whole = (1_u64 << (class / 2)) as f64 / 16.0;
+        if class.is_multiple_of(2) { whole } else { whole * std::f64::consts::SQRT_2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The classes are part of the wire: if they moved, two versions would read each other's counts wrongly.
+    #[test]
+    fn size_classes_are_half_powers_of_two_of_a_sixteenth_millisecond() {
+        let class = |ms| SizeClass::of(Cost::from_ms(ms).unwrap()).index();
+        assert_eq!(class(0.0), 0);
+        assert_eq!(class(0.0883), 0);
+        assert_eq!(class(0.0884), 1);
+        assert_eq!(class(1.0), 8);
+        assert_eq!(class(5.0), 12);
+        assert_eq!(class(120.0), 21);
+        assert_eq!(class(1e9), 39);
+    }
+
+    #[test]
+    fn the_typical_cost_of_a_class_is_in_the_class() {
+        for class in 0..SizeClass::COUNT as u8 {
+            let class = SizeClass::new(class).unwrap();
+            assert_eq!(SizeClass::of(class.typical()), class);
+        }
+        assert_eq!(SizeClass::new(40), None);
+    }
+
+    /// Costs come from configuration and learned floats: nothing absurd may enter a counter.
+    #[test]
+    fn costs_are_clamped_and_never_nan() {
+        assert_eq!(Cost::from_ms(f64::NAN), None);
+        assert_eq!(Cost::from_ms(-1.0), Some(Cost::ZERO));
+        assert_eq!(Cost::from_ms(f64::INFINITY), Some(Cost::MAX));
+    }
+}

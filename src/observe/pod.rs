@@ -1,0 +1,382 @@
+//! A pod and what stands before it: own tickets (exact), own remainders, the peers' part (published by the core), and
+//! the residual clock that turns them into a time.
+//!
+//! Everything here is an atomic that many threads touch at once; nothing here decides anything.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam::utils::CachePadded;
+
+use super::{Cost, Model, SizeClass};
+use crate::id::PodId;
+use crate::time::Time;
+
+/// What discovery or configuration says about one pod.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PodSpec {
+    /// What people call it: a label in views, metrics and logs.
+    pub name: String,
+    /// Where it takes gRPC: a URL like `http://10.0.0.7:8001`.
+    pub grpc: String,
+    /// Its unique id where discovery knows one; else the gRPC address stands for the incarnation.
+    pub uid: Option<String>,
+    /// The models it serves; empty means all.
+    pub models: Vec<String>,
+    /// How many requests it can run at once (Triton: the instance count). Too few makes free pods look busy, too many
+    /// makes queues look free.
+    pub slots: u32,
+    /// Its speed relative to the others; 2 takes half the time for the same request.
+    pub weight: f64,
+}
+
+impl PodSpec {
+    /// A pod that serves every model with one slot at normal speed.
+    pub fn new(name: impl Into<String>, grpc: impl Into<String>) -> PodSpec {
+        PodSpec { name: name.into(), grpc: grpc.into(), uid: None, models: Vec::new(), slots: 1, weight: 1.0 }
+    }
+
+    /// The incarnation this spec names.
+    pub fn id(&self) -> PodId {
+        PodId::of(self.uid.as_deref().unwrap_or_else(|| authority(&self.grpc)))
+    }
+}
+
+/// `host:port` of a URL: what every node must agree on when there is no unique id.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// One pod (one incarnation), shared by everything that charges or reads it.
+pub struct Pod {
+    spec: PodSpec,
+    id: PodId,
+    /// Which `Pod` of this process: two of one incarnation (its settings changed) are told apart by it.
+    pub(crate) life: u64,
+    pub(crate) own: CachePadded<Charge>,
+    pub(crate) remainders: Charge,
+    pub(crate) peers: CachePadded<PeerCharge>,
+    /// The residual clock: when the work known here will be done, in nanoseconds of [`Time`].
+    busy_until: CachePadded<AtomicU64>,
+    ejected: AtomicBool,
+    pub(crate) stats: PodStats,
+    lanes: ArcSwap<Vec<Option<Arc<Lane>>>>,
+    attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pod").field("name", &self.spec.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Pod {
+    pub(crate) fn new(spec: PodSpec, life: u64) -> Pod {
+        Pod {
+            id: spec.id(),
+            spec,
+            life,
+            own: CachePadded::default(),
+            remainders: Charge::default(),
+            peers: CachePadded::default(),
+            busy_until: CachePadded::default(),
+            ejected: AtomicBool::new(false),
+            stats: PodStats::default(),
+            lanes: ArcSwap::default(),
+            attachment: OnceLock::new(),
+        }
+    }
+
+    /// Its incarnation.
+    pub fn id(&self) -> PodId {
+        self.id
+    }
+
+    /// What was configured or discovered.
+    pub fn spec(&self) -> &PodSpec {
+        &self.spec
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Tickets this node holds on it.
+    pub fn own_in_flight(&self) -> u32 {
+        self.own.count.load(Relaxed)
+    }
+
+    /// What the driver keeps beside a pod (its connection, for instance); made by `init` on first use and dropped with
+    /// the pod.
+    pub fn attachment(&self, init: impl FnOnce() -> Arc<dyn Any + Send + Sync>) -> &Arc<dyn Any + Send + Sync> {
+        self.attachment.get_or_init(init)
+    }
+
+    /// Stops picks from going here until [`Pod::readmit`]. Local to this node and temporary.
+    pub fn eject(&self) -> Ejection {
+        if self.ejected.swap(true, Relaxed) {
+            return Ejection::AlreadyOut;
+        }
+        self.stats.ejections.fetch_add(1, Relaxed);
+        Ejection::Now
+    }
+
+    /// Lets picks come here again; says whether it was out.
+    pub fn readmit(&self) -> bool {
+        self.ejected.swap(false, Relaxed)
+    }
+
+    /// Whether picks avoid it.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Relaxed)
+    }
+
+    /// What was counted here since the node started.
+    pub fn stats(&self) -> &PodStats {
+        &self.stats
+    }
+
+    /// Whether it serves `model` (as far as configured).
+    pub(crate) fn serves(&self, model: &Model) -> bool {
+        self.spec.models.is_empty() || self.spec.models.iter().any(|m| m == model.name())
+    }
+
+    /// Milliseconds of pod time it works off in a millisecond.
+    pub(crate) fn capacity(&self) -> f64 {
+        self.spec.weight * f64::from(self.spec.slots)
+    }
+
+    /// What a policy sees of it.
+    pub(crate) fn load(&self, now: Time, index: usize) -> PodLoad {
+        let own = self.own_in_flight();
+        let known = own + self.remainders.count.load(Relaxed);
+        let peers_us = self.peers.cost_us.load(Relaxed);
+        let cost_us = self.own.cost_us.load(Relaxed) + self.remainders.cost_us.load(Relaxed) + peers_us;
+        PodLoad {
+            index,
+            own_in_flight: own,
+            in_flight: known as f32 + self.peers.count_x256.load(Relaxed) as f32 / 256.0,
+            own_cost_ms: self.own.cost_us.load(Relaxed) as f32 / 1e3,
+            cost_ms: cost_us as f32 / 1e3,
+            residual_ms: self.busy_until.load(Relaxed).saturating_sub(now.as_nanos()) as f32 / 1e6,
+            slots: self.spec.slots,
+            weight: self.spec.weight as f32,
+        }
+    }
+
+    /// Puts `cost` of work, dispatched at `at`, behind what is known here; returns when it should be done.
+    pub(crate) fn extend_residual(&self, at: Time, cost: Cost) -> Time {
+        let work = Duration::from_secs_f64(cost.as_ms() / 1e3 / self.capacity()).as_nanos() as u64;
+        let extend = |until: u64| Some(until.max(at.as_nanos()).saturating_add(work));
+        let before = match self.busy_until.fetch_update(Relaxed, Relaxed, extend) {
+            Ok(before) | Err(before) => before,
+        };
+        Time::from_nanos(before.max(at.as_nanos()).saturating_add(work))
+    }
+
+    /// Something ended at `now`: the residual clock never stands later than all that is still known here would take.
+    pub(crate) fn shorten_residual(&self, now: Time) {
+        let load = self.load(now, 0);
+        let latest = now + Duration::from_secs_f64(f64::from(load.cost_ms) / 1e3 / self.capacity());
+        self.busy_until.fetch_min(latest.as_nanos(), Relaxed);
+    }
+
+    /// The counters of `model` here, made on first use.
+    pub(crate) fn lane(&self, model: &Arc<Model>) -> Arc<Lane> {
+        if let Some(Some(lane)) = self.lanes.load().get(model.index) {
+            return lane.clone();
+        }
+        let fresh = Arc::new(Lane::new(model.clone()));
+        self.lanes.rcu(|old| {
+            let mut lanes = Vec::clone(old);
+            if lanes.len() <= model.index {
+                lanes.resize(model.index + 1, None);
+            }
+            lanes[model.index].get_or_insert_with(|| fresh.clone());
+            lanes
+        });
+        match self.lanes.load().get(model.index) {
+            Some(Some(lane)) => lane.clone(),
+            // Lanes are only ever added, so the one just put there (or the one that won) is there.
+            _ => fresh,
+        }
+    }
+
+    /// All lanes, by model index.
+    pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.lanes.load().iter().flatten().cloned().collect()
+    }
+}
+
+/// What [`Pod::eject`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ejection {
+    /// It was in, and is out now.
+    Now,
+    /// It was out already.
+    AlreadyOut,
+}
+
+/// Requests and their estimated work.
+#[derive(Debug, Default)]
+pub(crate) struct Charge {
+    pub(crate) count: AtomicU32,
+    pub(crate) cost_us: AtomicU64,
+}
+
+impl Charge {
+    pub(crate) fn add(&self, cost: Cost) {
+        self.count.fetch_add(1, Relaxed);
+        self.cost_us.fetch_add(cost.as_us(), Relaxed);
+    }
+
+    /// Takes back what [`Charge::add`] put there; callers hold the proof that they did.
+    pub(crate) fn remove(&self, cost: Cost) {
+        let before = self.count.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "a charge is taken back only by who made it");
+        self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+    }
+}
+
+/// The peers' part, weighted by row age. Written by the core alone.
+#[derive(Debug, Default)]
+pub(crate) struct PeerCharge {
+    /// Requests in 1/256, because a fading row counts in part.
+    pub(crate) count_x256: AtomicU64,
+    pub(crate) cost_us: AtomicU64,
+}
+
+/// What was counted at a pod, by this node, since it started.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct PodStats {
+    /// Tickets charged.
+    pub picks: AtomicU64,
+    /// Tickets that ended with an answer.
+    pub served: AtomicU64,
+    /// Tickets that ended with an error of the pod.
+    pub failed: AtomicU64,
+    /// Tickets that the pod refused before it began.
+    pub refused: AtomicU64,
+    /// Tickets dropped by the caller: cancelled, timed out.
+    pub cancelled: AtomicU64,
+    /// Times this node ejected it.
+    pub ejections: AtomicU64,
+}
+
+/// The requests of one model on one pod, by size class: what this node's row says.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) model: Arc<Model>,
+    classes: [AtomicU32; SizeClass::COUNT],
+    /// Set when something changed that the core has not seen; who sets it tells the core.
+    pub(crate) dirty: AtomicBool,
+    /// When the first such change was, in nanoseconds of [`Time`]: the start of its news age.
+    pub(crate) changed_at: AtomicU64,
+}
+
+impl Lane {
+    fn new(model: Arc<Model>) -> Lane {
+        Lane {
+            model,
+            classes: std::array::from_fn(|_| AtomicU32::new(0)),
+            dirty: AtomicBool::new(false),
+            changed_at: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn add(&self, class: SizeClass) {
+        self.classes[class.index()].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn remove(&self, class: SizeClass) {
+        let before = self.classes[class.index()].fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "a class is left only by who entered it");
+    }
+
+    pub(crate) fn count(&self, class: SizeClass) -> u32 {
+        self.classes[class.index()].load(Relaxed)
+    }
+}
+
+/// One pod as a policy sees it: a copy of numbers, so that a policy is a pure function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PodLoad {
+    /// Its place among the candidates' table; round robin goes by it.
+    pub index: usize,
+    /// Tickets of this node.
+    pub own_in_flight: u32,
+    /// Tickets and remainders of all nodes; fractions come from rows that fade.
+    pub in_flight: f32,
+    /// Estimated work of this node's tickets, ms.
+    pub own_cost_ms: f32,
+    /// Estimated work of all nodes' tickets and remainders, ms.
+    pub cost_ms: f32,
+    /// What the residual clock says is left of it, ms.
+    pub residual_ms: f32,
+    /// Requests it runs at once.
+    pub slots: u32,
+    /// Speed relative to the others.
+    pub weight: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * MS)
+    }
+
+    fn ms(ms: f64) -> Cost {
+        Cost::from_ms(ms).unwrap()
+    }
+
+    /// Every node must compute one id for one pod, whatever it calls it; another life at the same address is another.
+    #[test]
+    fn a_pod_is_known_by_its_incarnation_not_by_its_name() {
+        let a = PodSpec::new("a", "http://127.0.0.1:8001");
+        let b = PodSpec::new("b", "127.0.0.1:8001/");
+        assert_eq!(a.id(), b.id());
+        let reborn = PodSpec { uid: Some("f81d4fae".into()), ..a.clone() };
+        assert_ne!(a.id(), reborn.id());
+    }
+
+    /// The residual clock must run down with time, stack work, and never stand later than the known work allows.
+    #[test]
+    fn the_residual_clock_runs_down_and_is_corrected_by_early_ends() {
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
+        for _ in 0..2 {
+            pod.own.add(ms(10.0));
+            pod.extend_residual(at(100), ms(10.0));
+        }
+        assert_eq!(pod.load(at(100), 0).residual_ms, 20.0);
+        assert_eq!(pod.load(at(105), 0).residual_ms, 15.0);
+        pod.own.remove(ms(10.0));
+        pod.shorten_residual(at(106));
+        assert_eq!(pod.load(at(106), 0).residual_ms, 10.0);
+        pod.own.remove(ms(10.0));
+        pod.shorten_residual(at(107));
+        assert_eq!(pod.load(at(107), 0).residual_ms, 0.0);
+    }
+
+    /// Two threads that meet a model at the same time must count in the same lane.
+    #[test]
+    fn a_lane_is_made_once() {
+        let models = super::super::Models::new();
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
+        let (a, b) = (models.get("a"), models.get("b"));
+        assert!(Arc::ptr_eq(&pod.lane(&b), &pod.lane(&b)));
+        pod.lane(&a);
+        assert_eq!(pod.lanes().iter().map(|l| l.model.name().to_owned()).collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a node believes, as plain values for people and tools: `plimsoll view`, `plimsoll members`, the admin API.
+
+/// What one node believes about every pod.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct View {
+    /// The node that believes it.
+    pub node: String,
+    /// Its policy.
+    pub policy: &'static str,
+    /// The rung of the ladder its picks stand on: see [`crate::pick::Rung`].
+    pub rung: &'static str,
+    /// Work of the others that it has not heard of yet, by their rates and the age of their news, ms.
+    pub unseen_ms: f64,
+    /// Running mean cost of what it picks for, ms.
+    pub mean_cost_ms: f64,
+    /// How old news is when it arrives here, running mean, ms: small changes.
+    pub news_age_small_ms: f64,
+    /// The same of heavy changes.
+    pub news_age_heavy_ms: f64,
+    /// The pods, in the order of configuration or discovery.
+    pub pods: Vec<PodView>,
+}
+
+/// One pod, as believed.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Its incarnation.
+    pub id: String,
+    /// Where it takes gRPC.
+    pub addr: String,
+    /// Requests it can run at once.
+    pub slots: u32,
+    /// Whether picks of this node avoid it.
+    pub ejected: bool,
+    /// Requests in flight from all nodes, and remainders; peers count by the weight of their rows.
+    pub in_flight: f64,
+    /// Tickets of this node.
+    pub own_in_flight: u32,
+    /// Of the peers.
+    pub peers_in_flight: f64,
+    /// Cancelled requests of this node that it may still run.
+    pub own_remainders: u32,
+    /// Estimated work of all of it, ms.
+    pub cost_ms: f64,
+    /// What is left of it by the residual clock, ms.
+    pub residual_ms: f64,
+    /// Tickets charged by this node since it started.
+    pub picks: u64,
+    /// Of these: answered.
+    pub served: u64,
+    /// Of these: failed.
+    pub failed: u64,
+    /// Of these: refused before the pod began.
+    pub refused: u64,
+    /// Of these: given up by the caller.
+    pub cancelled: u64,
+    /// Times this node ejected it.
+    pub ejections: u64,
+    /// What each peer has there.
+    pub peers: Vec<PeerShare>,
+}
+
+/// What one peer has in flight on one pod.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PeerShare {
+    /// The peer.
+    pub node: String,
+    /// Its tickets and remainders there.
+    pub in_flight: u32,
+    /// Their typical cost, ms.
+    pub cost_ms: f64,
+    /// How old the newest news about it is, ms.
+    pub news_age_ms: f64,
+    /// Time since anything was received from the peer, ms.
+    pub row_age_ms: f64,
+    /// How much its row counts, 0 to 1.
+    pub weight: f64,
+}
+
+/// One member of the cluster, as this node believes.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MemberView {
+    /// Its name, or its id where the name was not heard yet.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Where it gossips.
+    pub addr: String,
+    /// `alive`, `suspect` or `down`; a node says `alive` of itself.
+    pub state: &'static str,
+    /// Which start of it.
+    pub epoch: u64,
+    /// SWIM identity renewals within the epoch.
+    pub r#gen: u32,
+    /// Whether it is the node that was asked.
+    pub this_node: bool,
+    /// Time since anything was received from it, ms; none where nothing was.
+    pub row_age_ms: Option<f64>,
+    /// How much its row counts, 0 to 1.
+    pub weight: f64,
+}

@@ -1,0 +1,12 @@
+//! The pod with the fewest requests in flight, as far as known, per slot.
+
+use super::policy::{Context, Policy, least};
+use crate::observe::PodLoad;
+
+pub(super) struct LeastInFlight;
+
+impl Policy for LeastInFlight {
+    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+        least(loads, &context.draw, |load| load.in_flight / load.slots as f32)
+    }
+}

@@ -1,0 +1,263 @@
+//! Choose and charge: one step, in the caller's thread, without a lock and without asking anyone.
+//!
+//! A [`Picker`] is cheap to clone and shared by the callers and the core. [`Picker::pick`] reads every candidate's load
+//! (own counts live, the peers' part as last heard), lets the [`Policy`] choose, and charges the chosen pod before it
+//! returns; the [`Ticket`] takes the charge back when it ends, however it ends.
+
+mod draw;
+mod least_cost;
+mod least_in_flight;
+mod p2c;
+mod plimsoll;
+mod policy;
+mod random;
+mod round_robin;
+mod ticket;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use smallvec::SmallVec;
+use tracing::trace;
+
+pub use self::draw::Draw;
+pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
+pub use self::ticket::{Outcome, Ticket};
+use crate::id::PodId;
+use crate::observe::{Cost, Lane, Model, Models, Pod, PodLoad, SizeClass};
+use crate::time::Time;
+
+/// Changes the core has not seen yet; more than this and it looks at every lane instead.
+const CHANGES: usize = 4096;
+/// Remainders waiting for the core; over this they are not charged, and counted.
+const REMAINDERS: usize = 4096;
+
+/// What is to be picked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    model: &'a str,
+    bytes: u64,
+    cost: Option<Cost>,
+    exclude: &'a [PodId],
+}
+
+impl<'a> Request<'a> {
+    /// A request for `model`, of unknown size.
+    pub fn new(model: &'a str) -> Request<'a> {
+        Request { model, bytes: 0, cost: None, exclude: &[] }
+    }
+
+    /// Its payload in bytes, from which its cost is estimated.
+    pub fn bytes(self, bytes: u64) -> Request<'a> {
+        Request { bytes, ..self }
+    }
+
+    /// Its cost, where the caller knows better than the estimate; [`Cost::ZERO`] for calls that are no inference.
+    pub fn cost(self, cost: Cost) -> Request<'a> {
+        Request { cost: Some(cost), ..self }
+    }
+
+    /// Pods that were tried already.
+    pub fn exclude(self, exclude: &'a [PodId]) -> Request<'a> {
+        Request { exclude, ..self }
+    }
+}
+
+/// Why nothing was picked. Nothing was charged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PickError {
+    /// The node knows no pod at all: configure some, or look at what discovery says.
+    #[error("no pods: nothing is configured or discovered yet")]
+    NoPods,
+    /// Pods are known, but none serves this model or all of them were excluded.
+    #[error("no pod left for model `{model}`: {known} known, none serves it or all were tried")]
+    NoneLeft {
+        /// The model that was asked for.
+        model: String,
+        /// How many pods there are.
+        known: usize,
+    },
+}
+
+/// Told when the core has something to look at; the driver's way to be woken. Called from the picking thread.
+pub trait Wake: Send + Sync {
+    /// There are changes. May be called more often than needed.
+    fn wake(&self);
+}
+
+/// Chooses and charges pods. Clones share everything.
+#[derive(Clone)]
+pub struct Picker {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Picker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Picker").field("policy", &self.shared.kind).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Shared {
+    pods: ArcSwap<Vec<Arc<Pod>>>,
+    models: Models,
+    kind: PolicyKind,
+    policy: Box<dyn Policy>,
+    seed: u64,
+    turn: CachePadded<AtomicU64>,
+    /// The latest time anyone passed in: what a ticket that is dropped instead of finished goes by.
+    last_seen: CachePadded<AtomicU64>,
+    pub(crate) changes: ArrayQueue<(Arc<Pod>, Arc<Lane>)>,
+    pub(crate) remainders: ArrayQueue<Remainder>,
+    wake: Box<dyn Wake>,
+    pub(crate) published: Published,
+    pub(crate) seen: Seen,
+}
+
+/// What the core publishes for picks.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Unseen work of the others, ms, as `f32` bits.
+    pub(crate) unseen_ms: AtomicU32,
+    /// The others' share of all work, as `f32` bits.
+    pub(crate) others: AtomicU32,
+    pub(crate) rung: AtomicU8,
+}
+
+/// What picks and tickets tell the core, beside the lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Running mean cost, ms, as `f32` bits.
+    pub(crate) mean_cost_ms: AtomicU32,
+    /// Work picked so far in µs: small requests, heavy ones.
+    pub(crate) picked_us: [AtomicU64; 2],
+    /// Running mean sojourn in ms as `f32` bits: small requests, heavy ones.
+    pub(crate) sojourn_ms: [AtomicU32; 2],
+    /// Changes that did not fit the queue: the core must look at every lane.
+    pub(crate) missed_changes: AtomicU64,
+    /// Remainders that were not charged because too many wait.
+    pub(crate) missed_remainders: AtomicU64,
+}
+
+/// What a cancelled request still costs its pod.
+#[derive(Debug)]
+pub(crate) struct Remainder {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) class: SizeClass,
+    pub(crate) cost: Cost,
+    pub(crate) ends: Time,
+}
+
+impl Picker {
+    /// A picker without pods. `seed` decides the draws; `wake` is told of changes.
+    pub(crate) fn new(kind: PolicyKind, seed: u64, wake: Box<dyn Wake>) -> Picker {
+        Picker {
+            shared: Arc::new(Shared {
+                pods: ArcSwap::default(),
+                models: Models::new(),
+                kind,
+                policy: kind.policy(),
+                seed,
+                turn: CachePadded::default(),
+                last_seen: CachePadded::default(),
+                changes: ArrayQueue::new(CHANGES),
+                remainders: ArrayQueue::new(REMAINDERS),
+                wake,
+                published: Published::default(),
+                seen: Seen::default(),
+            }),
+        }
+    }
+
+    /// Chooses a pod for `request` and charges it, in one step of about a microsecond.
+    ///
+    /// Ejected pods are avoided while any other is left; where all are ejected they are picked all the same, because a
+    /// pod that may answer beats a certain error.
+    ///
+    /// # Errors
+    /// [`PickError`]; nothing is charged then.
+    pub fn pick(&self, now: Time, request: &Request<'_>) -> Result<Ticket, PickError> {
+        let s = &self.shared;
+        s.last_seen.store(now.as_nanos(), Relaxed);
+        let pods = s.pods.load();
+        let model = s.models.get(request.model);
+        let loads = candidates(&pods, &model, request, now);
+        let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
+        let mean_ms = f32::from_bits(s.seen.mean_cost_ms.load(Relaxed));
+        let chosen = match &loads[..] {
+            [] if pods.is_empty() => return Err(PickError::NoPods),
+            [] => return Err(PickError::NoneLeft { model: request.model.to_owned(), known: pods.len() }),
+            [only] => *only,
+            loads => {
+                let context = Context {
+                    cost_ms: cost.as_ms() as f32,
+                    heavy: cost.as_ms() as f32 > mean_ms,
+                    unseen_ms: f32::from_bits(s.published.unseen_ms.load(Relaxed)),
+                    others: f32::from_bits(s.published.others.load(Relaxed)),
+                    rung: Rung::from_u8(s.published.rung.load(Relaxed)),
+                    draw: Draw::new(s.seed, s.turn.fetch_add(1, Relaxed)),
+                };
+                loads[s.policy.choose(loads, &context).min(loads.len() - 1)]
+            }
+        };
+        let pod = &pods[chosen.index];
+        trace!(pod = pod.name(), model = request.model, cost_ms = cost.as_ms(), in_flight = chosen.in_flight, "pick");
+        Ok(Ticket::charge(s, pod, &model, request.bytes, cost, now, chosen.in_flight == 0.0))
+    }
+
+    /// The pods picks go to, in the order in which they were given.
+    pub fn pods(&self) -> Arc<Vec<Arc<Pod>>> {
+        self.shared.pods.load_full()
+    }
+
+    /// The policy that chooses.
+    pub fn policy(&self) -> PolicyKind {
+        self.shared.kind
+    }
+
+    /// The rung of the ladder that picks stand on now.
+    pub fn rung(&self) -> Rung {
+        Rung::from_u8(self.shared.published.rung.load(Relaxed))
+    }
+
+    /// Running mean cost of what is picked for, ms.
+    pub(crate) fn mean_cost_ms(&self) -> f64 {
+        f64::from(f32::from_bits(self.shared.seen.mean_cost_ms.load(Relaxed)))
+    }
+
+    pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
+        self.shared.pods.store(Arc::new(pods));
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// The loads of the pods that may take the request: those not ejected, or all where every one of them is.
+fn candidates(pods: &[Arc<Pod>], model: &Model, request: &Request<'_>, now: Time) -> SmallVec<[PodLoad; 64]> {
+    let may = |pod: &&Arc<Pod>| pod.serves(model) && !request.exclude.contains(&pod.id());
+    let load = |(index, pod): (usize, &Arc<Pod>)| pod.load(now, index);
+    let all = || pods.iter().enumerate().filter(|(_, pod)| may(pod));
+    let admitted: SmallVec<[PodLoad; 64]> = all().filter(|(_, pod)| !pod.is_ejected()).map(load).collect();
+    if admitted.is_empty() { all().map(load).collect() } else { admitted }
+}
+
+impl Shared {
+    /// Tells the core that `lane` changed at `now`, once until it looked.
+    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>) {
+        if lane.dirty.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            return;
+        }
+        lane.changed_at.store(now.as_nanos(), Relaxed);
+        if self.changes.push((pod.clone(), lane.clone())).is_err() {
+            lane.dirty.store(false, Relaxed);
+            self.seen.missed_changes.fetch_add(1, Relaxed);
+        }
+        self.wake.wake();
+    }
+}

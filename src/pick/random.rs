@@ -1,0 +1,12 @@
+//! Any pod: what a balancer without knowledge does.
+
+use super::policy::{Context, Policy};
+use crate::observe::PodLoad;
+
+pub(super) struct Random;
+
+impl Policy for Random {
+    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+        context.draw.below(0, loads.len())
+    }
+}

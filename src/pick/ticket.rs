@@ -1,0 +1,335 @@
+//! One request in flight, as a guard: made by a pick, it holds the very counters it charged, and gives back what it took
+//! exactly once, whatever happens to its holder.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::{Remainder, Shared};
+use crate::observe::{Cost, Lane, Model, Pod, SizeClass};
+use crate::time::Time;
+
+/// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
+const MEAN: f32 = 0.02;
+/// Work below this is not worth a remainder: it is over before anyone hears of it.
+const LEAST_REMAINDER_MS: f64 = 1.0;
+
+/// How a ticket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The pod answered.
+    Served,
+    /// The pod failed, or could not be reached.
+    Failed,
+    /// The pod refused before it began: nothing runs there.
+    Refused,
+    /// The caller gave up (cancel, deadline). The pod may run it all the same: Triton does, so its cost stays charged
+    /// as a remainder until its predicted end.
+    Cancelled,
+}
+
+/// One request in flight on one pod. Ends by [`Ticket::finish`]; dropping it ends it as [`Outcome::Cancelled`].
+#[derive(Debug)]
+#[must_use = "dropping a ticket cancels it"]
+pub struct Ticket {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    lane: Arc<Lane>,
+    class: SizeClass,
+    cost: Cost,
+    bytes: u64,
+    started: Time,
+    predicted_end: Time,
+    found_idle: bool,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Ticket {
+    /// Charges `pod` and hands out the proof.
+    pub(super) fn charge(
+        shared: &Arc<Shared>,
+        pod: &Arc<Pod>,
+        model: &Arc<Model>,
+        bytes: u64,
+        cost: Cost,
+        now: Time,
+        found_idle: bool,
+    ) -> Ticket {
+        let class = SizeClass::of(cost);
+        pod.own.add(cost);
+        let done = pod.extend_residual(now, cost);
+        let lane = pod.lane(model);
+        lane.add(class);
+        pod.stats.picks.fetch_add(1, Relaxed);
+        if cost > Cost::ZERO {
+            let heavy = shared.is_heavy(cost);
+            shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
+            average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
+        }
+        shared.changed(now, pod, &lane);
+        Ticket {
+            shared: shared.clone(),
+            pod: pod.clone(),
+            lane,
+            class,
+            cost,
+            bytes,
+            started: now,
+            predicted_end: done,
+            found_idle,
+            ended: false,
+        }
+    }
+
+    /// The pod that was picked.
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+
+    /// What it was charged.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// When it was picked.
+    pub fn started(&self) -> Time {
+        self.started
+    }
+
+    /// Ends the ticket at `now`. A served request that found its pod idle teaches the cost model how long its kind takes.
+    pub fn finish(mut self, now: Time, outcome: Outcome) {
+        self.shared.last_seen.store(now.as_nanos(), Relaxed);
+        self.end(now, outcome);
+    }
+
+    fn end(&mut self, now: Time, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.pod.own.remove(self.cost);
+        self.lane.remove(self.class);
+        let stats = self.pod.stats();
+        match outcome {
+            Outcome::Served => &stats.served,
+            Outcome::Failed => &stats.failed,
+            Outcome::Refused => &stats.refused,
+            Outcome::Cancelled => &stats.cancelled,
+        }
+        .fetch_add(1, Relaxed);
+        match outcome {
+            Outcome::Served => self.learn(now),
+            Outcome::Cancelled => self.leave_remainder(now),
+            Outcome::Failed | Outcome::Refused => {}
+        }
+        self.pod.shorten_residual(now);
+        self.shared.changed(now, &self.pod, &self.lane);
+    }
+
+    fn learn(&self, now: Time) {
+        if self.cost == Cost::ZERO {
+            return;
+        }
+        let sojourn_ms = now.since(self.started).as_secs_f64() * 1e3;
+        let heavy = self.shared.is_heavy(self.cost);
+        average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
+        if self.found_idle {
+            self.lane.model.cost.learn(self.bytes, sojourn_ms);
+        }
+    }
+
+    /// Keeps the cost charged until the predicted end, under the remainders' name.
+    fn leave_remainder(&self, now: Time) {
+        if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now {
+            return;
+        }
+        let remainder = Remainder {
+            pod: self.pod.clone(),
+            lane: self.lane.clone(),
+            class: self.class,
+            cost: self.cost,
+            ends: self.predicted_end,
+        };
+        // Charged before it is handed over, so that the core can never take back what is not there yet.
+        self.pod.remainders.add(self.cost);
+        if self.shared.remainders.push(remainder).is_err() {
+            self.pod.remainders.remove(self.cost);
+            self.shared.seen.missed_remainders.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // No clock here: the time of the last pick or finish is near enough for a ticket nobody finished.
+        self.end(Time::from_nanos(self.shared.last_seen.load(Relaxed)).max(self.started), Outcome::Cancelled);
+    }
+}
+
+impl Shared {
+    /// Whether `cost` is above the mean of what this node picks for.
+    fn is_heavy(&self, cost: Cost) -> bool {
+        cost.as_ms() as f32 > f32::from_bits(self.seen.mean_cost_ms.load(Relaxed))
+    }
+}
+
+/// Moves a running mean towards `sample`; the first sample sets it. Two at once may lose one: it is a mean.
+fn average(mean: &AtomicU32, sample: f32) {
+    let old = f32::from_bits(mean.load(Relaxed));
+    let new = if old == 0.0 { sample } else { old + MEAN * (sample - old) };
+    mean.store(new.to_bits(), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::observe::PodSpec;
+    use crate::pick::{PickError, Picker, PolicyKind, Request, Wake};
+
+    #[derive(Clone, Default)]
+    struct Wakes(Arc<AtomicUsize>);
+
+    impl Wake for Wakes {
+        fn wake(&self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn picker(pods: usize) -> (Picker, Wakes) {
+        let wakes = Wakes::default();
+        let picker = Picker::new(PolicyKind::Plimsoll, 1, Box::new(wakes.clone()));
+        let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
+        picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
+        (picker, wakes)
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    fn in_flight(picker: &Picker) -> u32 {
+        picker.pods().iter().map(|pod| pod.own_in_flight()).sum()
+    }
+
+    /// Counts that leak when a caller cancels were the top defect of every peer: each way out must give back once.
+    #[test]
+    fn every_end_of_a_ticket_returns_its_charge_once() {
+        let (picker, _) = picker(3);
+        for outcome in [Outcome::Served, Outcome::Failed, Outcome::Refused, Outcome::Cancelled] {
+            let ticket = picker.pick(at(1), &Request::new("m")).unwrap();
+            assert_eq!(in_flight(&picker), 1);
+            ticket.finish(at(2), outcome);
+            assert_eq!(in_flight(&picker), 0);
+        }
+        drop(picker.pick(at(3), &Request::new("m")).unwrap());
+        let ticket = picker.pick(at(4), &Request::new("m")).unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = ticket;
+            panic!("the caller's bug");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(in_flight(&picker), 0);
+        let lanes: u32 = picker
+            .pods()
+            .iter()
+            .flat_map(|p| p.lanes())
+            .map(|l| l.count(SizeClass::of(Cost::from_ms(10.0).unwrap())))
+            .sum();
+        assert_eq!(lanes, 0);
+    }
+
+    /// A cancelled Triton request runs on: its pod must not look free before the predicted end.
+    #[test]
+    fn a_cancelled_ticket_leaves_a_remainder() {
+        let (picker, _) = picker(1);
+        let cost = Cost::from_ms(100.0).unwrap();
+        drop(picker.pick(at(1), &Request::new("m").cost(cost)).unwrap());
+        let remainder = picker.shared().remainders.pop().unwrap();
+        assert_eq!(remainder.ends, at(101));
+        assert_eq!(picker.pods()[0].load(at(2), 0).in_flight, 1.0);
+        assert_eq!(picker.pods()[0].own_in_flight(), 0);
+    }
+
+    /// A pod replaced while a ticket is out must not be charged by it, nor released by it.
+    #[test]
+    fn a_ticket_holds_its_counter_not_its_name() {
+        let (picker, _) = picker(1);
+        let ticket = picker.pick(at(1), &Request::new("m")).unwrap();
+        let old = ticket.pod().clone();
+        picker.set_pods(vec![Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0"), 1))]);
+        assert_eq!(in_flight(&picker), 0);
+        ticket.finish(at(2), Outcome::Served);
+        assert_eq!(old.own_in_flight(), 0);
+        assert_eq!(in_flight(&picker), 0);
+    }
+
+    /// The core is told of a change once until it looks: a thousand picks must not fill its queue.
+    #[test]
+    fn changes_are_queued_once_and_wake_the_core() {
+        let (picker, wakes) = picker(1);
+        let tickets: Vec<Ticket> = (0..10).map(|k| picker.pick(at(k), &Request::new("m")).unwrap()).collect();
+        assert_eq!(picker.shared().changes.len(), 1);
+        assert_eq!(wakes.0.load(Relaxed), 1);
+        drop(tickets);
+    }
+
+    /// Own picks must be seen by the next pick at once: ten requests over ten pods take one each.
+    #[test]
+    fn the_next_pick_sees_the_charge() {
+        let (picker, _) = picker(10);
+        let tickets: Vec<Ticket> = (0..10).map(|_| picker.pick(at(1), &Request::new("m")).unwrap()).collect();
+        assert!(picker.pods().iter().all(|pod| pod.own_in_flight() == 1));
+        drop(tickets);
+    }
+
+    /// Threads that pick and drop as fast as they can must leave nothing behind.
+    #[test]
+    fn threads_leave_nothing_behind() {
+        let (picker, _) = picker(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for k in 0..2_000 {
+                        picker.pick(at(k), &Request::new("m").bytes(k)).unwrap().finish(at(k + 1), Outcome::Served);
+                    }
+                });
+            }
+        });
+        assert_eq!(in_flight(&picker), 0);
+        assert!(picker.pods().iter().all(|pod| pod.load(at(9_999), 0).cost_ms == 0.0));
+    }
+
+    /// Ejected pods are avoided, but a pod that may answer beats a certain error.
+    #[test]
+    fn picks_avoid_ejected_pods_while_others_are_left() {
+        let (picker, _) = picker(2);
+        let pods = picker.pods();
+        pods[0].eject();
+        for _ in 0..8 {
+            assert_eq!(picker.pick(at(1), &Request::new("m")).unwrap().pod().name(), "pod-1");
+        }
+        pods[1].eject();
+        assert!(picker.pick(at(1), &Request::new("m")).is_ok());
+        let both = [pods[0].id(), pods[1].id()];
+        let none = picker.pick(at(1), &Request::new("m").exclude(&both)).unwrap_err();
+        assert_eq!(none, PickError::NoneLeft { model: "m".into(), known: 2 });
+    }
+
+    /// Only requests that found their pod idle teach: a queue in the sample would teach that everything is slow.
+    #[test]
+    fn costs_are_learned_from_requests_that_found_their_pod_idle() {
+        let (picker, _) = picker(1);
+        let request = Request::new("m").bytes(5000);
+        let first = picker.pick(at(0), &request).unwrap();
+        let queued = picker.pick(at(0), &request).unwrap();
+        first.finish(at(120), Outcome::Served);
+        queued.finish(at(240), Outcome::Served);
+        assert_eq!(picker.pick(at(300), &request).unwrap().cost().as_ms(), 120.0);
+    }
+}

@@ -1,0 +1,133 @@
+//! Nodes in one process over real QUIC on loopback: they meet, see each other's tickets, and say goodbye.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use plimsoll::node::{Credentials, JoinError, Node, NodeConfig};
+use plimsoll::observe::PodSpec;
+use plimsoll::pick::{Outcome, Request};
+
+const SECRET: &[u8] = b"a secret of the tests, long enough";
+
+fn config(name: &str, secret: &[u8], join: &[SocketAddr]) -> NodeConfig {
+    let mut config = NodeConfig::new(name, Credentials::Secret(secret.to_vec()));
+    config.join = join.iter().map(SocketAddr::to_string).collect();
+    config.pods = (0..4).map(|k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{}", 9000 + k))).collect();
+    config
+}
+
+/// Asks until the answer is yes; a test that waits this long for it has failed.
+async fn until<F: Future<Output = bool>>(what: &str, mut yes: impl FnMut() -> F) {
+    for _ in 0..600 {
+        if yes().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within 6 s: {what}");
+}
+
+async fn alive(node: &Node) -> usize {
+    node.members().await.iter().filter(|member| member.state == "alive").count()
+}
+
+async fn cluster(names: &[&str]) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::new();
+    for name in names {
+        let join: Vec<SocketAddr> = nodes.iter().map(Node::gossip_addr).collect();
+        nodes.push(Node::join(config(name, SECRET, &join)).await.unwrap());
+    }
+    for node in &nodes {
+        until("all members are alive", || async { alive(node).await == names.len() }).await;
+    }
+    nodes
+}
+
+async fn peers_in_flight(node: &Node) -> f64 {
+    node.view().await.map_or(f64::NAN, |view| view.pods.iter().map(|pod| pod.peers_in_flight).sum())
+}
+
+/// The whole point: what one node has in flight is in the others' views, and gone when it is done.
+#[tokio::test]
+async fn tickets_of_one_node_are_seen_by_the_others() {
+    let nodes = cluster(&["a", "b", "c"]).await;
+    let tickets: Vec<_> = (0..5).map(|_| nodes[0].pick(&Request::new("m")).unwrap()).collect();
+    for node in &nodes[1..] {
+        until("five are in flight", || async { peers_in_flight(node).await == 5.0 }).await;
+    }
+    assert_eq!(peers_in_flight(&nodes[0]).await, 0.0);
+    tickets.into_iter().for_each(|ticket| ticket.finish(Outcome::Served));
+    for node in &nodes[1..] {
+        until("none is in flight", || async { peers_in_flight(node).await == 0.0 }).await;
+    }
+}
+
+/// A node that leaves tells its peers zero, and they call it gone without calling it failed.
+#[tokio::test]
+async fn a_node_that_leaves_is_gone_from_every_view() {
+    let nodes = cluster(&["a", "b", "c"]).await;
+    let ticket = nodes[0].pick(&Request::new("m")).unwrap();
+    until("it is in flight", || async { peers_in_flight(&nodes[1]).await == 1.0 }).await;
+    nodes[0].leave(Duration::from_millis(50)).await;
+    drop(ticket);
+    for node in &nodes[1..] {
+        until("it is gone", || async { alive(node).await == 2 && peers_in_flight(node).await == 0.0 }).await;
+    }
+    assert!(nodes[0].view().await.is_none());
+}
+
+/// Whoever does not hold the secret, or is of another cluster, must not get in; both sides stay up.
+#[tokio::test]
+async fn strangers_are_refused() {
+    let nodes = cluster(&["a", "b"]).await;
+    let at = nodes[0].gossip_addr();
+    let wrong = Node::join(config("c", b"another secret, long enough too", &[at])).await.unwrap();
+    let mut other = config("d", SECRET, &[at]);
+    other.cluster = "other".into();
+    let other = Node::join(other).await.unwrap();
+    until("the attempts failed", || async { wrong.gossip_stats().await.dials_failed > 0 }).await;
+    until("the attempts failed", || async { other.gossip_stats().await.dials_failed > 0 }).await;
+    until("they were refused", || async { nodes[0].gossip_stats().await.accepts_refused > 0 }).await;
+    for node in [&nodes[0], &nodes[1]] {
+        assert_eq!(alive(node).await, 2);
+    }
+    assert_eq!((alive(&wrong).await, alive(&other).await), (1, 1));
+}
+
+/// Noise on the gossip port is nobody's business: counted, dropped, and the cluster goes on.
+#[tokio::test]
+async fn random_bytes_on_the_gossip_port_change_nothing() {
+    let nodes = cluster(&["a", "b"]).await;
+    let noise = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let before = nodes[0].gossip_stats().await.udp_received.0;
+    for k in 0..2000_u32 {
+        let bytes: Vec<u8> =
+            (0..k % 1400).map(|i| (i.wrapping_mul(k).wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        noise.send_to(&bytes, nodes[0].gossip_addr()).unwrap();
+        if k % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    until("the noise is counted", || async { nodes[0].gossip_stats().await.udp_received.0 > before + 1000 }).await;
+    let ticket = nodes[0].pick(&Request::new("m")).unwrap();
+    until("the view still works", || async { peers_in_flight(&nodes[1]).await == 1.0 }).await;
+    ticket.finish(Outcome::Served);
+}
+
+/// What cannot work is refused before anything runs, by the value that is wrong.
+#[tokio::test]
+async fn a_node_that_cannot_start_says_why() {
+    let error = |config| async { Node::join(config).await.unwrap_err() };
+    assert!(matches!(error(config("a b", SECRET, &[])).await, JoinError::Name(name) if name == "a b"));
+    assert!(matches!(error(config("a", b"short", &[])).await, JoinError::Secret(5)));
+    let mut wildcard = config("a", SECRET, &[]);
+    wildcard.gossip = "0.0.0.0:0".parse().unwrap();
+    assert!(matches!(error(wildcard).await, JoinError::Advertise(_)));
+    let first = Node::join(config("a", SECRET, &[])).await.unwrap();
+    let mut taken = config("b", SECRET, &[]);
+    taken.gossip = first.gossip_addr();
+    let error = error(taken).await.to_string();
+    assert!(error.contains(&first.gossip_addr().to_string()), "{error}");
+}

@@ -1,0 +1,538 @@
+//! Configuration, as its writers meet it: layers, mistakes, the example files, the command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use plimsoll::config::{Config, CredentialsError, Identity, Layers, LogFormat};
+use plimsoll::pick::PolicyKind;
+use proptest::prelude::*;
+
+fn strings(values: &[&str]) -> Vec<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+fn error_of(toml: &str) -> String {
+    Config::from_toml_str(toml).expect_err(toml).to_string()
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The binary, without any `PLIMSOLL_*` of whoever runs the tests.
+fn plimsoll(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PLIMSOLL_")) {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("stdout is UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8")
+}
+
+/// A layer that does not win over the one below is a setting that someone believes in and that does nothing. Every key
+/// that all layers can say is set in one after the other, each time with another value.
+#[test]
+fn every_layer_wins_over_the_one_before() {
+    // Key, then what file, variable and flag say.
+    let keys: [(&str, &str, &str, &str, &str); 12] = [
+        ("node.name", "name", "'f'", "v", "g"),
+        ("node.grpc", "grpc", "'127.0.0.1:1'", "127.0.0.1:2", "127.0.0.1:3"),
+        ("node.http", "http", "'127.0.0.1:1'", "127.0.0.1:2", "127.0.0.1:3"),
+        ("node.admin", "admin", "'127.0.0.1:1'", "127.0.0.1:2", "127.0.0.1:3"),
+        ("node.gossip", "gossip", "'127.0.0.1:1'", "[::1]:2", "[::1]:3"),
+        ("node.advertise", "advertise", "'10.0.0.1:1'", "10.0.0.1:2", "10.0.0.1:3"),
+        ("node.cluster", "cluster", "'f'", "v", "g"),
+        ("pick.policy", "policy", "'p2c'", "random", "least_cost"),
+        ("discovery.file", "discovery-file", "'f'", "v", "g"),
+        ("front.drain_s", "drain-s", "1.0", "2.0", "3.0"),
+        ("gossip.budget_mbit", "budget-mbit", "1.5", "2.5", "3.5"),
+        ("log.format", "log-format", "'json'", "text", "json"),
+    ];
+    for (key, flag, in_file, in_variable, in_flag) in keys {
+        let said = |layers: &Layers| {
+            layers.resolve().unwrap_or_else(|error| panic!("{error}"));
+            let (_, value, source) = layers.effective().find(|(name, ..)| *name == key).expect(key);
+            (value.to_string().replace('"', ""), source.to_string())
+        };
+        let layers = Layers::new().text(&format!("{key} = {in_file}")).unwrap();
+        assert_eq!(said(&layers), (in_file.replace('\'', ""), "line 1".to_owned()));
+
+        let short = format!("PLIMSOLL_{}", flag.replace('-', "_").to_uppercase());
+        let long = format!("PLIMSOLL_{}", key.replace('.', "_").to_uppercase());
+        for variable in [short, long] {
+            let layers = layers.clone().variables([(variable.clone(), in_variable.to_owned())]).unwrap();
+            assert_eq!(said(&layers), (in_variable.to_owned(), variable));
+            let layers = layers.flag(flag, &strings(&[in_flag])).unwrap();
+            assert_eq!(said(&layers), (in_flag.to_owned(), format!("--{flag}")));
+        }
+    }
+}
+
+/// Lists come in three shapes (TOML, commas, repeated flags), and a higher layer replaces the whole list: pods of two
+/// layers mixed would be a fleet that nobody wrote down.
+#[test]
+fn lists_are_replaced_as_a_whole() {
+    let file = "node.join = ['a:1', 'b:2']\ndiscovery.dns = ['c:3']\n[[pods]]\ngrpc = 'http://p:1'\nslots = 4\n[[pods]]\ngrpc = 'q:1'";
+    let layers = Layers::new().text(file).unwrap();
+    assert_eq!(layers.source("pods[0].slots").to_string(), "line 5");
+
+    let variables =
+        [("PLIMSOLL_JOIN", "x:1, y:2"), ("PLIMSOLL_PODS", "a=http://h:1,http://[::1]:2"), ("PLIMSOLL_DNS", "")];
+    let layers = layers.variables(variables.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+    let config = layers.resolve().unwrap();
+    assert_eq!(config.join, ["x:1", "y:2"]);
+    assert!(config.discovery.dns.is_empty());
+    let pods: Vec<_> = config.pods.iter().map(|pod| (pod.name.as_str(), pod.grpc.as_str(), pod.slots)).collect();
+    assert_eq!(pods, [("a", "http://h:1", 1), ("[::1]:2", "http://[::1]:2", 1)]);
+    assert_eq!(layers.source("pods[0].grpc").to_string(), "PLIMSOLL_PODS");
+
+    let config = layers.flag("pod", &strings(&["b=h:3"])).unwrap().flag("join", &strings(&["z:1", "w:2"])).unwrap();
+    let config = config.resolve().unwrap();
+    assert_eq!((config.pods.len(), config.pods[0].name.as_str()), (1, "b"));
+    assert_eq!(config.join, ["z:1", "w:2"]);
+}
+
+/// Whoever made a mistake must read where, what, and what to write instead, in one line.
+#[test]
+fn each_mistake_gives_its_one_line() {
+    let mistakes = [
+        // Keys.
+        ("[node]\ngrcp = ''", "line 2: unknown key `node.grcp`; did you mean `grpc`?"),
+        ("[nodes]", "line 1: unknown key `nodes`; did you mean `node`?"),
+        ("[node]\npolicy = 'p2c'", "line 2: unknown key `node.policy`; did you mean `pick.policy`?"),
+        ("[[pods]]\nslot = 2", "line 2: unknown key `pods[0].slot`; did you mean `slots`?"),
+        ("[log]\ncolour = true", "line 2: unknown key `log.colour`; known here: format"),
+        // Shapes.
+        ("[node\n", "line 1: not valid TOML: unclosed table, expected `]`"),
+        ("node = 5", "line 1: node: `5` is not a table; write its keys under [node]"),
+        ("[[node]]", "line 1: node: `[{}]` is not a table; write its keys under [node]"),
+        ("node.name = 5", "line 1: node.name: `5` is not a string; put it in quotes"),
+        ("node.join = 'a:1'", "line 1: node.join: `\"a:1\"` is not a list; put it in brackets, as in [\"a\", \"b\"]"),
+        ("node.join = [1]", "line 1: node.join[0]: `1` is not a string; put it in quotes"),
+        ("front.drain_s = 'x'", "line 1: front.drain_s: `\"x\"` is not a number; write it without quotes, as in 2.5"),
+        (
+            "front.max_message_mib = 1.5",
+            "line 1: front.max_message_mib: `1.5` is not a whole number; write digits without a point or quotes, as in 250",
+        ),
+        ("pods = [1]", "line 1: pods[0]: `1` is not a table; write keys in it, as in { grpc = \"http://a:8001\" }"),
+        ("pods = 1", "line 1: pods: `1` is not a list; put it in brackets, as in [\"a\", \"b\"]"),
+        // Addresses.
+        (
+            "node.grpc = 'localhost'",
+            "line 1: node.grpc: `localhost` is not a socket address; write IP:port, as in `127.0.0.1:8001` or `[::1]:8001`",
+        ),
+        ("node.admin = '::1'", "line 1: node.admin: `::1` is not a socket address; add a port, as in `[::1]:8001`"),
+        (
+            "node.gossip = '0.0.0.0:7946'",
+            "line 1: node.gossip: `0.0.0.0:7946` listens everywhere, but peers cannot dial it; set node.advertise to the address they reach, as in `10.0.0.5:7946`",
+        ),
+        (
+            "node.gossip = '[::]:7946'",
+            "line 1: node.gossip: `[::]:7946` listens everywhere, but peers cannot dial it; set node.advertise to the address they reach, as in `10.0.0.5:7946`",
+        ),
+        (
+            "node.advertise = '0.0.0.0:1'",
+            "line 1: node.advertise: `0.0.0.0:1` cannot be dialled; write the IP and port that peers reach",
+        ),
+        (
+            "node.admin = '127.0.0.1:8001'",
+            "line 1: node.admin: `127.0.0.1:8001` is taken by node.grpc; give each its own port",
+        ),
+        (
+            "node.join = ['a:1', 'b']",
+            "line 1: node.join[1]: `b` is not host:port; write it as in `triton.svc:8001`, `10.0.0.7:8001` or `[fd00::7]:8001`",
+        ),
+        (
+            "discovery.dns = ['fd00::7:1']",
+            "line 1: discovery.dns[0]: `fd00::7:1` is not host:port; an IPv6 address needs brackets, as in `[fd00::7]:8001`",
+        ),
+        ("discovery.dns = ['a:1', 'a:1']", "line 1: discovery.dns[1]: `a:1` is listed twice; list each name once"),
+        // Values.
+        (
+            "node.name = ''",
+            "line 1: node.name: `` cannot name a node or cluster; write 1 to 128 letters, digits or -._~",
+        ),
+        (
+            "node.name = \"a\\nb\"",
+            "line 1: node.name: `a\\nb` cannot name a node or cluster; write 1 to 128 letters, digits or -._~",
+        ),
+        (
+            "pick.policy = 'best'",
+            "line 1: pick.policy: `best` is no policy; take one of plimsoll, least_cost, least_in_flight, p2c, round_robin, random",
+        ),
+        ("log.format = 'xml'", "line 1: log.format: `xml` is no format; take text or json"),
+        ("front.drain_s = -1", "line 1: front.drain_s: `-1` is out of range; write 0 to 3600"),
+        ("front.drain_s = nan", "line 1: front.drain_s: `NaN` is out of range; write 0 to 3600"),
+        ("gossip.budget_mbit = 0", "line 1: gossip.budget_mbit: `0` is out of range; write 0.01 to 10000"),
+        ("discovery.dns_interval_s = 0.5", "line 1: discovery.dns_interval_s: `0.5` is out of range; write 1 to 3600"),
+        ("front.max_message_mib = 0", "line 1: front.max_message_mib: `0` is out of range; write 1 to 2047"),
+        ("front.connect_timeout_ms = 1", "line 1: front.connect_timeout_ms: `1` is out of range; write 10 to 60000"),
+        // Pods.
+        ("[[pods]]\nname = 'a'", "line 1: pods[0].grpc: pod `a` has no address; add grpc = \"http://host:port\""),
+        (
+            "[[pods]]\ngrpc = 'a'",
+            "line 2: pods[0].grpc: `a` is not the URL of a pod; write it as in `http://10.0.0.7:8001`",
+        ),
+        (
+            "[[pods]]\ngrpc = 'https://a:1'",
+            "line 2: pods[0].grpc: `https://a:1` is not the URL of a pod; TLS towards pods is not served by this version, write http://",
+        ),
+        ("[[pods]]\ngrpc = 'a:1'\nslots = 0", "line 3: pods[0].slots: `0` is out of range; write 1 to 65535"),
+        ("[[pods]]\ngrpc = 'a:1'\nweight = 0", "line 3: pods[0].weight: `0` is out of range; write 0.001 to 1000"),
+        (
+            "[[pods]]\ngrpc = 'a:1'\n[[pods]]\ngrpc = 'http://a:1/'",
+            "line 4: pods[1].grpc: `http://a:1` is taken by pods[0]; each pod is listed once",
+        ),
+        (
+            "[[pods]]\nname = 'x'\ngrpc = 'a:1'\n[[pods]]\nname = 'x'\ngrpc = 'b:1'",
+            "line 5: pods[1].name: `x` is taken by pods[0]; each pod is listed once",
+        ),
+        // Proof of membership.
+        ("node.ca_file = 'x'", "line 1: node.ca_file: `node.ca_file` is given alone; give node.cert_file too"),
+        (
+            "[node]\nca_file = 'x'\ncluster_secret_file = 's'",
+            "line 3: node.cluster_secret_file: `s` is given beside certificate files; keep either the secret or ca_file, cert_file and key_file",
+        ),
+    ];
+    for (toml, line) in mistakes {
+        assert_eq!(error_of(toml), line);
+    }
+}
+
+/// The same mistake in a variable or a flag names the variable or the flag.
+#[test]
+fn mistakes_outside_the_file_name_their_place() {
+    let variable = |name: &str, value: &str| {
+        let layers = Layers::new().variables([(name.to_owned(), value.to_owned())]);
+        layers.and_then(|layers| layers.resolve()).expect_err(name).to_string()
+    };
+    assert_eq!(
+        variable("PLIMSOLL_DRAIN_S", "soon"),
+        "PLIMSOLL_DRAIN_S: front.drain_s: `soon` is not a number; write it as in 2.5"
+    );
+    assert_eq!(
+        variable("PLIMSOLL_FRONT_MAX_MESSAGE_MIB", "1.5"),
+        "PLIMSOLL_FRONT_MAX_MESSAGE_MIB: front.max_message_mib: `1.5` is not a whole number; write digits, as in 250"
+    );
+    assert_eq!(
+        variable("PLIMSOLL_PODS", "a=b"),
+        "PLIMSOLL_PODS: pods[0].grpc: `b` is not the URL of a pod; write it as in `http://10.0.0.7:8001`"
+    );
+    assert_eq!(
+        variable("PLIMSOLL_GRCP", "x"),
+        "unknown environment variable `PLIMSOLL_GRCP`; did you mean `PLIMSOLL_GRPC`?"
+    );
+    let flag = Layers::new().flag("grpc", &strings(&["x"])).unwrap().resolve().unwrap_err().to_string();
+    assert_eq!(
+        flag,
+        "--grpc: node.grpc: `x` is not a socket address; write IP:port, as in `127.0.0.1:8001` or `[::1]:8001`"
+    );
+}
+
+/// Kubernetes sets variables for each service of a namespace; one that is called plimsoll must not stop every node.
+#[test]
+fn service_links_of_kubernetes_are_nobodys_configuration() {
+    let links = [
+        ("PLIMSOLL_SERVICE_HOST", "10.0.0.1"),
+        ("PLIMSOLL_SERVICE_PORT_GRPC", "8001"),
+        ("PLIMSOLL_PORT", "tcp://10.0.0.1:8001"),
+        ("PLIMSOLL_PORT_8001_TCP_ADDR", "10.0.0.1"),
+        ("PLIMSOLL_GOSSIP_PORT", "udp://10.0.0.1:7946"),
+        ("PLIMSOLL_CONFIG", "x.toml"),
+        ("PATH", "/bin"),
+    ];
+    let layers = Layers::new().variables(links.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+    assert!(layers.effective().all(|(.., source)| source.to_string() == "default"));
+}
+
+/// A node that is told nothing must come up, on loopback, by the default policy.
+#[test]
+fn the_defaults_are_valid() {
+    let config = Config::from_toml_str("").unwrap();
+    assert_eq!(config.grpc.to_string(), "127.0.0.1:8001");
+    assert_eq!(config.admin.to_string(), "127.0.0.1:8002");
+    assert_eq!(config.gossip.to_string(), "127.0.0.1:7946");
+    assert_eq!((config.http, config.policy, config.budget_bits), (None, PolicyKind::Plimsoll, 1_000_000));
+    assert!(config.name.ends_with(&format!("-{}", std::process::id())));
+    config.node_config().expect("a lone node needs no secret");
+}
+
+/// IPv6 everywhere an address can stand.
+#[test]
+fn ipv6_is_an_address_like_any_other() {
+    let config = Config::from_toml_str(
+        "[node]\ngrpc = '[::1]:1'\nadmin = '[::1]:2'\ngossip = '[::]:3'\nadvertise = '[fd00::1]:3'\njoin = ['[fd00::2]:3']\n\
+         [discovery]\ndns = ['[fd00::3]:4']\n[[pods]]\ngrpc = 'http://[fd00::4]:8001'",
+    )
+    .unwrap();
+    assert_eq!(config.advertise.unwrap().to_string(), "[fd00::1]:3");
+    assert_eq!(config.discovery.dns[0].to_string(), "[fd00::3]:4");
+    assert_eq!(config.pods[0].name, "[fd00::4]:8001");
+}
+
+/// A file is moved with what it names: its paths are relative to itself. A flag is typed in a shell: its paths are
+/// relative to the working directory.
+#[test]
+fn paths_are_relative_to_where_they_are_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("node.toml");
+    fs::write(&file, "node.cluster_secret_file = 'secrets/s'\ndiscovery.file = '/abs'").unwrap();
+    let layers = Layers::new().file(&file).unwrap();
+    let config = layers.resolve().unwrap();
+    assert_eq!(config.identity, Identity::SecretFile(directory.path().join("secrets/s")));
+    assert_eq!(config.discovery.file, Some(PathBuf::from("/abs")));
+    let config = layers.flag("cluster-secret-file", &strings(&["s"])).unwrap().resolve().unwrap();
+    assert_eq!(config.identity, Identity::SecretFile(PathBuf::from("s")));
+}
+
+/// A node must not come up with a guessable secret, or join with none; and the way out is in the line.
+#[test]
+fn the_proof_of_membership_is_there_or_the_line_says_how_to_make_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let shown = path.display();
+    let config = Config::from_toml_str(&format!("[node]\njoin = ['a:1']\ncluster_secret_file = '{shown}'")).unwrap();
+    let failure = |config: &Config| config.node_config().err().map(|error: CredentialsError| error.to_string());
+    assert_eq!(
+        failure(&config).unwrap(),
+        format!(
+            "cannot read cluster secret `{shown}`: No such file or directory (os error 2); make one with: plimsoll secret > {shown}"
+        )
+    );
+    fs::write(&path, "  short  \n").unwrap();
+    assert_eq!(
+        failure(&config).unwrap(),
+        format!(
+            "cluster secret `{shown}` has 5 bytes without white space, at least 16 are needed; make one with: plimsoll secret > {shown}"
+        )
+    );
+    fs::write(&path, "0123456789abcdef\n").unwrap();
+    assert_eq!(failure(&config), None);
+
+    let nothing = Config::from_toml_str("node.join = ['a:1']").unwrap();
+    assert!(
+        failure(&nothing).unwrap().starts_with("node.join names members, but there is no proof of membership; set")
+    );
+    let files = Config::from_toml_str("[node]\nca_file = '/no/ca'\ncert_file = 'c'\nkey_file = 'k'").unwrap();
+    assert_eq!(
+        failure(&files).unwrap(),
+        "cannot read `/no/ca` (node.ca_file): No such file or directory (os error 2); it must be a PEM file that this user may read"
+    );
+}
+
+/// People copy the example; it must say what they think it says.
+#[test]
+fn the_example_file_means_what_it_says() {
+    let config = Config::load(repository("deploy/plimsoll.toml")).unwrap();
+    assert_eq!(config.name, "caller-1");
+    assert_eq!(config.grpc.to_string(), "127.0.0.1:8001");
+    assert_eq!(config.admin.to_string(), "127.0.0.1:8002");
+    assert_eq!(config.gossip.to_string(), "127.0.0.1:7946");
+    assert_eq!((config.http, config.advertise), (None, None));
+    assert_eq!(config.cluster, "default");
+    assert_eq!(config.join, ["127.0.0.1:7947"]);
+    assert_eq!(config.identity, Identity::SecretFile(repository("deploy/cluster.secret")));
+    assert_eq!(config.policy, PolicyKind::Plimsoll);
+    assert_eq!(config.front.max_message_bytes, 256 << 20);
+    assert_eq!(config.front.connect_timeout, Duration::from_secs(1));
+    assert_eq!(config.front.drain, Duration::from_secs(10));
+    assert_eq!(config.log_format, LogFormat::Text);
+    let pods: Vec<_> = config.pods.iter().map(|pod| (pod.name.as_str(), pod.grpc.as_str(), pod.slots)).collect();
+    assert_eq!(pods, [("triton-0", "http://127.0.0.1:18001", 2), ("triton-1", "http://127.0.0.1:28001", 2)]);
+}
+
+/// Comments rot first: what the example offers behind `#` must be valid too, and where it says it shows a default, be it.
+#[test]
+fn the_commented_lines_of_the_example_are_valid() {
+    let text = fs::read_to_string(repository("deploy/plimsoll.toml")).unwrap();
+    let is_key = |rest: &str| {
+        rest.split_once('=').is_some_and(|(key, _)| key.trim().chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let uncommented: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
+        .filter(|line| !line.starts_with("cluster_secret_file"))
+        .collect();
+    let config = Config::from_toml_str(&uncommented.join("\n")).unwrap();
+    assert_eq!(config.discovery.dns.len(), 1);
+    assert!(matches!(config.identity, Identity::Files { .. }));
+    assert_eq!(config.discovery.dns_interval, Config::from_toml_str("").unwrap().discovery.dns_interval);
+}
+
+/// The configuration inside the Kubernetes example, with what its environment adds.
+#[test]
+fn the_sidecar_example_is_valid() {
+    let text = fs::read_to_string(repository("deploy/kubernetes/sidecar.yaml")).unwrap();
+    let (_, after) = text.split_once("plimsoll.toml: |\n").unwrap();
+    let inner: Vec<&str> = after.lines().take_while(|line| *line != "---").map(str::trim_start).collect();
+    let added = [("PLIMSOLL_NAME", "caller-0"), ("PLIMSOLL_ADVERTISE", "10.0.0.5:7946")];
+    let layers = Layers::new().text(&inner.join("\n")).unwrap();
+    let config =
+        layers.variables(added.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap().resolve().unwrap();
+    assert_eq!(config.join, ["callers-gossip:7946"]);
+    assert_eq!(config.discovery.dns[0].to_string(), "triton.default.svc.cluster.local:8001");
+}
+
+/// `check` must show what would run, name where each value came from, and never the secret.
+#[test]
+fn check_prints_what_would_run_and_where_it_came_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, secret) = (directory.path().join("n.toml"), directory.path().join("s"));
+    fs::write(&secret, "do-not-print-this-secret").unwrap();
+    let text = "[node]\nname = 'a'\ncluster_secret_file = 's'\n[[pods]]\nname = 'p'\ngrpc = 'http://h:1'\n";
+    fs::write(&file, text).unwrap();
+    let shown = file.display().to_string();
+    let args = ["check", &shown, "--grpc", "[::1]:9", "--join", "m:1", "--join", "n:2"];
+    let output = plimsoll(&args).env("PLIMSOLL_POLICY", "p2c").output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let printed = stdout(&output);
+    for line in [
+        format!("{:<48} # {shown}:2", "name = \"a\""),
+        format!("{:<48} # --grpc", "grpc = \"[::1]:9\""),
+        format!("{:<48} # --join", "join = [\"m:1\", \"n:2\"]"),
+        format!("{:<48} # PLIMSOLL_POLICY", "policy = \"p2c\""),
+        format!("{:<48} # default", "drain_s = 10.0"),
+        format!("{:<48} # {shown}:4", "[[pods]]"),
+    ] {
+        assert!(printed.contains(&line), "{line}\nis not in\n{printed}");
+    }
+    // What it prints is a configuration that means the same.
+    let again = Config::from_toml_str(&printed).unwrap();
+    assert_eq!((again.grpc.to_string().as_str(), again.pods.len()), ("[::1]:9", 1));
+
+    let json = stdout(&plimsoll(&[&args[..], &["--json"]].concat()).output().unwrap());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["config"]["node"]["grpc"], "[::1]:9");
+    assert_eq!(json["sources"]["node.grpc"], "--grpc");
+    assert_eq!(json["sources"]["node.name"], format!("{shown}:2"));
+    for text in [printed, json.to_string()] {
+        assert!(!text.contains("do-not-print"), "{text}");
+    }
+}
+
+/// Bad input is exit 2 and one line, whatever the command.
+#[test]
+fn bad_input_is_exit_2_and_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("n.toml");
+    fs::write(&file, "[node]\ngrcp = '127.0.0.1:1'\n").unwrap();
+    let shown = file.display().to_string();
+    let missing = directory.path().join("missing.toml").display().to_string();
+    for (args, line) in [
+        (vec!["check", &shown], format!("error: {shown}:2: unknown key `node.grcp`; did you mean `grpc`?\n")),
+        (
+            vec!["node", "--config", &shown],
+            format!("error: {shown}:2: unknown key `node.grcp`; did you mean `grpc`?\n"),
+        ),
+        (
+            vec!["check", &missing],
+            format!("error: cannot read config file `{missing}`: No such file or directory (os error 2)\n"),
+        ),
+        (
+            vec!["node", "--pod", "x"],
+            "error: --pod: pods[0].grpc: `x` is not the URL of a pod; write it as in `http://10.0.0.7:8001`\n"
+                .to_owned(),
+        ),
+    ] {
+        let output = plimsoll(&args).output().unwrap();
+        assert_eq!((output.status.code(), stderr(&output)), (Some(2), line), "{args:?}");
+        assert_eq!(stdout(&output), "");
+    }
+    let discovery = directory.path().join("pods.toml");
+    fs::write(&discovery, "[[pods]]\ngrpc = 'x'\n").unwrap();
+    fs::write(&file, "discovery.file = 'pods.toml'").unwrap();
+    let output = plimsoll(&["check", &shown]).output().unwrap();
+    let line = format!(
+        "error: {}:2: pods[0].grpc: `x` is not the URL of a pod; write it as in `http://10.0.0.7:8001`\n",
+        discovery.display()
+    );
+    assert_eq!((output.status.code(), stderr(&output)), (Some(2), line));
+}
+
+/// Two secrets must differ, be long enough for `node`, and be nothing but the secret.
+#[test]
+fn a_secret_is_32_random_bytes_as_hex() {
+    let [a, b] = [(), ()].map(|()| stdout(&plimsoll(&["secret"]).output().unwrap()));
+    assert!(a.trim_end().len() == 64 && a.trim_end().chars().all(|c| c.is_ascii_hexdigit()), "{a}");
+    assert_ne!(a, b);
+}
+
+/// An address in use is found before anything started, and named.
+#[test]
+fn an_address_in_use_is_named_and_nothing_starts() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, other, key) in [("--grpc", "--admin", "node.grpc"), ("--admin", "--grpc", "node.admin")] {
+        let args = ["node", flag, &address, other, "127.0.0.1:0", "--gossip", "127.0.0.1:0"];
+        let output = plimsoll(&args).env("RUST_LOG", "warn").output().unwrap();
+        let line = format!(
+            "error: cannot listen on `{address}` ({key}): Address already in use (os error 98); free it, or give another address\n"
+        );
+        assert_eq!((output.status.code(), stderr(&output)), (Some(2), line));
+    }
+}
+
+/// A node that is not there is exit 1, in one line with the address that was asked.
+#[test]
+fn asking_a_node_that_is_not_there_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for command in ["view", "members"] {
+        let output = plimsoll(&[command, "--admin", &free]).output().unwrap();
+        let line = format!(
+            "error: cannot ask the node at `{free}`: Connection refused (os error 111); is `plimsoll node` running there? name its admin address with --admin\n"
+        );
+        assert_eq!((output.status.code(), stderr(&output)), (Some(1), line));
+    }
+}
+
+proptest! {
+    /// Whatever stands in a file, a variable or a flag: a configuration or one line, never a panic.
+    #[test]
+    fn no_text_makes_it_panic(text in ".*", key in "[a-z_.]{1,20}", value in ".*") {
+        let one_line = |error: String| prop_assert_ok(!error.contains('\n') && !error.is_empty(), &error);
+        for toml in [text.clone(), format!("{key} = {value}"), format!("[{key}]\n{text}"), format!("[[pods]]\n{key} = {value:?}")] {
+            if let Err(error) = Config::from_toml_str(&toml) {
+                one_line(error.to_string())?;
+            }
+        }
+        for name in ["GRPC", "PODS", "JOIN", "DRAIN_S", "FRONT_MAX_MESSAGE_MIB", "POLICY", "DNS", "NAME"] {
+            let layers = Layers::new().variables([(format!("PLIMSOLL_{name}"), value.clone())]);
+            if let Err(error) = layers.and_then(|layers| layers.resolve()) {
+                one_line(error.to_string())?;
+            }
+        }
+    }
+
+    /// The same with values of every type under every key there is.
+    #[test]
+    fn no_value_makes_it_panic(key in 0usize..22, value in prop_oneof![
+        any::<i64>().prop_map(|v| v.to_string()),
+        any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
+        ".*".prop_map(|v| toml::Value::String(v).to_string()),
+        Just("[]".to_owned()), Just("{}".to_owned()), Just("true".to_owned()), Just("1979-05-27".to_owned()),
+        Just("[{}]".to_owned()), Just("[[]]".to_owned()), Just("['a:1', 1]".to_owned()), Just("[{grpc = 1}]".to_owned()),
+    ]) {
+        let keys = ["node", "node.name", "node.grpc", "node.http", "node.admin", "node.gossip", "node.advertise", "node.cluster",
+            "node.join", "node.cluster_secret_file", "node.ca_file", "pick.policy", "discovery.file", "discovery.dns",
+            "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
+            "gossip.budget_mbit", "log.format", "pods", "log"];
+        if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
+            let error = error.to_string();
+            prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;
+        }
+    }
+}
+
+fn prop_assert_ok(holds: bool, error: &str) -> Result<(), TestCaseError> {
+    if holds { Ok(()) } else { Err(TestCaseError::fail(format!("not one line: {error:?}"))) }
+}

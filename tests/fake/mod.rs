@@ -1,0 +1,329 @@
+//! A pod that does as it is told by the request's `x-do` header, and small things around it.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::Write;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use plimsoll::observe::PodSpec;
+use prost::Message;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+/// One fake pod.
+pub(crate) struct Pod {
+    name: String,
+    addr: String,
+    models: Vec<String>,
+    seen: Arc<Seen>,
+    running: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+/// What it saw, and what it is told.
+#[derive(Default)]
+struct Seen {
+    name: String,
+    requests: AtomicUsize,
+    cancelled: AtomicUsize,
+    bytes: AtomicUsize,
+    timeout: Mutex<String>,
+    not_ready: AtomicBool,
+    release: Notify,
+}
+
+impl Pod {
+    /// A pod that runs.
+    pub(crate) async fn start(name: &str) -> Pod {
+        Pod::reserve(name).await.restart().await
+    }
+
+    /// A pod whose address is known, and where nobody listens.
+    pub(crate) async fn reserve(name: &str) -> Pod {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        Pod { name: name.into(), addr, models: vec![], seen: Arc::default(), running: Mutex::default() }
+    }
+
+    /// The same pod, started (again).
+    pub(crate) async fn restart(&self) -> Pod {
+        let listener = TcpListener::bind(&self.addr).await.unwrap();
+        let seen = Arc::new(Seen { name: self.name.clone(), ..Seen::default() });
+        let running = tokio::spawn(accept(listener, seen.clone()));
+        let (name, addr, models) = (self.name.clone(), self.addr.clone(), self.models.clone());
+        Pod { name, addr, models, seen, running: Mutex::new(Some(running)) }
+    }
+
+    pub(crate) fn serving(self, model: &str) -> Pod {
+        Pod { models: vec![model.into()], ..self }
+    }
+
+    /// Ends it as `kill -9` would: listener and connections are gone at once.
+    pub(crate) async fn kill(&self) {
+        let running = self.running.lock().unwrap().take().unwrap();
+        running.abort();
+        let _ = running.await;
+    }
+
+    pub(crate) fn spec(&self) -> PodSpec {
+        let mut spec = PodSpec::new(&self.name, format!("http://{}", self.addr));
+        spec.models = self.models.clone();
+        spec
+    }
+
+    pub(crate) fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.seen.requests.load(SeqCst)
+    }
+
+    pub(crate) fn cancelled(&self) -> usize {
+        self.seen.cancelled.load(SeqCst)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.seen.bytes.load(SeqCst)
+    }
+
+    pub(crate) fn timeout_seen(&self) -> String {
+        self.seen.timeout.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.seen.not_ready.store(!ready, SeqCst);
+    }
+
+    /// Lets what stalls go on.
+    pub(crate) fn release(&self) {
+        self.seen.release.notify_one();
+    }
+}
+
+async fn accept(listener: TcpListener, seen: Arc<Seen>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let seen = seen.clone();
+        let service = service_fn(move |request| {
+            let seen = seen.clone();
+            async move { Ok::<_, Infallible>(answer(request, seen)) }
+        });
+        connections.spawn(
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service),
+        );
+    }
+}
+
+fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
+    let (frames, body) = mpsc::unbounded_channel();
+    let mut response = Response::new(Answer(body));
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    headers.insert("x-pod", seen.name.parse().unwrap());
+    let method = request.uri().path().rsplit('/').next().unwrap().to_owned();
+    if matches!(&*method, "ServerReady" | "ServerLive" | "ModelReady") {
+        let yes = if method == "ServerLive" || !seen.not_ready.load(SeqCst) { 1 } else { 0 };
+        frames.send(Frame::data(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, yes]))).unwrap();
+        frames.send(Frame::trailers(trailers("0"))).unwrap();
+        return response;
+    }
+    if let Some(authority) = request.uri().authority() {
+        headers.insert("x-authority-seen", authority.as_str().parse().unwrap());
+    }
+    if let Some(tenant) = request.headers().get("x-tenant") {
+        headers.insert("x-tenant-seen", tenant.clone());
+    }
+    if let Some(timeout) = request.headers().get("grpc-timeout") {
+        *seen.timeout.lock().unwrap() = timeout.to_str().unwrap().into();
+    }
+    tokio::spawn(act(request, seen, frames));
+    response
+}
+
+type Frames = mpsc::UnboundedSender<Frame<Bytes>>;
+
+async fn act(request: Request<Incoming>, seen: Arc<Seen>, frames: Frames) {
+    let what = request.headers().get("x-do").map_or("echo", |what| what.to_str().unwrap()).to_owned();
+    let mut body = request.into_body();
+    seen.requests.fetch_add(1, SeqCst);
+    tokio::select! {
+        () = frames.closed() => {
+            seen.cancelled.fetch_add(1, SeqCst);
+        }
+        () = perform(&what, &mut body, &seen, &frames) => {}
+    }
+}
+
+async fn perform(what: &str, body: &mut Incoming, seen: &Seen, frames: &Frames) {
+    let mut status = "0";
+    match what {
+        "hang" => std::future::pending().await,
+        "stall-after-message" => {
+            let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            let _ = frames.send(Frame::data(if first.len() > 5 { stream_answer() } else { first }));
+            seen.release.notified().await;
+        }
+        "count" => {
+            seen.release.notified().await;
+            while let Some(frame) = body.frame().await {
+                seen.bytes.fetch_add(frame.unwrap().into_data().map_or(0, |data| data.len()), SeqCst);
+            }
+        }
+        "bidi" => {
+            while let Some(Ok(frame)) = body.frame().await {
+                if frame.data_ref().is_some_and(|data| !data.is_empty()) {
+                    let _ = frames.send(Frame::data(stream_answer()));
+                }
+            }
+        }
+        "echo" => {
+            let all = body.collect().await.unwrap().to_bytes();
+            let _ = frames.send(Frame::data(all));
+        }
+        what => status = what.strip_prefix("status-").unwrap(),
+    }
+    let _ = frames.send(Frame::trailers(trailers(status)));
+}
+
+/// A ModelStreamInferResponse with its prefix.
+fn stream_answer() -> Bytes {
+    framed(&plimsoll_proto::inference::ModelStreamInferResponse { error_message: "x".into(), infer_response: None })
+}
+
+/// `code`, or `code-message`.
+fn trailers(status: &str) -> HeaderMap {
+    let (code, message) = status.split_once('-').unwrap_or((status, ""));
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", code.parse().unwrap());
+    trailers.insert("grpc-message", message.parse().unwrap());
+    trailers.insert("x-trailer", HeaderValue::from_static("late"));
+    trailers
+}
+
+struct Answer(mpsc::UnboundedReceiver<Frame<Bytes>>);
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+}
+
+/// A request's body in pieces, which counts what was taken.
+pub(crate) struct Pieces {
+    pieces: VecDeque<Bytes>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.pop_front();
+        self.taken.fetch_add(piece.as_ref().map_or(0, Bytes::len), SeqCst);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+pub(crate) fn whole(bytes: Bytes) -> Pieces {
+    Pieces { pieces: [bytes].into(), taken: Arc::default() }
+}
+
+/// One message for model `m` that is `size` bytes long with its prefix, and the count of what was taken of it.
+pub(crate) fn large(size: usize) -> (Pieces, Arc<AtomicUsize>) {
+    let piece = Bytes::from_static(&[0; 64 << 10]);
+    let tensor = size - 5 - 3 - 5;
+    let mut head = vec![0];
+    head.extend(((size - 5) as u32).to_be_bytes());
+    head.extend(b"\x0a\x01m\x3a");
+    // A varint of four bytes: tensors from 2 MiB to 256 MiB.
+    head.extend([0, 7, 14].map(|shift| 0x80 | (tensor >> shift) as u8 & 0x7f));
+    head.push((tensor >> 21) as u8);
+    let mut pieces: VecDeque<Bytes> = [head.into()].into();
+    let mut left = tensor;
+    while left > 0 {
+        let next = piece.slice(..left.min(piece.len()));
+        left -= next.len();
+        pieces.push_back(next);
+    }
+    let taken = Arc::<AtomicUsize>::default();
+    (Pieces { pieces, taken: taken.clone() }, taken)
+}
+
+pub(crate) fn framed(message: &impl Message) -> Bytes {
+    prefixed(0, message.encode_to_vec())
+}
+
+pub(crate) fn gzipped(message: &impl Message) -> Bytes {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&message.encode_to_vec()).unwrap();
+    prefixed(1, gzip.finish().unwrap())
+}
+
+fn prefixed(flag: u8, message: Vec<u8>) -> Bytes {
+    [&[flag], &(message.len() as u32).to_be_bytes()[..], &message].concat().into()
+}
+
+pub(crate) fn grpc_request(method: &str, what: &str, body: Pieces) -> Request<Pieces> {
+    Request::post(format!("/inference.GRPCInferenceService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("x-do", what)
+        .body(body)
+        .unwrap()
+}
+
+/// A whole answer.
+pub(crate) struct Answered {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: Bytes,
+    trailers: HeaderMap,
+}
+
+impl Answered {
+    pub(crate) fn status_code(&self) -> String {
+        let status = self.trailers.get("grpc-status").or_else(|| self.head.headers.get("grpc-status"));
+        status.unwrap().to_str().unwrap().into()
+    }
+}
+
+/// Sends `request` on a connection of its own and reads the answer to its end.
+pub(crate) async fn post(addr: String, mut request: Request<Pieces>) -> Answered {
+    *request.uri_mut() = format!("http://{addr}{}", request.uri().path()).parse().unwrap();
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    Answered { head, body: body.to_bytes(), trailers }
+}
+
+/// Waits for something that happens soon, and says what if it does not.
+pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited 5 s in vain: {what}");
+}

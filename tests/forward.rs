@@ -1,0 +1,469 @@
+//! What callers and pods see of each other through a node: the channel and the front, against pods that do as told.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
+mod fake;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fake::{Pod, eventually};
+use http::{Request, StatusCode};
+use plimsoll::forward::{ForwardOptions, FrontOptions, serve};
+use plimsoll::node::{Credentials, Node, NodeConfig};
+use plimsoll_proto::health::HealthCheckRequest;
+use plimsoll_proto::health::health_client::HealthClient;
+use plimsoll_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use plimsoll_proto::inference::{
+    ModelInferRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Code;
+use tonic::transport::Channel;
+
+type Client<C> = GrpcInferenceServiceClient<C>;
+
+/// A node in front of `pods`, its front, and a client of that.
+struct World {
+    node: Node,
+    addr: String,
+    client: Client<Channel>,
+    shutdown: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+async fn world(pods: &[&Pod], adjust: impl FnOnce(&mut FrontOptions)) -> World {
+    let mut config = NodeConfig::new("test", Credentials::Secret(b"sixteen bytes at least".to_vec()));
+    config.pods = pods.iter().map(|pod| pod.spec()).collect();
+    let node = Node::join(config).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let mut options = FrontOptions::default();
+    adjust(&mut options);
+    let (shutdown, told) = oneshot::channel();
+    let served = tokio::spawn(serve(node.clone(), listener, options, async move {
+        let _ = told.await;
+    }));
+    let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
+    let client = Client::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
+    World { node, addr, client, shutdown: Some(shutdown), served }
+}
+
+impl World {
+    fn in_flight(&self) -> u32 {
+        self.node.picker().pods().iter().map(|pod| pod.own_in_flight()).sum()
+    }
+
+    /// Served, failed, refused, cancelled, over all pods.
+    fn outcomes(&self) -> [u64; 4] {
+        let pods = self.node.picker().pods();
+        let sum = |of: fn(&plimsoll::observe::PodStats) -> &std::sync::atomic::AtomicU64| {
+            pods.iter().map(|pod| of(pod.stats()).load(SeqCst)).sum()
+        };
+        [sum(|s| &s.served), sum(|s| &s.failed), sum(|s| &s.refused), sum(|s| &s.cancelled)]
+    }
+}
+
+/// A request for `model`; the fake pod does what `what` says.
+fn infer(model: &str, what: &str) -> tonic::Request<ModelInferRequest> {
+    let message = ModelInferRequest {
+        model_name: model.into(),
+        raw_input_contents: vec![Bytes::from_static(&[7; 100])],
+        ..ModelInferRequest::default()
+    };
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("x-do", what.parse().unwrap());
+    request
+}
+
+/// A ticket that ended with the response's head would call a pod free while it still streams its answer.
+#[tokio::test]
+async fn a_ticket_lives_until_the_last_frame() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |_| {}).await;
+    let request = infer("m", "stall-after-message");
+    let (metadata, _, message) = request.into_parts();
+    let request = tonic::Request::from_parts(metadata, tonic::Extensions::new(), tokio_stream::iter([message]));
+    let mut answers = world.client.model_stream_infer(request).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    assert_eq!((world.in_flight(), world.outcomes()), (1, [0; 4]));
+    pod.release();
+    assert!(answers.message().await.unwrap().is_none());
+    eventually("the ticket ends", || world.in_flight() == 0).await;
+    assert_eq!(world.outcomes(), [1, 0, 0, 0]);
+}
+
+/// A cancel that stops at the node would leave its pod's stream and its ticket behind for ever.
+#[tokio::test]
+async fn a_cancelled_request_returns_its_ticket_and_reaches_the_pod() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut client = world.client.clone();
+    let call = tokio::spawn(async move { client.model_infer(infer("m", "hang")).await });
+    eventually("the pod has it", || pod.requests() == 1).await;
+    assert_eq!(world.in_flight(), 1);
+    call.abort();
+    eventually("the pod hears of the cancel", || pod.cancelled() == 1).await;
+    eventually("the ticket ends", || world.in_flight() == 0).await;
+    assert_eq!(world.outcomes(), [0, 0, 0, 1]);
+}
+
+/// The same for a response that is dropped half way, and for the channel.
+#[tokio::test]
+async fn a_dropped_response_is_a_cancel() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut front = world.client.clone();
+    let mut channel = Client::new(world.node.channel("m"));
+    for (dropped, through_channel) in [(1, false), (2, true)] {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (metadata, _, message) = infer("m", "stall-after-message").into_parts();
+        sender.send(message).unwrap();
+        let stream = UnboundedReceiverStream::new(receiver);
+        let request = tonic::Request::from_parts(metadata, tonic::Extensions::new(), stream);
+        let answers = match through_channel {
+            false => front.model_stream_infer(request).await,
+            true => channel.model_stream_infer(request).await,
+        };
+        let mut answers = answers.unwrap().into_inner();
+        assert!(answers.message().await.unwrap().is_some());
+        drop((answers, sender));
+        eventually("the pod hears of the cancel", || pod.cancelled() == dropped).await;
+        eventually("the ticket ends", || world.in_flight() == 0).await;
+        assert_eq!(world.outcomes()[3], dropped as u64);
+    }
+}
+
+/// While another pod is left, a dead one must cost its callers nothing; and it must get its share again when it is back.
+#[tokio::test]
+async fn a_refused_connection_is_picked_around_and_the_pod_comes_back() {
+    let (live, dead) = (Pod::start("live").await, Pod::reserve("dead").await);
+    let mut world = world(&[&dead, &live], |_| {}).await;
+    for _ in 0..20 {
+        assert_eq!(
+            world.client.model_infer(infer("m", "echo")).await.unwrap().metadata().get("x-pod").unwrap(),
+            "live"
+        );
+    }
+    let pods = world.node.picker().pods();
+    assert!(pods[0].is_ejected() && !pods[1].is_ejected());
+    assert_eq!(pods[0].stats().ejections.load(SeqCst), 1);
+    let reborn = dead.restart().await;
+    eventually("the pod is readmitted", || !pods[0].is_ejected()).await;
+    for _ in 0..20 {
+        world.client.model_infer(infer("m", "echo")).await.unwrap();
+    }
+    assert!(reborn.requests() > 0);
+    assert_eq!(world.outcomes()[0], 40);
+}
+
+/// When all are down the caller must be told which and why, not "connection refused" by nobody.
+#[tokio::test]
+async fn no_pod_left_says_which_were_tried_and_why() {
+    let (a, b) = (Pod::reserve("a").await, Pod::reserve("b").await);
+    let mut world = world(&[&a, &b], |_| {}).await;
+    let status = world.client.model_infer(infer("m", "echo")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    for word in ["`a`", "`b`", "refused", a.addr()] {
+        assert!(status.message().contains(word), "{word} in {status}");
+    }
+    let status = Client::new(world.node.channel("m")).model_infer(infer("m", "echo")).await.unwrap_err();
+    assert!(status.message().contains("refused"), "{status}");
+    assert_eq!(world.in_flight(), 0);
+}
+
+/// A request that was sent may have run: a second run is the caller's to decide.
+#[tokio::test]
+async fn a_request_that_dies_in_flight_is_not_sent_again() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = world(&[&a, &b], |_| {}).await;
+    let mut client = world.client.clone();
+    let call = tokio::spawn(async move { client.model_infer(infer("m", "hang")).await });
+    eventually("a pod has it", || a.requests() + b.requests() == 1).await;
+    let name = if a.requests() == 1 { "a" } else { "b" };
+    if name == "a" {
+        a.kill().await
+    } else {
+        b.kill().await
+    }
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains(&format!("pod `{name}` broke off")), "{status}");
+    assert_eq!(a.requests() + b.requests(), 1);
+    eventually("the ticket ends", || world.in_flight() == 0).await;
+    assert_eq!(world.outcomes(), [0, 1, 0, 0]);
+}
+
+/// The same when half of the answer was there: the caller gets a status, not a torn stream.
+#[tokio::test]
+async fn a_pod_that_dies_while_it_answers_is_named() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |_| {}).await;
+    let (metadata, _, message) = infer("m", "stall-after-message").into_parts();
+    let request = tonic::Request::from_parts(metadata, tonic::Extensions::new(), tokio_stream::iter([message]));
+    let mut answers = world.client.model_stream_infer(request).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    pod.kill().await;
+    let status = answers.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("pod `a` broke off while it answered"), "{status}");
+    assert_eq!(world.outcomes(), [0, 1, 0, 0]);
+}
+
+/// Callers and pods talk in metadata that the node knows nothing of.
+#[tokio::test]
+async fn metadata_trailers_and_statuses_pass_unchanged() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let channel = world.node.channel("m");
+    let mut clients = (world.client.clone(), Client::new(channel));
+    for through_channel in [false, true] {
+        let mut request = infer("m", "echo");
+        request.metadata_mut().insert("x-tenant", "seven".parse().unwrap());
+        let answer = match through_channel {
+            false => clients.0.model_infer(request).await,
+            true => clients.1.model_infer(request).await,
+        };
+        let answer = answer.unwrap();
+        assert_eq!(answer.metadata().get("x-tenant-seen").unwrap(), "seven");
+        assert_eq!(answer.metadata().get("x-authority-seen").unwrap(), pod.addr());
+        assert_eq!(answer.metadata().get("x-trailer").unwrap(), "late");
+        let request = infer("m", "status-9-a%20text%0Awith%20lines");
+        let status = match through_channel {
+            false => clients.0.model_infer(request).await,
+            true => clients.1.model_infer(request).await,
+        };
+        let status = status.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "a text\nwith lines"));
+        assert_eq!(status.metadata().get("x-trailer").unwrap(), "late");
+    }
+    assert_eq!(world.outcomes(), [4, 0, 0, 0]);
+}
+
+/// Memory is bounded by the windows: a pod that does not read must stop its caller, whatever the message's size.
+#[tokio::test]
+async fn a_large_message_passes_at_the_pods_pace() {
+    const SIZE: usize = 64 << 20;
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let (body, pushed) = fake::large(SIZE);
+    let call = tokio::spawn(fake::post(world.addr.clone(), fake::grpc_request("ModelInfer", "count", body)));
+    eventually("the pod has it", || pod.requests() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Two stream windows of 1 MiB, and what lies in socket and send buffers.
+    assert!(pushed.load(SeqCst) < 16 << 20, "{} bytes are on their way", pushed.load(SeqCst));
+    pod.release();
+    let answer = call.await.unwrap();
+    assert_eq!(answer.status_code(), "0");
+    assert_eq!(pod.bytes(), SIZE);
+}
+
+/// A pod must not meet what it cannot take, and its caller must learn the sizes.
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_before_it_is_read() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |options| options.forward.max_message_bytes = 1000).await;
+    world.client.model_infer(infer("m", "echo")).await.unwrap();
+    let large = || {
+        let mut request = infer("m", "echo");
+        request.get_mut().raw_input_contents = vec![vec![0; 2000].into()];
+        request
+    };
+    let status = world.client.model_infer(large()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("over the limit of 1000 bytes"), "{status}");
+    let mut options = ForwardOptions::default();
+    options.max_message_bytes = 1000;
+    let status = Client::new(world.node.channel("m").options(options)).model_infer(large()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(pod.requests(), 1);
+    // A later message of a stream, after answers have flowed.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (metadata, _, message) = infer("m", "bidi").into_parts();
+    let stream = UnboundedReceiverStream::new(receiver);
+    let request = tonic::Request::from_parts(metadata, tonic::Extensions::new(), stream);
+    sender.send(message).unwrap();
+    let mut answers = world.client.model_stream_infer(request).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    sender.send(large().into_inner()).unwrap();
+    let status = answers.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("over the limit of 1000 bytes"), "{status}");
+}
+
+/// A pod that hangs (SIGSTOP) accepts everything and answers nothing: only the deadline ends that.
+#[tokio::test]
+async fn a_deadline_is_kept_when_the_pod_hangs() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    for (call, what) in [(1, "hang"), (2, "stall-after-message")] {
+        let message = fake::framed(&infer("m", what).into_inner());
+        let mut request = fake::grpc_request("ModelInfer", what, fake::whole(message));
+        request.headers_mut().insert("grpc-timeout", "200m".parse().unwrap());
+        let answer = fake::post(world.addr.clone(), request).await;
+        assert_eq!(answer.status_code(), "4", "{what}");
+        eventually("the pod hears of it", || pod.cancelled() == call).await;
+        assert_eq!(world.outcomes(), [0, 0, 0, call as u64]);
+    }
+    assert_eq!(pod.timeout_seen(), "200m");
+}
+
+/// A model that hides in a compressed message is the model all the same: else its requests went to pods without it.
+#[tokio::test]
+async fn requests_go_where_their_model_is_compressed_or_not() {
+    let (a, b) = (Pod::start("a").await.serving("a"), Pod::start("b").await.serving("b"));
+    let world = world(&[&a, &b], |_| {}).await;
+    for _ in 0..5 {
+        for (model, gzip) in [("a", false), ("a", true), ("b", false), ("b", true)] {
+            let message = infer(model, "echo").into_inner();
+            let (message, encoding) = match gzip {
+                true => (fake::gzipped(&message), "gzip"),
+                false => (fake::framed(&message), "identity"),
+            };
+            let mut request = fake::grpc_request("ModelInfer", "echo", fake::whole(message.clone()));
+            request.headers_mut().insert("grpc-encoding", encoding.parse().unwrap());
+            let answer = fake::post(world.addr.clone(), request).await;
+            assert_eq!(answer.head.headers["x-pod"], model);
+            assert_eq!(answer.body, message, "the bytes are untouched");
+        }
+    }
+    let status = world.client.clone().model_infer(infer("c", "echo")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("no pod left for model `c`"), "{status}");
+}
+
+/// A stream is a conversation: an answer must come before the next question is asked.
+#[tokio::test]
+async fn a_streams_messages_interleave() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut front = world.client.clone();
+    let mut channel = Client::new(world.node.channel("m"));
+    for through_channel in [false, true] {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (metadata, _, message) = infer("m", "bidi").into_parts();
+        let stream = UnboundedReceiverStream::new(receiver);
+        let request = tonic::Request::from_parts(metadata, tonic::Extensions::new(), stream);
+        // Nothing was sent yet: neither face may wait for ever for a first message.
+        let answers = match through_channel {
+            false => front.model_stream_infer(request).await,
+            true => channel.model_stream_infer(request).await,
+        };
+        let mut answers = answers.unwrap().into_inner();
+        for _ in 0..5 {
+            sender.send(message.clone()).unwrap();
+            assert!(answers.message().await.unwrap().is_some());
+        }
+        drop(sender);
+        assert!(answers.message().await.unwrap().is_none());
+    }
+    assert_eq!(world.outcomes(), [2, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_is_no_call_to_triton_is_answered_as_grpc_says() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut request = fake::grpc_request("Nonsense", "unimplemented", fake::whole(Bytes::new()));
+    *request.uri_mut() = "/some.Service/Method".parse().unwrap();
+    let answer = fake::post(world.addr.clone(), request).await;
+    assert_eq!((answer.head.status, answer.status_code().as_str()), (StatusCode::OK, "12"));
+    let mut request: Request<_> = fake::grpc_request("ModelInfer", "echo", fake::whole(Bytes::new()));
+    request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    assert_eq!(fake::post(world.addr.clone(), request).await.head.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(pod.requests(), 0);
+    // What Triton has and the node knows nothing of goes to a pod and costs nothing.
+    assert!(world.client.clone().server_metadata(ServerMetadataRequest {}).await.is_ok());
+    assert_eq!(pod.requests(), 1);
+}
+
+/// The first bytes of grpcio 1.85 with the target `ipv4:127.0.0.1:28001,127.0.0.1:28002`, as captured.
+const GRPCIO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00$\x04\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x00\x04\x00@\x00\x00\x00\x05\x00@\x00\x00\x00\x06\x00\x00@\x00\xfe\x03\x00\x00\x00\x01\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00?\x00\x01\x00\x00\x00\x04\x01\x00\x00\x00\x00\x00\x01\n\x01\x04\x00\x00\x00\x01@\x05:path*/inference.GRPCInferenceService/ServerLive@\n:authority\x1f127.0.0.1:28001,127.0.0.1:28002\x83\x86@\x0ccontent-type\x10application/grpc@\x02te\x08trailers@\x14grpc-accept-encoding\x17identity, deflate, gzip@\x0cgrpc-timeout\x04993m@\nuser-agent0grpc-python/1.85.1 grpc-c/58.0.0 (linux; chttp2)\x00\x00\x04\x08\x00\x00\x00\x00\x01\x00\x00\x00\x05\x00\x00\x05\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00";
+
+/// Python clients with a list of addresses as their target send it as `:authority`, which HTTP/2 servers reset.
+#[tokio::test]
+async fn a_list_of_addresses_as_authority_is_let_in() {
+    let world = world(&[], |_| {}).await;
+    let mut stream = TcpStream::connect(&world.addr).await.unwrap();
+    stream.write_all(GRPCIO).await.unwrap();
+    let mut kinds = Vec::new();
+    let mut head = [0; 9];
+    // Until a frame of stream 1 ends it: HEADERS (1), DATA (0), HEADERS; a reset would be 3.
+    while !(head[8] == 1 && (head[4] & 1 != 0 || head[3] == 3)) {
+        stream.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        if head[8] == 1 && head[3] != 8 {
+            kinds.push(head[3]);
+        }
+    }
+    assert_eq!(kinds, [1, 0, 1]);
+}
+
+/// A rolling update must not cost a request: what runs finishes, what comes goes elsewhere.
+#[tokio::test]
+async fn a_shutdown_lets_streams_finish() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |_| {}).await;
+    let (metadata, _, message) = infer("m", "stall-after-message").into_parts();
+    let request = tonic::Request::from_parts(metadata, tonic::Extensions::new(), tokio_stream::iter([message]));
+    let mut answers = world.client.model_stream_infer(request).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    world.shutdown.take().unwrap().send(()).unwrap();
+    eventually("nobody is accepted", || std::net::TcpStream::connect(&world.addr).is_err()).await;
+    assert!(!world.served.is_finished());
+    pod.release();
+    assert!(answers.message().await.unwrap().is_none());
+    tokio::time::timeout(Duration::from_secs(5), world.served).await.unwrap().unwrap();
+}
+
+/// And one that never finishes must not hold the process for ever.
+#[tokio::test]
+async fn a_shutdown_cuts_what_does_not_finish_in_time() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |options| options.drain = Duration::from_millis(200)).await;
+    let mut client = world.client.clone();
+    let call = tokio::spawn(async move { client.model_infer(infer("m", "hang")).await });
+    eventually("the pod has it", || pod.requests() == 1).await;
+    world.shutdown.take().unwrap().send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), world.served).await.unwrap().unwrap();
+    assert!(call.await.unwrap().is_err());
+    eventually("the ticket ends", || pod.cancelled() == 1).await;
+}
+
+/// To its callers the front is one server: it is ready when somebody is, and says whatever pods agree on.
+#[tokio::test]
+async fn questions_are_answered_for_the_fleet() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let mut world = world(&[&a, &b], |_| {}).await;
+    let channel = Channel::from_shared(format!("http://{}", world.addr)).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel);
+    let check = HealthCheckRequest { service: String::new() };
+    let mut watched = health.watch(check.clone()).await.unwrap().into_inner();
+    let ready = ModelReadyRequest { name: "m".into(), version: String::new() };
+
+    assert!(world.client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
+    a.set_ready(false);
+    assert!(world.client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    assert!(world.client.model_ready(ready.clone()).await.unwrap().into_inner().ready);
+    assert_eq!(health.check(check.clone()).await.unwrap().into_inner().status, 1);
+    assert_eq!(watched.next().await.unwrap().unwrap().status, 1);
+
+    b.set_ready(false);
+    assert!(!world.client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    assert!(!world.client.model_ready(ready.clone()).await.unwrap().into_inner().ready);
+    assert_eq!(health.check(check).await.unwrap().into_inner().status, 2);
+    assert_eq!(watched.next().await.unwrap().unwrap().status, 2);
+
+    a.kill().await;
+    b.kill().await;
+    let status = world.client.model_ready(ready).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("pod `a`"), "{status}");
+    assert_eq!(world.in_flight(), 0);
+}
