@@ -1,0 +1,97 @@
+"""What the simulated models share: the name of the pod, its speed of the moment, and the law from payload bytes to
+service time. A service time is slept, so that many pods fit on two cores and the numbers still mean something.
+
+lab.py links this file beside the python backend, where models can import it; POD_NAME and POD_HEALTH come from it too.
+"""
+import json
+import os
+import time
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+POD = os.environ.get("POD_NAME", "pod").encode()
+
+
+def parameters(args):
+    """The string parameters of config.pbtxt as a plain dict."""
+    config = json.loads(args["model_config"])
+    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+
+
+def tensor(name, value, dtype, shape=(1,)):
+    """An output tensor of the given shape, filled with one value."""
+    return pb_utils.Tensor(name, np.full(shape, value, dtype=dtype))
+
+
+def pod_tensor(shape=(1,)):
+    """The output POD: which server answered."""
+    return tensor("POD", POD, np.object_, shape)
+
+
+class Health:
+    """How the pod is just now: the file $POD_HEALTH says how many times slower than normal it is, or `sick`.
+
+    The file is read again only when its modification time moves: one stat() per request.
+    """
+
+    def __init__(self):
+        self.path = os.environ.get("POD_HEALTH", "")
+        self.seen, self.word = None, "1"
+
+    def slowness(self):
+        """The factor on service times. A sick pod raises at once, like a GPU after an illegal memory access."""
+        try:
+            stamp = os.stat(self.path).st_mtime_ns
+            if stamp != self.seen:
+                with open(self.path) as file:
+                    self.seen, self.word = stamp, file.read().strip()
+        except FileNotFoundError:
+            self.seen, self.word = None, "1"
+        if self.word == "sick":
+            raise RuntimeError("the simulated GPU is sick")
+        return float(self.word)
+
+
+class Law:
+    """The service time of a payload: linear from (min_bytes, min_ms) through (max_bytes, max_ms), never below min_ms."""
+
+    def __init__(self, args):
+        given = parameters(args)
+        self.min_ms, self.max_ms = float(given["min_ms"]), float(given["max_ms"])
+        self.min_bytes, self.max_bytes = float(given["min_bytes"]), float(given["max_bytes"])
+        self.health = Health()
+
+    def milliseconds(self, payload_bytes):
+        share = max((payload_bytes - self.min_bytes) / (self.max_bytes - self.min_bytes), 0.0)
+        return self.min_ms + share * (self.max_ms - self.min_ms)
+
+    def serve(self, milliseconds):
+        """Sleeps the service time at the pod's present speed; returns the microseconds it really took."""
+        slowness, start = self.health.slowness(), time.monotonic()
+        time.sleep(milliseconds * slowness / 1e3)
+        return int((time.monotonic() - start) * 1e6)
+
+
+class OneByOne:
+    """A model with one instance that serves its requests one after the other.
+
+    The request parameter `service_ms` replaces the time that the law gives. `shape` is that of the outputs: (1, 1)
+    where the model has a batch dimension.
+    """
+
+    shape = (1,)
+
+    def initialize(self, args):
+        self.law = Law(args)
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        payload = pb_utils.get_input_tensor_by_name(request, "PAYLOAD").as_numpy()
+        given = json.loads(request.parameters() or "{}")
+        took_us = self.law.serve(float(given.get("service_ms", self.law.milliseconds(payload.size))))
+        return pb_utils.InferenceResponse(
+            [tensor("SERVICE_US", took_us, np.int64, self.shape), pod_tensor(self.shape)]
+        )
