@@ -97,7 +97,18 @@ impl Report {
     pub fn heading() -> String {
         format!(
             "{:<16}{:>9}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}{:>7}{:>9}{:>9}{:>9}  trace",
-            "policy", "requests", "mean ms", "p50", "p99", "p99.9", "busy", "bytes/s", "msg/s", "age small", "heavy", "at once"
+            "policy",
+            "requests",
+            "mean ms",
+            "p50",
+            "p99",
+            "p99.9",
+            "busy",
+            "bytes/s",
+            "msg/s",
+            "age small",
+            "heavy",
+            "at once"
         )
     }
 

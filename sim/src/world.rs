@@ -385,7 +385,9 @@ impl World {
         let peers = self.live().into_iter().filter(|peer| *peer != n);
         let counts = peers.flat_map(|peer| {
             let pods = self.core(peer).picker().pods();
-            pods.iter().map(|pod| ((pod.name().to_owned(), format!("node-{peer}")), pod.own_in_flight())).collect::<Vec<_>>()
+            pods.iter()
+                .map(|pod| ((pod.name().to_owned(), format!("node-{peer}")), pod.own_in_flight()))
+                .collect::<Vec<_>>()
         });
         counts.filter(|(_, count)| *count > 0).collect()
     }
@@ -397,7 +399,8 @@ impl World {
 
     /// Whether no live node believes that anything is in flight anywhere.
     pub fn all_is_idle(&self) -> bool {
-        let idle = |n: usize| self.core(n).view(self.local(n)).pods.iter().all(|p| p.in_flight == 0.0 && p.cost_ms == 0.0);
+        let idle =
+            |n: usize| self.core(n).view(self.local(n)).pods.iter().all(|p| p.in_flight == 0.0 && p.cost_ms == 0.0);
         self.live().into_iter().all(idle)
     }
 
