@@ -247,6 +247,7 @@ impl Core {
         for gone in old.iter().filter(|pod| !pods.iter().any(|kept| Arc::ptr_eq(kept, pod))) {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
         }
+        self.own.learn_pods(&pods);
         self.picker.set_pods(pods);
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         peers.into_iter().for_each(|id| self.apply_row(now, id));
@@ -320,7 +321,7 @@ impl Core {
             return;
         }
         let heavy = costliest.as_ms() >= self.picker.mean_cost_ms();
-        if self.budget.allows_all(now) || (heavy && self.budget.allows_heavy(now)) {
+        if self.budget.allows_all(now, peers) || (heavy && self.budget.allows_heavy(now)) {
             self.stats.at_once += 1;
             self.tell_changes(now);
             return;

@@ -30,6 +30,9 @@ impl Budget {
     pub(crate) fn spend(&mut self, now: Time, payload: usize, copies: usize) {
         self.fill(now);
         self.left -= ((payload as u64 + OVERHEAD) * copies as u64) as f64;
+        // No more debt than a burst: a hundred nodes that meet spend ten seconds' worth on introductions, and must not be
+        // blind for as long after it.
+        self.left = self.left.max(-self.bytes_per_s * BURST);
     }
 
     /// Whether something that matters may go now.
@@ -37,10 +40,10 @@ impl Budget {
         self.heavy_at(now) <= now
     }
 
-    /// Whether even what could wait may go now: while at least half of a burst is left.
-    pub(crate) fn allows_all(&mut self, now: Time) -> bool {
+    /// Whether even what could wait may go now, to `peers` peers: while half of a burst is left, and room for what matters.
+    pub(crate) fn allows_all(&mut self, now: Time, peers: usize) -> bool {
         self.fill(now);
-        self.left > 0.5 * BURST * self.bytes_per_s
+        self.left > 0.5 * BURST * self.bytes_per_s && self.flush_at(now, peers) <= now
     }
 
     /// How far apart flushes to `peers` peers should be, so that they take half the budget: 2 to 50 ms.
@@ -93,13 +96,13 @@ mod tests {
     #[test]
     fn a_spent_budget_fills_again_with_time() {
         let mut budget = Budget::new(1_000_000, at(0));
-        assert!(budget.allows_all(at(0)));
+        assert!(budget.allows_all(at(0), 3));
         budget.spend(at(0), 927, 16);
-        assert!(budget.allows_heavy(at(0)) && !budget.allows_all(at(0)));
+        assert!(budget.allows_heavy(at(0)) && !budget.allows_all(at(0), 3));
         budget.spend(at(0), 927, 24);
         assert!(!budget.allows_heavy(at(0)));
         assert!(budget.allows_heavy(at(100)));
-        assert!(budget.allows_all(at(1000)));
+        assert!(budget.allows_all(at(1000), 3));
     }
 
     /// Small changes must not eat what a heavy one will need, and who waits must be told a time at which it is true.

@@ -55,6 +55,14 @@ impl OwnRow {
         }
     }
 
+    /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
+    /// to every peer for each pod on its first pick.
+    pub(crate) fn learn_pods(&mut self, pods: &[Arc<Pod>]) {
+        for pod in pods.iter().take(MAX_PODS.saturating_sub(self.pods.len())) {
+            self.index_pod(pod);
+        }
+    }
+
     /// Takes in what picks and tickets changed.
     pub(crate) fn collect(&mut self, picker: &Picker) {
         let shared = picker.shared();
