@@ -125,6 +125,12 @@ struct Peer {
     row: PeerRow,
     /// How much of our index table it was told: table, pods, models.
     told: Option<(u32, (u32, u32))>,
+    /// When it is told the whole row next.
+    refresh_at: Time,
+    /// Whether it was active ever: one that never was is not missed.
+    met: bool,
+    /// Whether its going down was not announced yet.
+    unsaid: bool,
     hello_at: Option<Time>,
     refused: BTreeSet<String>,
 }
@@ -146,7 +152,7 @@ pub struct Core {
     lives: u64,
     turn: u64,
     leaving: bool,
-    refresh_at: Time,
+    renewals: (Ident, u64),
     tick_at: Time,
     sync_at: Time,
     flush_at: Option<Time>,
@@ -184,7 +190,7 @@ impl Core {
             lives: 0,
             turn: 0,
             leaving: false,
-            refresh_at: now + REFRESH,
+            renewals: (me, 0),
             tick_at: now + TICK,
             sync_at: now + SYNC,
             flush_at: None,
@@ -241,6 +247,7 @@ impl Core {
         for gone in old.iter().filter(|pod| !pods.iter().any(|kept| Arc::ptr_eq(kept, pod))) {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
         }
+        self.own.learn_pods(&pods);
         self.picker.set_pods(pods);
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         peers.into_iter().for_each(|id| self.apply_row(now, id));
@@ -299,7 +306,7 @@ impl Core {
             Message::Rows(rows) => self.handle_rows(now, from, rows, transit),
             Message::Hello(hello) => self.handle_hello(now, from, remote, hello),
             Message::Sync(sync) => self.handle_sync(now, from, sync),
-            Message::Names(names) => self.handle_names(from, names),
+            Message::Names(names) => self.handle_names(now, from, names),
         }
         self.settle(now);
     }
@@ -308,23 +315,24 @@ impl Core {
     pub fn handle_changes(&mut self, now: Time) {
         self.own.collect(&self.picker);
         let Some(costliest) = self.own.costliest_change() else { return };
-        if self.active().next().is_none() {
+        let peers = self.active().count();
+        if peers == 0 {
             self.own.take_changes(now);
             return;
         }
         let heavy = costliest.as_ms() >= self.picker.mean_cost_ms();
-        let at_once = self.budget.allows_all(now) || (heavy && self.budget.allows_heavy(now));
-        if at_once {
+        if self.budget.allows_all(now, peers) || (heavy && self.budget.allows_heavy(now)) {
             self.stats.at_once += 1;
             self.tell_changes(now);
             return;
         }
         self.stats.waited += 1;
-        let earliest = self.flushed_at + self.budget.flush_interval(self.active().count());
-        if earliest <= now && self.budget.allows_heavy(now) {
+        let spread = self.flushed_at + self.budget.flush_interval(peers);
+        let at = if heavy { self.budget.heavy_at(now) } else { self.budget.flush_at(now, peers).max(spread) };
+        if at <= now {
             self.tell_changes(now);
         } else {
-            self.flush_at.get_or_insert(earliest.max(now + Duration::from_millis(2)));
+            self.flush_at = Some(self.flush_at.map_or(at, |flush| flush.min(at)));
         }
     }
 
@@ -333,19 +341,14 @@ impl Core {
         self.swim.handle_timeout(now);
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush_at = None;
-            self.own.collect(&self.picker);
-            if self.own.costliest_change().is_some() {
-                self.tell_changes(now);
-            }
+            self.handle_changes(now);
         }
         if self.tick_at <= now {
             self.tick_at = now + TICK;
             self.tick(now);
         }
-        if self.refresh_at <= now || self.full_at.is_some_and(|at| at <= now) {
-            self.refresh_at = now + REFRESH;
-            self.full_at = None;
-            self.tell_full(now);
+        if self.full_at.is_some_and(|at| at <= now) {
+            self.refresh(now);
         }
         if self.sync_at <= now {
             self.sync_with_one(now);
@@ -358,7 +361,10 @@ impl Core {
     /// are no longer told of.
     pub fn leave(&mut self, now: Time) {
         self.leaving = true;
-        self.tell_full(now);
+        // Datagrams get lost, and there is no next time.
+        for _ in 0..3 {
+            self.tell_full(now, &self.active_idents());
+        }
         self.swim.leave(now);
         self.settle(now);
     }
@@ -378,7 +384,7 @@ impl Core {
     /// When [`Core::handle_timeout`] wants to be called next.
     pub fn next_timeout(&self) -> Time {
         let greet = self.greet.values().map(|(at, _)| *at).min();
-        let fixed = self.tick_at.min(self.refresh_at).min(self.sync_at);
+        let fixed = self.tick_at.min(self.sync_at);
         [self.swim.next_timeout(), self.flush_at, self.full_at, greet].into_iter().flatten().fold(fixed, Time::min)
     }
 
@@ -388,6 +394,7 @@ impl Core {
         stats.swim_packet_errors = self.swim.packet_errors;
         stats.swim_internal_errors = self.swim.internal_errors;
         stats.rung_steps = self.ladder.steps();
+        stats.renewals = self.renewals.1;
         let seen = &self.picker.shared().seen;
         stats.missed_changes = seen.missed_changes.load(Relaxed);
         stats.missed_remainders = seen.missed_remainders.load(Relaxed);
@@ -513,6 +520,10 @@ impl Core {
         }
         if let Some(peer) = self.peer(hello.me) {
             peer.name = hello.name;
+            if !hello.reply {
+                // Who asks has lost us, or some of what we told it.
+                peer.told = None;
+            }
         }
         let known = self.swim.known(&hello.me);
         let beaten = known.is_some_and(|k| !k.alive && (k.epoch, k.r#gen) >= (hello.me.epoch, hello.me.r#gen));
@@ -549,11 +560,11 @@ impl Core {
         } else {
             Ident { r#gen: known.r#gen.saturating_add(1), ..me }
         };
-        self.stats.renewals += 1;
         self.swim.change_identity(now, next);
+        // Names and rows go by the epoch: what was told under another is forgotten.
+        self.peers.values_mut().for_each(|peer| (peer.told, peer.refresh_at) = (None, now));
         self.full_at = Some(now);
-        let active: Vec<Ident> = self.active().map(|peer| peer.ident).collect();
-        active.into_iter().for_each(|ident| self.say_hello(now, Some(ident.id), ident.addr, false));
+        self.active_idents().into_iter().for_each(|ident| self.say_hello(now, Some(ident.id), ident.addr, false));
     }
 
     fn handle_sync(&mut self, now: Time, from: NodeId, sync: Sync) {
@@ -607,7 +618,7 @@ impl Core {
     }
 
     fn sync_with_one(&mut self, now: Time) {
-        let active: Vec<Ident> = self.active().map(|peer| peer.ident).collect();
+        let active = self.active_idents();
         let draw = self.draw();
         // 0.8 to 1.2 of the interval.
         self.sync_at = now + SYNC * (80 + draw.below(0, 41) as u32) / 100;
@@ -631,26 +642,30 @@ impl Core {
 
     // ---- Rows -------------------------------------------------------------------------------------------------------
 
-    fn handle_names(&mut self, from: NodeId, names: Names) {
+    fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
         if let Err(unused) = peer.row.learn_names(names) {
             self.stats.refuse(unused.name());
         }
+        // Entries may have come first.
+        self.apply_row(now, from);
     }
 
     fn handle_rows(&mut self, now: Time, from: NodeId, rows: Rows, transit: Duration) {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
         let ident = peer.ident;
-        let left = rows.leaving && !peer.row.leaving;
-        match peer.row.merge(now, rows, transit) {
-            Ok(news) => self.take_in(now, from, &news),
-            Err(unused) => self.stats.refuse(unused.name()),
+        let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
+        let (news, unused) = peer.row.merge(now, rows, transit);
+        let nameless = full && peer.row.misses_names();
+        if let Some(unused) = unused {
+            self.stats.refuse(unused.name());
         }
+        self.take_in(now, from, &news);
         if left && let Some(peer) = self.peers.get(&from) {
             self.events.push_back(Event::MemberLeft(peer.name.clone()));
         }
-        if !self.is_active(from) && !left {
-            // It counts us in, we do not count it: without a word, that stays so.
+        if nameless || (!self.is_active(from) && !left) {
+            // It counts us in, we do not count it (or not all of it): without a word, that stays so.
             self.ask(now, ident);
         }
     }
@@ -692,80 +707,90 @@ impl Core {
     fn tell_changes(&mut self, now: Time) {
         self.flushed_at = now;
         self.flush_at = None;
-        let entries = self.own.take_changes(now);
+        let (entries, to) = (self.own.take_changes(now), self.active_idents());
         for group in pack(entries) {
             self.seq.0 += 1;
-            self.tell(now, None, group, None);
+            self.tell(now, None, group, &to);
         }
     }
 
-    fn tell_full(&mut self, now: Time) {
+    /// Tells the whole row to those who are due. Each has its own phase of the second, so that a crowd is not told all at
+    /// once, which would put the budget into debt and make what is heavy wait.
+    fn refresh(&mut self, now: Time) {
+        self.full_at = None;
+        let mut due = Vec::new();
+        for peer in self.peers.values_mut().filter(|peer| peer.is_active() && peer.refresh_at <= now) {
+            let phase = Duration::from_nanos(peer.ident.id.0 % REFRESH.as_nanos() as u64);
+            let into = (now + REFRESH - phase).as_nanos() % REFRESH.as_nanos() as u64;
+            peer.refresh_at = now + REFRESH - Duration::from_nanos(into);
+            due.push(peer.ident);
+        }
+        if !due.is_empty() {
+            self.tell_full(now, &due);
+        }
+    }
+
+    fn tell_full(&mut self, now: Time, to: &[Ident]) {
         self.own.collect(&self.picker);
         let entries = if self.leaving { Vec::new() } else { self.own.full(now) };
-        self.flushed_at = now;
         self.seq.0 += 1;
         let groups = pack(entries);
         let mut after = None;
         let last = groups.len() - 1;
         for (k, group) in groups.into_iter().enumerate() {
             let upto = if k == last { None } else { group.last().map(|entry| entry.key) };
-            self.tell(now, Some(Part { after, upto }), group, None);
+            self.tell(now, Some(Part { after, upto }), group, to);
             after = upto;
         }
     }
 
-    /// Sends entries to `only`, or to every active member; whoever misses a part of the index table gets it first.
-    fn tell(&mut self, now: Time, part: Option<Part>, entries: Vec<Entry>, only: Option<NodeId>) {
-        let (table, needs) = self.own.needs();
+    /// Sends entries to each of `to`; whoever misses a part of the index table gets it first.
+    fn tell(&mut self, now: Time, part: Option<Part>, entries: Vec<Entry>, to: &[Ident]) {
         let rows = Rows {
             epoch: self.swim.me().epoch,
             seq: self.seq,
-            table,
-            needs,
+            table: self.own.table().0,
             leaving: self.leaving,
             rates: self.rates.own_millis(),
             part,
             entries,
         };
         let data = Message::Rows(rows).encode(self.tag);
-        let to: Vec<Ident> = match only {
-            Some(id) => self.peers.get(&id).map(|peer| peer.ident).into_iter().collect(),
-            None => self.active().map(|peer| peer.ident).collect(),
-        };
         for ident in to {
-            self.tell_names(now, ident);
+            self.tell_names(now, *ident);
             self.transmit(now, Some(ident.id), ident.addr, Kind::Rows, data.clone());
         }
     }
 
     fn tell_names(&mut self, now: Time, to: Ident) {
-        let (table, needs) = self.own.needs();
+        let (table, names) = self.own.table();
         let Some(peer) = self.peers.get_mut(&to.id) else { return };
         let from = match peer.told {
             Some((told, counts)) if told == table => counts,
             _ => (0, 0),
         };
-        if peer.told == Some((table, needs)) || !peer.connected {
+        if peer.told == Some((table, names)) || !peer.connected {
             return;
         }
-        peer.told = Some((table, needs));
+        peer.told = Some((table, names));
         let epoch = self.swim.me().epoch;
         for names in self.own.names(epoch, from) {
             self.send(now, Some(to.id), to.addr, &Message::Names(names));
         }
-        // The datagram may overtake the stream, and then says nothing: say all of it again a little later.
-        self.full_at.get_or_insert(now + Duration::from_millis(20));
     }
 
     fn tell_everything(&mut self, now: Time, to: NodeId) {
-        let Some(ident) = self.peers.get(&to).map(|peer| peer.ident) else { return };
-        self.tell_names(now, ident);
-        self.full_at = Some(now);
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.refresh_at = now;
+            self.full_at = Some(now);
+        }
     }
 
     // ---- Upkeep -----------------------------------------------------------------------------------------------------
 
     fn tick(&mut self, now: Time) {
+        self.take_in_members(now);
+        self.announce_downs(now);
         self.own.collect(&self.picker);
         self.own.expire(now, &self.picker);
         let ids: Vec<NodeId> = self.peers.keys().copied().collect();
@@ -775,10 +800,21 @@ impl Core {
         self.rates.tick(now, &self.picker, others);
         self.step_ladder(now);
         self.handle_changes(now);
+        self.refresh(now);
+    }
+
+    /// A member that went down and has not said goodbye by now has failed: goodbyes can be overtaken.
+    fn announce_downs(&mut self, now: Time) {
+        for peer in self.peers.values_mut().filter(|peer| peer.unsaid && now.since(peer.since) >= TICK / 2) {
+            peer.unsaid = false;
+            if !peer.is_active() && !peer.row.leaving {
+                self.events.push_back(Event::MemberDown(peer.name.clone()));
+            }
+        }
     }
 
     fn step_ladder(&mut self, now: Time) {
-        let counted = |peer: &&Peer| peer.is_active() || (peer.state == MemberState::Down && !peer.row.leaving);
+        let counted = |peer: &&Peer| peer.is_active() || (peer.met && !peer.row.leaving);
         let recent = |peer: &&Peer| peer.is_active() || now.since(peer.since) < ladder::REMEMBER_DOWN;
         let expected = self.peers.values().filter(counted).filter(recent).count();
         let since = |peer: &Peer| peer.row.heard_at.unwrap_or(peer.since);
@@ -792,8 +828,14 @@ impl Core {
 
     /// After anything happened: hand on what foca wants sent, and take in what it says of members.
     fn settle(&mut self, now: Time) {
-        self.swim.take_changed();
-        self.take_in_members(now);
+        // foca says nothing of suspicions; the next tick sees those.
+        if self.swim.take_changed() {
+            self.take_in_members(now);
+        }
+        let me = self.swim.me();
+        if me != self.renewals.0 {
+            self.renewals = (me, self.renewals.1 + 1);
+        }
         while let Some((to, packet)) = self.swim.poll_transmit() {
             self.send(now, Some(to.id), to.addr, &Message::Swim(packet));
         }
@@ -820,10 +862,13 @@ impl Core {
                 continue;
             }
             (peer.ident, peer.state) = (*ident, *state);
-            let (active, name, left) = (peer.is_active(), peer.name.clone(), peer.row.leaving);
-            if was_active != active {
-                peer.since = now;
-                self.note_membership(now, *id, active, name, left);
+            if was_active != peer.is_active() {
+                (peer.since, peer.met, peer.unsaid) = (now, true, was_active);
+                if !was_active {
+                    let name = peer.name.clone();
+                    self.events.push_back(Event::MemberUp(name));
+                    self.tell_everything(now, *id);
+                }
             }
             self.apply_row(now, *id);
         }
@@ -833,15 +878,6 @@ impl Core {
             if self.peers.get(&id).is_some_and(|peer| !peer.connected && now.since(peer.since) > FRESH) {
                 self.drop_peer(now, id);
             }
-        }
-    }
-
-    fn note_membership(&mut self, now: Time, id: NodeId, active: bool, name: String, left: bool) {
-        if active {
-            self.events.push_back(Event::MemberUp(name));
-            self.tell_everything(now, id);
-        } else if !left {
-            self.events.push_back(Event::MemberDown(name));
         }
     }
 
@@ -871,6 +907,10 @@ impl Core {
 
     fn active(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values().filter(|peer| peer.is_active())
+    }
+
+    fn active_idents(&self) -> Vec<Ident> {
+        self.active().map(|peer| peer.ident).collect()
     }
 
     fn note_refusal(&mut self, from: NodeId, why: String) {
@@ -910,6 +950,9 @@ impl Peer {
             connected: true,
             row: PeerRow::default(),
             told: None,
+            refresh_at: Time::ZERO,
+            met: false,
+            unsaid: false,
             hello_at: None,
             refused: BTreeSet::new(),
         }

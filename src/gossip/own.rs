@@ -55,6 +55,14 @@ impl OwnRow {
         }
     }
 
+    /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
+    /// to every peer for each pod on its first pick.
+    pub(crate) fn learn_pods(&mut self, pods: &[Arc<Pod>]) {
+        for pod in pods.iter().take(MAX_PODS.saturating_sub(self.pods.len())) {
+            self.index_pod(pod);
+        }
+    }
+
     /// Takes in what picks and tickets changed.
     pub(crate) fn collect(&mut self, picker: &Picker) {
         let shared = picker.shared();
@@ -104,30 +112,29 @@ impl OwnRow {
             let changed: Vec<SizeClass> = own.changed().collect();
             let age = now.since(own.changed_at);
             for class in changed {
-                entries.push(own.entry(Key { pod, model, class }, now, age.as_micros()));
-                own.told[class.index()] = own.lane.count(class);
+                // Read once: if a pick came between what is told and what is remembered as told, it would never be told.
+                let count = own.lane.count(class);
+                entries.push(own.entry(Key { pod, model, class }, count, now, age.as_micros()));
+                own.told[class.index()] = count;
             }
             own.new_remainders = 0;
         }
         entries
     }
 
-    /// Entries for everything there is, by key; they count as told too.
-    pub(crate) fn full(&mut self, now: Time) -> Vec<Entry> {
+    /// Entries for everything there is, by key. They do not count as told, because not everybody is told at once.
+    pub(crate) fn full(&self, now: Time) -> Vec<Entry> {
         let mut entries = Vec::new();
-        for (&(pod, model), own) in &mut self.lanes {
+        for (&(pod, model), own) in &self.lanes {
             let dirty = self.dirty.contains(&(pod, model));
             for class in (0..SizeClass::COUNT as u8).filter_map(SizeClass::new) {
                 let age = if dirty && own.is_changed(class) { now.since(own.changed_at).as_micros() } else { 0 };
-                let entry = own.entry(Key { pod, model, class }, now, age);
-                own.told[class.index()] = entry.count;
+                let entry = own.entry(Key { pod, model, class }, own.lane.count(class), now, age);
                 if entry.count > 0 || !entry.remainders_ms.is_empty() {
                     entries.push(entry);
                 }
             }
-            own.new_remainders = 0;
         }
-        self.dirty.clear();
         entries
     }
 
@@ -148,8 +155,8 @@ impl OwnRow {
         });
     }
 
-    /// Table, and how many pods and models of it the receiver of entries must know.
-    pub(crate) fn needs(&self) -> (u32, (u32, u32)) {
+    /// Table, and how many pods and models it has.
+    pub(crate) fn table(&self) -> (u32, (u32, u32)) {
         (self.table, (self.pods.len() as u32, self.models.len() as u32))
     }
 
@@ -234,12 +241,12 @@ impl OwnLane {
         (0..SizeClass::COUNT as u8).filter_map(SizeClass::new).filter(|class| self.is_changed(*class))
     }
 
-    fn entry(&self, key: Key, now: Time, age_us: u128) -> Entry {
+    fn entry(&self, key: Key, count: u32, now: Time, age_us: u128) -> Entry {
         let of_class = self.remainders.iter().filter(|r| r.class == key.class && r.ends > now);
         let ms = |r: &Remainder| u32::try_from(r.ends.since(now).as_millis()).unwrap_or(u32::MAX);
         Entry {
             key,
-            count: self.lane.count(key.class).min(MAX_COUNT),
+            count: count.min(MAX_COUNT),
             age_100us: u32::try_from(age_us / 100).unwrap_or(u32::MAX),
             remainders_ms: of_class.take(MAX_REMAINDERS).map(ms).collect(),
         }

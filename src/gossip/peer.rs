@@ -16,14 +16,15 @@ const FADE: Duration = Duration::from_secs(1);
 /// Entries one row may have; over this they are dropped and counted.
 const MAX_ENTRIES: usize = 4096;
 /// Pods and models one table may have.
-const MAX_TABLE: usize = 16_384;
+const MAX_TABLE: u32 = 16_384;
 
 #[derive(Debug, Default)]
 pub(crate) struct PeerRow {
     epoch: Epoch,
     table: u32,
-    pods: Vec<PodId>,
-    models: usize,
+    /// What the indexes mean, as far as heard. Each part of the table travels on a stream of its own, so that it may have
+    /// gaps for a while, and rows may come before it: entries wait here for their pod's name.
+    pods: BTreeMap<u32, PodId>,
     /// Datagrams numbered up to this are older than the newest full row.
     floor: Seq,
     entries: BTreeMap<Key, PeerEntry>,
@@ -65,8 +66,6 @@ pub(crate) struct News {
 pub(crate) enum Unused {
     /// Older than what is known.
     Old,
-    /// They go by an index table that has not arrived (yet).
-    NamesMissing,
     /// Over a bound.
     TooMany,
 }
@@ -75,7 +74,6 @@ impl Unused {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Unused::Old => "old",
-            Unused::NamesMissing => "names_missing",
             Unused::TooMany => "too_many",
         }
     }
@@ -94,7 +92,6 @@ impl PeerRow {
         if epoch > self.epoch || table != self.table {
             self.entries.clear();
             self.pods.clear();
-            self.models = 0;
             if epoch > self.epoch {
                 self.floor = Seq(0);
             }
@@ -105,28 +102,31 @@ impl PeerRow {
 
     pub(crate) fn learn_names(&mut self, names: Names) -> Result<(), Unused> {
         self.turn_to(names.epoch, names.table)?;
-        let (pods, models) = (names.first_pod as usize, names.first_model as usize);
-        if pods + names.pods.len() > MAX_TABLE || models + names.models.len() > MAX_TABLE {
+        let indexes = names.first_pod..MAX_TABLE;
+        if names.pods.len() > indexes.len() {
             return Err(Unused::TooMany);
         }
-        if pods > self.pods.len() || models > self.models {
-            return Err(Unused::NamesMissing);
+        for (index, pod) in indexes.zip(names.pods) {
+            // Told again after a reconnect: an index never changes its meaning within a table.
+            self.pods.entry(index).or_insert(pod);
         }
-        // Told again after a reconnect: only what is new is added, an index never changes its meaning within a table.
-        self.pods.extend(names.pods.into_iter().skip(self.pods.len() - pods));
-        self.models = self.models.max(models + names.models.len());
         Ok(())
     }
 
-    /// Merges what arrived; `transit` is what it spent on the way. Returns what was new in it.
-    pub(crate) fn merge(&mut self, now: Time, rows: Rows, transit: Duration) -> Result<Vec<News>, Unused> {
-        self.turn_to(rows.epoch, rows.table)?;
-        if rows.needs.0 as usize > self.pods.len() || rows.needs.1 as usize > self.models {
-            return Err(Unused::NamesMissing);
+    /// Whether entries wait for names.
+    pub(crate) fn misses_names(&self) -> bool {
+        self.entries.keys().any(|key| !self.pods.contains_key(&key.pod))
+    }
+
+    /// Merges what arrived; `transit` is what it spent on the way. Returns what was new in it, and why some of it was not
+    /// used, if so.
+    pub(crate) fn merge(&mut self, now: Time, rows: Rows, transit: Duration) -> (Vec<News>, Option<Unused>) {
+        if let Err(old) = self.turn_to(rows.epoch, rows.table) {
+            return (Vec::new(), Some(old));
         }
         let full = rows.part.is_some();
         if rows.seq < self.floor || (!full && rows.seq == self.floor) {
-            return Err(Unused::Old);
+            return (Vec::new(), Some(Unused::Old));
         }
         self.heard_at = Some(now);
         self.leaving = rows.leaving;
@@ -146,22 +146,24 @@ impl PeerRow {
                 !gone
             });
         }
+        let mut unused = None;
         for entry in rows.entries {
-            news.extend(self.merge_entry(now, rows.seq, entry, transit)?);
+            match self.merge_entry(now, rows.seq, entry, transit) {
+                Ok(new) => news.extend(new),
+                Err(why) => unused = Some(why),
+            }
         }
-        Ok(news)
+        (news, unused)
     }
 
     fn merge_entry(&mut self, now: Time, seq: Seq, entry: Entry, transit: Duration) -> Result<Option<News>, Unused> {
         let Entry { key, count, age_100us, remainders_ms } = entry;
-        if key.pod as usize >= self.pods.len() || key.model as usize >= self.models {
-            return Err(Unused::NamesMissing);
-        }
         let before = self.entries.get(&key);
         if before.is_some_and(|before| before.seq >= seq) {
             return Ok(None);
         }
-        if before.is_none() && self.entries.len() >= MAX_ENTRIES {
+        let bounded = key.pod < MAX_TABLE && key.model < MAX_TABLE && self.entries.len() < MAX_ENTRIES;
+        if before.is_none() && !bounded {
             return Err(Unused::TooMany);
         }
         let old = before.map_or(0, |before| before.count);
@@ -223,7 +225,7 @@ impl PeerRow {
             let live = entry.remainders.iter().filter(|end| **end > now).count() as u64;
             let count = u64::from(entry.count) + live;
             if count > 0
-                && let Some(pod) = self.pods.get(key.pod as usize)
+                && let Some(pod) = self.pods.get(&key.pod)
             {
                 let share = shares.entry(*pod).or_default();
                 share.count_x256 += count * 256;
@@ -235,11 +237,11 @@ impl PeerRow {
 
     /// When the newest news about `pod` was true.
     pub(crate) fn news_at(&self, pod: PodId) -> Option<Time> {
-        let about = self.entries.iter().filter(|(key, _)| self.pods.get(key.pod as usize) == Some(&pod));
+        let about = self.entries.iter().filter(|(key, _)| self.pods.get(&key.pod) == Some(&pod));
         about.map(|(_, entry)| entry.news_at).max()
     }
 }
 
-fn news_of(pods: &[PodId], key: Key, delta: i64, age: Duration) -> Option<News> {
-    pods.get(key.pod as usize).map(|pod| News { pod: *pod, class: key.class, delta, age })
+fn news_of(pods: &BTreeMap<u32, PodId>, key: Key, delta: i64, age: Duration) -> Option<News> {
+    pods.get(&key.pod).map(|pod| News { pod: *pod, class: key.class, delta, age })
 }

@@ -237,8 +237,6 @@ pub struct Rows {
     pub seq: Seq,
     /// Which index table the entries go by.
     pub table: u32,
-    /// How many pods and models of it the receiver must have.
-    pub needs: (u32, u32),
     /// The sender drains: it will leave soon and its absence is no failure.
     pub leaving: bool,
     /// Work the sender picks for, in thousandths of a pod: small requests, heavy ones.
@@ -316,7 +314,6 @@ struct WireRows {
     epoch: u64,
     seq: u64,
     table: u32,
-    needs: (u32, u32),
     leaving: bool,
     rates: (u32, u32),
     part: Option<(Option<WireKey>, Option<WireKey>)>,
@@ -460,7 +457,6 @@ impl Rows {
             epoch: self.epoch.0,
             seq: self.seq.0,
             table: self.table,
-            needs: self.needs,
             leaving: self.leaving,
             rates: self.rates,
             part: self.part.map(|part| (part.after.map(WireKey::from), part.upto.map(WireKey::from))),
@@ -482,7 +478,6 @@ impl Rows {
             epoch: Epoch(header.epoch),
             seq: Seq(header.seq),
             table: header.table,
-            needs: header.needs,
             leaving: header.leaving,
             rates: header.rates,
             part,
@@ -497,8 +492,8 @@ impl Rows {
         out.len()
     }
 
-    /// The most that everything before the entries can take: header, epoch, seq, table, needs, flags, rates, part.
-    pub(crate) const HEAD: usize = HEADER + 9 + 9 + 5 + 10 + 1 + 10 + 1 + 2 * (1 + 11);
+    /// The most that everything before the entries can take: header, epoch, seq, table, flag, rates, part.
+    pub(crate) const HEAD: usize = HEADER + 9 + 9 + 5 + 1 + 10 + 1 + 2 * (1 + 11);
 }
 
 impl Hello {
