@@ -72,7 +72,12 @@ async fn run() {
 
     let left = SOAK.saturating_sub(node.served());
     soak(connect(&node.address).await, left).await;
-    println!("\nRSS of the node: {:.1} MiB before the first request, {:.1} MiB after {} of them", idle_kb / 1024.0, node.rss_kb() / 1024.0, node.served());
+    println!(
+        "\nRSS of the node: {:.1} MiB before the first request, {:.1} MiB after {} of them",
+        idle_kb / 1024.0,
+        node.rss_kb() / 1024.0,
+        node.served()
+    );
     library.leave(Duration::ZERO).await;
 }
 
