@@ -320,8 +320,12 @@ impl Answered {
     }
 }
 
-/// Sends `request` on a connection of its own and reads the answer to its end.
-pub(crate) async fn post(addr: String, mut request: Request<Pieces>) -> Answered {
+/// Sends `request` on a connection of its own and reads the answer to its end; one that never ends is a failure.
+pub(crate) async fn post(addr: String, request: Request<Pieces>) -> Answered {
+    tokio::time::timeout(Duration::from_secs(20), exchange(addr, request)).await.unwrap()
+}
+
+async fn exchange(addr: String, mut request: Request<Pieces>) -> Answered {
     *request.uri_mut() = format!("http://{addr}{}", request.uri().path()).parse().unwrap();
     let stream = TcpStream::connect(addr).await.unwrap();
     let (mut sender, connection) =
