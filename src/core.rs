@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -313,6 +313,21 @@ impl Core {
 
     /// Picks or ends of tickets left something to tell.
     pub fn handle_changes(&mut self, now: Time) {
+        let quiet_below = &self.picker.shared().published.quiet_below_us;
+        // Before looking, so that what changes meanwhile wakes us again.
+        quiet_below.store(0, SeqCst);
+        self.tell_what_changed(now);
+        let quiet = match self.active().next() {
+            // Nobody to tell: the tick is early enough.
+            None => u64::MAX,
+            // A flush is due anyway: only what is heavy may hurry it. Less than the mean, because a class rounds.
+            Some(_) if self.flush_at.is_some() => (self.picker.mean_cost_ms() * 0.8e3) as u64,
+            Some(_) => 0,
+        };
+        self.picker.shared().published.quiet_below_us.store(quiet, SeqCst);
+    }
+
+    fn tell_what_changed(&mut self, now: Time) {
         self.own.collect(&self.picker);
         let Some(costliest) = self.own.costliest_change() else { return };
         let peers = self.active().count();

@@ -15,7 +15,10 @@ mod round_robin;
 mod ticket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU8, AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed, SeqCst},
+};
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
@@ -125,6 +128,9 @@ pub(crate) struct Published {
     /// The others' share of all work, as `f32` bits.
     pub(crate) others: AtomicU32,
     pub(crate) rung: AtomicU8,
+    /// Changes that cost less than this many µs need not wake the core: it looks soon anyway. A wake costs the picking
+    /// thread a system call, ten times the pick.
+    pub(crate) quiet_below_us: AtomicU64,
 }
 
 /// What picks and tickets tell the core, beside the lanes.
@@ -248,16 +254,20 @@ fn candidates(pods: &[Arc<Pod>], model: &Model, request: &Request<'_>, now: Time
 }
 
 impl Shared {
-    /// Tells the core that `lane` changed at `now`, once until it looked.
-    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>) {
-        if lane.dirty.swap(true, std::sync::atomic::Ordering::AcqRel) {
-            return;
+    /// Tells the core that `lane` changed by `cost` at `now`, once until it looked; wakes it if it would not look soon.
+    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost) {
+        let known = lane.dirty.swap(true, AcqRel);
+        if !known {
+            lane.changed_at.store(now.as_nanos(), Relaxed);
+            if self.changes.push((pod.clone(), lane.clone())).is_err() {
+                lane.dirty.store(false, Relaxed);
+                self.seen.missed_changes.fetch_add(1, Relaxed);
+            }
         }
-        lane.changed_at.store(now.as_nanos(), Relaxed);
-        if self.changes.push((pod.clone(), lane.clone())).is_err() {
-            lane.dirty.store(false, Relaxed);
-            self.seen.missed_changes.fetch_add(1, Relaxed);
+        let quiet_below = self.published.quiet_below_us.load(SeqCst);
+        // What is known already woke the core, unless it was too small to.
+        if cost.as_us() >= quiet_below && (!known || quiet_below > 0) {
+            self.wake.wake();
         }
-        self.wake.wake();
     }
 }

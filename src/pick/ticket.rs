@@ -71,7 +71,7 @@ impl Ticket {
             shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
             average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
         }
-        shared.changed(now, pod, &lane);
+        shared.changed(now, pod, &lane, cost);
         Ticket {
             shared: shared.clone(),
             pod: pod.clone(),
@@ -127,7 +127,7 @@ impl Ticket {
             Outcome::Failed | Outcome::Refused => {}
         }
         self.pod.shorten_residual(now);
-        self.shared.changed(now, &self.pod, &self.lane);
+        self.shared.changed(now, &self.pod, &self.lane, self.cost);
     }
 
     fn learn(&self, now: Time) {
