@@ -519,7 +519,7 @@ impl Core {
             self.outdo(now, known);
         }
         if let Some(peer) = self.peer(hello.me) {
-            peer.name = hello.name;
+            (peer.name, peer.connected) = (hello.name, true);
             if !hello.reply {
                 // Who asks has lost us, or some of what we told it.
                 peer.told = None;
@@ -572,12 +572,17 @@ impl Core {
             self.stats.refuse("identity");
             return;
         }
-        for member in sync.members.iter().filter(|member| !member.name.is_empty()) {
-            if let Some(peer) = self.peer(member.ident) {
+        for member in &sync.members {
+            if let Some(peer) = self.peer(member.ident)
+                && !member.name.is_empty()
+            {
                 peer.name.clone_from(&member.name);
             }
         }
-        let members = sync.members.iter().map(|m| Member::new(m.ident, m.incarnation, m.state.into()));
+        // Those that there was no room for are kept from foca too, which has no bound of its own.
+        let (peers, me) = (&self.peers, self.id);
+        let kept = sync.members.iter().filter(|m| m.ident.id == me || peers.contains_key(&m.ident.id));
+        let members = kept.map(|m| Member::new(m.ident, m.incarnation, m.state.into()));
         self.swim.apply(now, members, !sync.want_reply);
         if sync.want_reply {
             self.sync(now, sync.from, false);
@@ -947,7 +952,8 @@ impl Peer {
             // Not a member until foca says so.
             state: MemberState::Down,
             since: Time::ZERO,
-            connected: true,
+            // Many are known from hearsay; a Hello says otherwise.
+            connected: false,
             row: PeerRow::default(),
             told: None,
             refresh_at: Time::ZERO,
