@@ -141,6 +141,8 @@ pub struct Core {
     tag: u32,
     id: NodeId,
     picker: Picker,
+    /// The picker's pods by incarnation.
+    pods: BTreeMap<PodId, Arc<Pod>>,
     swim: Swim,
     own: OwnRow,
     seq: Seq,
@@ -179,6 +181,7 @@ impl Core {
             tag: cluster_tag(&config.cluster),
             id,
             picker: Picker::new(config.policy, config.seed ^ id.0, wake),
+            pods: BTreeMap::new(),
             swim: Swim::new(me, config.seed ^ id.0),
             own: OwnRow::new(),
             seq: Seq(0),
@@ -248,6 +251,7 @@ impl Core {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
         }
         self.own.learn_pods(&pods);
+        self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();
         self.picker.set_pods(pods);
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         peers.into_iter().for_each(|id| self.apply_row(now, id));
@@ -404,6 +408,7 @@ impl Core {
     /// What this node believes about the pods.
     pub fn view(&self, now: Time) -> View {
         let pods = self.picker.pods();
+        let mut shares = self.view_shares(now);
         View {
             node: self.config.name.clone(),
             policy: self.picker.policy().name(),
@@ -412,11 +417,15 @@ impl Core {
             mean_cost_ms: self.picker.mean_cost_ms(),
             news_age_small_ms: self.rates.news_age_ms(false),
             news_age_heavy_ms: self.rates.news_age_ms(true),
-            pods: pods.iter().enumerate().map(|(index, pod)| self.view_pod(now, index, pod)).collect(),
+            pods: pods
+                .iter()
+                .enumerate()
+                .map(|(index, pod)| self.view_pod(now, index, pod, shares.remove(&pod.id()).unwrap_or_default()))
+                .collect(),
         }
     }
 
-    fn view_pod(&self, now: Time, index: usize, pod: &Pod) -> PodView {
+    fn view_pod(&self, now: Time, index: usize, pod: &Pod, peers: Vec<PeerShare>) -> PodView {
         let load = pod.load(now, index);
         let own_remainders = pod.remainders.count.load(Relaxed);
         let stats = pod.stats();
@@ -438,24 +447,32 @@ impl Core {
             refused: stats.refused.load(Relaxed),
             cancelled: stats.cancelled.load(Relaxed),
             ejections: stats.ejections.load(Relaxed),
-            peers: self.view_shares(now, pod.id()),
+            peers,
         }
     }
 
-    fn view_shares(&self, now: Time, pod: PodId) -> Vec<PeerShare> {
+    /// What each peer has where, by pod.
+    fn view_shares(&self, now: Time) -> BTreeMap<PodId, Vec<PeerShare>> {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        let share = |peer: &Peer| {
-            let share = peer.row.shares(now).get(&pod).copied()?;
-            Some(PeerShare {
-                node: peer.name.clone(),
-                in_flight: (share.count_x256 / 256) as u32,
-                cost_ms: share.cost_us as f64 / 1e3,
-                news_age_ms: ms(peer.row.news_at(pod).map_or(Duration::ZERO, |at| now.since(at))),
-                row_age_ms: ms(peer.row.age(now).unwrap_or_default()),
-                weight: self.weight_x256(now, peer) as f64 / 256.0,
-            })
-        };
-        self.peers.values().filter(|peer| self.weight_x256(now, peer) > 0).filter_map(share).collect()
+        let mut by_pod: BTreeMap<PodId, Vec<PeerShare>> = BTreeMap::new();
+        for peer in self.peers.values() {
+            let weight = self.weight_x256(now, peer);
+            if weight == 0 {
+                continue;
+            }
+            let news_at = peer.row.news_at();
+            for (pod, share) in peer.row.shares(now) {
+                by_pod.entry(pod).or_default().push(PeerShare {
+                    node: peer.name.clone(),
+                    in_flight: (share.count_x256 / 256) as u32,
+                    cost_ms: share.cost_us as f64 / 1e3,
+                    news_age_ms: ms(news_at.get(&pod).map_or(Duration::ZERO, |at| now.since(*at))),
+                    row_age_ms: ms(peer.row.age(now).unwrap_or_default()),
+                    weight: weight as f64 / 256.0,
+                });
+            }
+        }
+        by_pod
     }
 
     /// What this node believes about the members, itself first.
@@ -677,12 +694,11 @@ impl Core {
 
     fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
         self.apply_row(now, from);
-        let pods = self.picker.pods();
         let mean_ms = self.picker.mean_cost_ms();
         for news in news {
             let cost = news.class.typical();
             self.rates.hear(cost.as_ms() > mean_ms, news.age);
-            let Some(pod) = pods.iter().find(|pod| pod.id() == news.pod) else { continue };
+            let Some(pod) = self.pods.get(&news.pod) else { continue };
             match news.delta {
                 // A few thousand at once would be an absurd claim; the clock is clamped by the known work anyway.
                 1.. => (0..news.delta.min(1024)).for_each(|_| {
@@ -697,9 +713,9 @@ impl Core {
     fn apply_row(&mut self, now: Time, node: NodeId) {
         let Some(peer) = self.peers.get(&node) else { return };
         let weight = self.weight_x256(now, peer);
-        let pods = self.picker.pods();
+        let pods = &self.pods;
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.row.apply(now, weight, |id| pods.iter().find(|pod| pod.id() == id).map(Arc::as_ref));
+            peer.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref));
         }
     }
 

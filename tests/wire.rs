@@ -1,5 +1,7 @@
 //! The wire, version 1: the bytes are fixed, every message survives the round trip, and nothing that arrives can hurt.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -154,6 +156,7 @@ fn what_is_not_ours_is_refused_by_its_header() {
 
 /// A few bytes that claim a gigabyte must not be believed: refused, and before anything is allocated for them.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test is about how long it takes")]
 fn length_bombs_are_refused_at_once() {
     let start = Instant::now();
     for (kind, channel) in [(1, Channel::Datagram), (2, Channel::Datagram), (3, Channel::Stream), (4, Channel::Stream)]

@@ -235,10 +235,16 @@ impl PeerRow {
         shares
     }
 
-    /// When the newest news about `pod` was true.
-    pub(crate) fn news_at(&self, pod: PodId) -> Option<Time> {
-        let about = self.entries.iter().filter(|(key, _)| self.pods.get(&key.pod) == Some(&pod));
-        about.map(|(_, entry)| entry.news_at).max()
+    /// When the newest news about each pod was true.
+    pub(crate) fn news_at(&self) -> BTreeMap<PodId, Time> {
+        let mut newest: BTreeMap<PodId, Time> = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            if let Some(pod) = self.pods.get(&key.pod) {
+                let at = newest.entry(*pod).or_default();
+                *at = entry.news_at.max(*at);
+            }
+        }
+        newest
     }
 }
 

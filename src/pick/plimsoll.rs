@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(level(&vessels, 3.0), 3.0);
         assert_eq!(level(&vessels, 6.0), 4.0);
         let level = level(&vessels, 1e-6);
-        assert!(level >= 1.0 && level < 1.01);
+        assert!((1.0..1.01).contains(&level));
     }
 
     /// Every rung of the ladder must name a pod that exists, for any number of pods.
