@@ -141,6 +141,8 @@ pub struct Core {
     tag: u32,
     id: NodeId,
     picker: Picker,
+    /// The picker's pods by incarnation.
+    pods: BTreeMap<PodId, Arc<Pod>>,
     swim: Swim,
     own: OwnRow,
     seq: Seq,
@@ -179,6 +181,7 @@ impl Core {
             tag: cluster_tag(&config.cluster),
             id,
             picker: Picker::new(config.policy, config.seed ^ id.0, wake),
+            pods: BTreeMap::new(),
             swim: Swim::new(me, config.seed ^ id.0),
             own: OwnRow::new(),
             seq: Seq(0),
@@ -248,6 +251,7 @@ impl Core {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
         }
         self.own.learn_pods(&pods);
+        self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();
         self.picker.set_pods(pods);
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         peers.into_iter().for_each(|id| self.apply_row(now, id));
@@ -419,6 +423,7 @@ impl Core {
     /// What this node believes about the pods.
     pub fn view(&self, now: Time) -> View {
         let pods = self.picker.pods();
+        let mut shares = self.view_shares(now);
         View {
             node: self.config.name.clone(),
             policy: self.picker.policy().name(),
@@ -427,11 +432,15 @@ impl Core {
             mean_cost_ms: self.picker.mean_cost_ms(),
             news_age_small_ms: self.rates.news_age_ms(false),
             news_age_heavy_ms: self.rates.news_age_ms(true),
-            pods: pods.iter().enumerate().map(|(index, pod)| self.view_pod(now, index, pod)).collect(),
+            pods: pods
+                .iter()
+                .enumerate()
+                .map(|(index, pod)| self.view_pod(now, index, pod, shares.remove(&pod.id()).unwrap_or_default()))
+                .collect(),
         }
     }
 
-    fn view_pod(&self, now: Time, index: usize, pod: &Pod) -> PodView {
+    fn view_pod(&self, now: Time, index: usize, pod: &Pod, peers: Vec<PeerShare>) -> PodView {
         let load = pod.load(now, index);
         let own_remainders = pod.remainders.count.load(Relaxed);
         let stats = pod.stats();
@@ -453,24 +462,32 @@ impl Core {
             refused: stats.refused.load(Relaxed),
             cancelled: stats.cancelled.load(Relaxed),
             ejections: stats.ejections.load(Relaxed),
-            peers: self.view_shares(now, pod.id()),
+            peers,
         }
     }
 
-    fn view_shares(&self, now: Time, pod: PodId) -> Vec<PeerShare> {
+    /// What each peer has where, by pod.
+    fn view_shares(&self, now: Time) -> BTreeMap<PodId, Vec<PeerShare>> {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        let share = |peer: &Peer| {
-            let share = peer.row.shares(now).get(&pod).copied()?;
-            Some(PeerShare {
-                node: peer.name.clone(),
-                in_flight: (share.count_x256 / 256) as u32,
-                cost_ms: share.cost_us as f64 / 1e3,
-                news_age_ms: ms(peer.row.news_at(pod).map_or(Duration::ZERO, |at| now.since(at))),
-                row_age_ms: ms(peer.row.age(now).unwrap_or_default()),
-                weight: self.weight_x256(now, peer) as f64 / 256.0,
-            })
-        };
-        self.peers.values().filter(|peer| self.weight_x256(now, peer) > 0).filter_map(share).collect()
+        let mut by_pod: BTreeMap<PodId, Vec<PeerShare>> = BTreeMap::new();
+        for peer in self.peers.values() {
+            let weight = self.weight_x256(now, peer);
+            if weight == 0 {
+                continue;
+            }
+            let news_at = peer.row.news_at();
+            for (pod, share) in peer.row.shares(now) {
+                by_pod.entry(pod).or_default().push(PeerShare {
+                    node: peer.name.clone(),
+                    in_flight: (share.count_x256 / 256) as u32,
+                    cost_ms: share.cost_us as f64 / 1e3,
+                    news_age_ms: ms(news_at.get(&pod).map_or(Duration::ZERO, |at| now.since(*at))),
+                    row_age_ms: ms(peer.row.age(now).unwrap_or_default()),
+                    weight: weight as f64 / 256.0,
+                });
+            }
+        }
+        by_pod
     }
 
     /// What this node believes about the members, itself first.
@@ -534,7 +551,7 @@ impl Core {
             self.outdo(now, known);
         }
         if let Some(peer) = self.peer(hello.me) {
-            peer.name = hello.name;
+            (peer.name, peer.connected) = (hello.name, true);
             if !hello.reply {
                 // Who asks has lost us, or some of what we told it.
                 peer.told = None;
@@ -587,12 +604,17 @@ impl Core {
             self.stats.refuse("identity");
             return;
         }
-        for member in sync.members.iter().filter(|member| !member.name.is_empty()) {
-            if let Some(peer) = self.peer(member.ident) {
+        for member in &sync.members {
+            if let Some(peer) = self.peer(member.ident)
+                && !member.name.is_empty()
+            {
                 peer.name.clone_from(&member.name);
             }
         }
-        let members = sync.members.iter().map(|m| Member::new(m.ident, m.incarnation, m.state.into()));
+        // Those that there was no room for are kept from foca too, which has no bound of its own.
+        let (peers, me) = (&self.peers, self.id);
+        let kept = sync.members.iter().filter(|m| m.ident.id == me || peers.contains_key(&m.ident.id));
+        let members = kept.map(|m| Member::new(m.ident, m.incarnation, m.state.into()));
         self.swim.apply(now, members, !sync.want_reply);
         if sync.want_reply {
             self.sync(now, sync.from, false);
@@ -687,12 +709,11 @@ impl Core {
 
     fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
         self.apply_row(now, from);
-        let pods = self.picker.pods();
         let mean_ms = self.picker.mean_cost_ms();
         for news in news {
             let cost = news.class.typical();
             self.rates.hear(cost.as_ms() > mean_ms, news.age);
-            let Some(pod) = pods.iter().find(|pod| pod.id() == news.pod) else { continue };
+            let Some(pod) = self.pods.get(&news.pod) else { continue };
             match news.delta {
                 // A few thousand at once would be an absurd claim; the clock is clamped by the known work anyway.
                 1.. => (0..news.delta.min(1024)).for_each(|_| {
@@ -707,9 +728,9 @@ impl Core {
     fn apply_row(&mut self, now: Time, node: NodeId) {
         let Some(peer) = self.peers.get(&node) else { return };
         let weight = self.weight_x256(now, peer);
-        let pods = self.picker.pods();
+        let pods = &self.pods;
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.row.apply(now, weight, |id| pods.iter().find(|pod| pod.id() == id).map(Arc::as_ref));
+            peer.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref));
         }
     }
 
@@ -962,7 +983,8 @@ impl Peer {
             // Not a member until foca says so.
             state: MemberState::Down,
             since: Time::ZERO,
-            connected: true,
+            // Many are known from hearsay; a Hello says otherwise.
+            connected: false,
             row: PeerRow::default(),
             told: None,
             refresh_at: Time::ZERO,

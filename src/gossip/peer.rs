@@ -235,13 +235,169 @@ impl PeerRow {
         shares
     }
 
-    /// When the newest news about `pod` was true.
-    pub(crate) fn news_at(&self, pod: PodId) -> Option<Time> {
-        let about = self.entries.iter().filter(|(key, _)| self.pods.get(&key.pod) == Some(&pod));
-        about.map(|(_, entry)| entry.news_at).max()
+    /// When the newest news about each pod was true.
+    pub(crate) fn news_at(&self) -> BTreeMap<PodId, Time> {
+        let mut newest: BTreeMap<PodId, Time> = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            if let Some(pod) = self.pods.get(&key.pod) {
+                let at = newest.entry(*pod).or_default();
+                *at = entry.news_at.max(*at);
+            }
+        }
+        newest
     }
 }
 
 fn news_of(pods: &BTreeMap<u32, PodId>, key: Key, delta: i64, age: Duration) -> Option<News> {
     pods.get(&key.pod).map(|pod| News { pod: *pod, class: key.class, delta, age })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::gossip::wire::Part;
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    fn key(pod: u32, class: u8) -> Key {
+        Key { pod, model: 0, class: SizeClass::new(class).unwrap() }
+    }
+
+    fn entry(pod: u32, count: u32) -> Entry {
+        Entry { key: key(pod, 12), count, age_100us: 0, remainders_ms: vec![] }
+    }
+
+    fn rows(seq: u64, part: Option<Part>, entries: Vec<Entry>) -> Rows {
+        Rows { epoch: Epoch(1), seq: Seq(seq), table: 0, leaving: false, rates: (0, 0), part, entries }
+    }
+
+    fn names(first_pod: u32, pods: impl IntoIterator<Item = u64>) -> Names {
+        let pods = pods.into_iter().map(PodId).collect();
+        Names { epoch: Epoch(1), table: 0, first_pod, pods, first_model: 0, models: vec![] }
+    }
+
+    fn counts(row: &PeerRow) -> BTreeMap<u64, u64> {
+        row.shares(at(0)).into_iter().map(|(pod, share)| (pod.0, share.count_x256 / 256)).collect()
+    }
+
+    const WHOLE: Option<Part> = Some(Part { after: None, upto: None });
+
+    /// Datagrams overtake each other: what ended must not come back by a packet that was late.
+    #[test]
+    fn nothing_ended_comes_back_by_a_late_packet() {
+        let mut row = PeerRow::default();
+        row.learn_names(names(0, [100, 101, 102])).unwrap();
+        row.merge(at(0), rows(2, None, vec![entry(0, 0)]), Duration::ZERO);
+        row.merge(at(0), rows(1, None, vec![entry(0, 1)]), Duration::ZERO);
+        assert_eq!(counts(&row), BTreeMap::new());
+        // A part of an old full row, after news that is newer than it, and after a newer full row.
+        let second = Some(Part { after: Some(key(0, 39)), upto: None });
+        row.merge(at(0), rows(4, None, vec![entry(1, 0)]), Duration::ZERO);
+        row.merge(at(0), rows(3, second, vec![entry(1, 5)]), Duration::ZERO);
+        assert_eq!(counts(&row), BTreeMap::new());
+        row.merge(at(0), rows(6, WHOLE, vec![]), Duration::ZERO);
+        assert_eq!(row.merge(at(0), rows(5, second, vec![entry(1, 5)]), Duration::ZERO).1, Some(Unused::Old));
+        assert_eq!(row.merge(at(0), rows(5, None, vec![entry(1, 5)]), Duration::ZERO).1, Some(Unused::Old));
+        assert_eq!(counts(&row), BTreeMap::new());
+    }
+
+    /// The parts of the index table may come in any order, and after the rows that go by it.
+    #[test]
+    fn names_may_come_late_and_out_of_order() {
+        let mut row = PeerRow::default();
+        row.merge(at(0), rows(1, None, vec![entry(0, 1), entry(2, 3)]), Duration::ZERO);
+        assert!(row.misses_names() && counts(&row).is_empty());
+        row.learn_names(names(2, [102])).unwrap();
+        assert_eq!(counts(&row), BTreeMap::from([(102, 3)]));
+        row.learn_names(names(0, [100, 101])).unwrap();
+        assert_eq!(counts(&row), BTreeMap::from([(100, 1), (102, 3)]));
+        assert!(!row.misses_names());
+    }
+
+    /// A member may claim anything of itself; it must not make others store or add up without bound.
+    #[test]
+    fn absurd_rows_are_bounded() {
+        let mut row = PeerRow::default();
+        assert_eq!(row.learn_names(names(MAX_TABLE - 1, [1, 2])), Err(Unused::TooMany));
+        assert_eq!(row.learn_names(names(u32::MAX, [1])), Err(Unused::TooMany));
+        row.learn_names(names(0, 0..8000)).unwrap();
+        for pod in 0..MAX_ENTRIES as u32 + 1000 {
+            row.merge(at(0), rows(1 + u64::from(pod), None, vec![entry(pod, u32::MAX)]), Duration::ZERO);
+        }
+        assert_eq!(row.entries.len(), MAX_ENTRIES);
+        let far = Entry { key: Key { pod: 0, model: u32::MAX, ..key(0, 1) }, ..entry(0, 1) };
+        assert_eq!(row.merge(at(0), rows(1 << 40, WHOLE, vec![far]), Duration::ZERO).1, Some(Unused::TooMany));
+        // What fits beside it is still used.
+        let mixed = vec![Entry { key: Key { pod: u32::MAX, ..key(0, 1) }, ..entry(0, 1) }, entry(1, 2)];
+        row.merge(at(0), rows(1 << 41, WHOLE, mixed), Duration::ZERO);
+        assert_eq!(counts(&row), BTreeMap::from([(1, 2)]));
+    }
+
+    /// An old life must not speak for the new one, nor an old table for the one after it.
+    #[test]
+    fn an_old_epoch_never_returns() {
+        let mut row = PeerRow::default();
+        row.learn_names(names(0, [100])).unwrap();
+        row.merge(at(0), rows(9, None, vec![entry(0, 4)]), Duration::ZERO);
+        row.merge(at(0), Rows { epoch: Epoch(2), ..rows(1, WHOLE, vec![]) }, Duration::ZERO);
+        assert_eq!(row.merge(at(0), rows(10, WHOLE, vec![entry(0, 4)]), Duration::ZERO).1, Some(Unused::Old));
+        assert_eq!(row.learn_names(names(0, [100])), Err(Unused::Old));
+        assert_eq!((row.epoch(), counts(&row)), (Epoch(2), BTreeMap::new()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The network may lose, repeat and reorder anything. One full row later the counts are exact, whichever of the
+        /// earlier packets come before it, between its parts or after it.
+        #[test]
+        fn any_disorder_then_one_full_row_gives_the_exact_counts(
+            // Each step: one pod's new count, and whether a full row in two parts (cut at a pod) follows.
+            steps in prop::collection::vec((0..6_u32, 0..4_u32, prop::option::of(0..6_u32)), 1..40),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..80),
+            cut in 0..6_u32,
+            late in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        ) {
+            let mut truth = BTreeMap::new();
+            let mut sent = Vec::new();
+            let mut seq = 0;
+            let full = |seq: u64, cut: u32, truth: &BTreeMap<u32, u32>| {
+                let part = |from: u32, to: u32| (from..to).filter_map(|p| truth.get(&p).map(|c| entry(p, *c))).collect();
+                let edge = Some(key(cut, 39));
+                [
+                    rows(seq, Some(Part { after: None, upto: edge }), part(0, cut + 1)),
+                    rows(seq, Some(Part { after: edge, upto: None }), part(cut + 1, 6)),
+                ]
+            };
+            for (pod, count, cut) in steps {
+                seq += 1;
+                if count == 0 { truth.remove(&pod); } else { truth.insert(pod, count); }
+                sent.push(rows(seq, None, vec![entry(pod, count)]));
+                if let Some(cut) = cut {
+                    seq += 1;
+                    sent.extend(full(seq, cut, &truth));
+                }
+            }
+            let mut row = PeerRow::default();
+            row.learn_names(names(0, 0..6)).unwrap();
+            for which in order {
+                row.merge(at(0), sent[which.index(sent.len())].clone(), Duration::ZERO);
+            }
+            let [first, second] = full(seq + 1, cut, &truth);
+            row.merge(at(0), second, Duration::ZERO);
+            for which in &late {
+                row.merge(at(0), sent[which.index(sent.len())].clone(), Duration::ZERO);
+            }
+            row.merge(at(0), first, Duration::ZERO);
+            for which in late {
+                row.merge(at(0), sent[which.index(sent.len())].clone(), Duration::ZERO);
+            }
+            let truth: BTreeMap<u64, u64> = truth.into_iter().map(|(p, c)| (u64::from(p), u64::from(c))).collect();
+            prop_assert_eq!(counts(&row), truth);
+        }
+    }
 }
