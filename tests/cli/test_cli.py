@@ -28,7 +28,7 @@ def complaint(ended, *words):
 
 def node_command(secret, *more):
     """A good `plimsoll node` command, to be spoiled in one place."""
-    ports = [word for key in ("--grpc", "--http", "--admin", "--gossip") for word in (key, loopback(free_port()))]
+    ports = [word for key in ("--grpc", "--admin", "--gossip") for word in (key, loopback(free_port()))]
     return ["node", "--name", "n", *ports, "--cluster-secret-file", secret, *more]
 
 
@@ -42,7 +42,7 @@ def spoiled(command, flag, value):
 # ---- bad flags ----
 
 
-@pytest.mark.parametrize("flag", ["--grpc", "--http", "--admin", "--gossip"])
+@pytest.mark.parametrize("flag", ["--grpc", "--admin", "--gossip"])
 @pytest.mark.parametrize("value", ["nonsense", "127.0.0.1:99999", "127.0.0.1"])
 def test_an_address_that_is_none(secret, flag, value):
     """The line names the flag and the value, so that nobody has to guess which of four addresses it was."""
@@ -85,7 +85,7 @@ def test_a_secret_that_is_too_short(tmp_path):
     complaint(plimsoll(*node_command(tmp_path / "weak", *POD)), "weak", "plimsoll secret")
 
 
-@pytest.mark.parametrize("flag", ["--grpc", "--http", "--admin", "--gossip"])
+@pytest.mark.parametrize("flag", ["--grpc", "--admin", "--gossip"])
 def test_a_port_that_is_taken(secret, flag):
     """The process ends instead of serving half of what was asked; the line names the address."""
     kind = socket.SOCK_DGRAM if flag == "--gossip" else socket.SOCK_STREAM
