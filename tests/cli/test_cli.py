@@ -49,9 +49,19 @@ def test_an_address_that_is_none(secret, flag, value):
     complaint(plimsoll(*spoiled(node_command(secret, *POD), flag, value)), flag.strip("-"), value)
 
 
-@pytest.mark.parametrize("value", ["one", "one=", "=http://127.0.0.1:9", "one=ftp://127.0.0.1:9", "one=http://127.0.0.1:x"])
-def test_a_pod_that_is_none(secret, value):
-    complaint(plimsoll(*node_command(secret, "--pod", value)), value)
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("one", "`one`"),
+        ("one=", "grpc"),
+        ("=http://127.0.0.1:9", "name"),
+        ("one=ftp://127.0.0.1:9", "`ftp://127.0.0.1:9`"),
+        ("one=http://127.0.0.1:x", "`http://127.0.0.1:x`"),
+    ],
+)
+def test_a_pod_that_is_none(secret, value, named):
+    """What is wrong is named: the part that was written, or the part that is missing."""
+    complaint(plimsoll(*node_command(secret, "--pod", value)), "--pod", named)
 
 
 def test_two_pods_of_one_name(secret):
@@ -125,8 +135,7 @@ BAD = {
     "unknown policy": (GOOD.replace("least_cost", "fastest"), ["fastest"]),
     "unparsable pod address": (GOOD.replace("http://127.0.0.1:9", "http://:::"), ["http://:::"]),
     "wrong type": (GOOD.replace('"one"', "1"), ["name"]),
-    "no TOML": (GOOD + "[[[", ["line"]),
-    "no pods": ('[pick]\npolicy = "plimsoll"\n', ["pod"]),
+    "no TOML": (GOOD + "[[[", ["toml:15:", "not valid TOML"]),
 }
 
 
