@@ -75,7 +75,7 @@ def fronts(request, started_tritons):
 class Target:
     """Where a client is pointed: at a pod itself, or at a node. The tests must not be able to tell."""
 
-    def __init__(self, name, grpc, http, node=None):
+    def __init__(self, name, grpc, http=None, node=None):
         self.name, self.grpc, self.http, self.node = name, grpc, http, node
 
     def settles_to_zero(self, limit=2.0):
@@ -100,7 +100,7 @@ def target(request, tritons):
     if request.param == "direct":
         return direct_target(tritons[0])
     node = request.getfixturevalue("fronts")[0]
-    return Target("node", node.grpc, node.http, node)
+    return Target("node", node.grpc, node=node)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -377,7 +377,8 @@ def test_a_deadline_is_kept(client, target):
     """client_timeout travels as grpc-timeout; the answer comes when it is over, not when the pod is done."""
     start = time.monotonic()
     status, text = failure(lambda: client.infer("sim_gpu", payload(SMALL), parameters={"service_ms": 1000}, client_timeout=0.2))
-    assert (status, text) == ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded")
+    # The client and whoever is asked keep the same deadline; who is first to say so is chance, and so are the capitals.
+    assert (status, text.lower()) == ("StatusCode.DEADLINE_EXCEEDED", "deadline exceeded")
     assert time.monotonic() - start < 0.8
     target.settles_to_zero()
     time.sleep(1.0)  # the pod serves the abandoned request all the same: leave the next test an idle one

@@ -73,7 +73,7 @@ class Node:
 
     def __init__(self, name, folder, arguments=()):
         self.name, self.folder, self.arguments = name, folder, list(map(str, arguments))
-        self.grpc, self.http, self.admin, self.gossip = (loopback(free_port()) for _ in range(4))
+        self.grpc, self.admin, self.gossip = (loopback(free_port()) for _ in range(3))
         self.environment = {}
         self.process = None
 
@@ -94,7 +94,7 @@ class Node:
         return self
 
     def listens(self):
-        return {"grpc": self.grpc, "http": self.http, "admin": self.admin, "gossip": self.gossip}
+        return {"grpc": self.grpc, "admin": self.admin, "gossip": self.gossip}
 
     def own_arguments(self):
         flags = [word for key, address in self.listens().items() for word in (f"--{key}", address)]
@@ -170,7 +170,7 @@ class Node:
         return {pod["name"]: pod for pod in pods}
 
     def in_flight(self):
-        """Everything this node knows to be in flight, its own and its peers'."""
+        """Everything this node knows to be in flight, its own and its peers', each by the weight of its row."""
         return sum(pod["in_flight"] for pod in self.view().values())
 
     def own_in_flight(self):
