@@ -507,7 +507,9 @@ impl Core {
         let own = view(&me, &self.config.name, "alive", None, 1.0, true);
         let others = self.peers.values().map(|peer| {
             let weight = self.weight_x256(now, peer) as f64 / 256.0;
-            view(&peer.ident, &peer.name, peer.state.name(), peer.row.age(now), weight, false)
+            let left = !peer.is_active() && peer.row.leaving;
+            let state = if left { "left" } else { peer.state.name() };
+            view(&peer.ident, &peer.name, state, peer.row.age(now), weight, false)
         });
         std::iter::once(own).chain(others).collect()
     }

@@ -40,6 +40,9 @@ pub(super) struct NodeArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+    /// End, as at SIGTERM, when standard input does: what keeps the nodes of a demo from outliving it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 pub(super) fn run(args: NodeArgs) -> Result<(), Failure> {
@@ -47,13 +50,13 @@ pub(super) fn run(args: NodeArgs) -> Result<(), Failure> {
     let config = layers.resolve().map_err(Failure::bad_input)?;
     log_to_stderr(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::at_run_time)?;
-    let done = runtime.block_on(serve(config));
+    let done = runtime.block_on(serve(config, args.until_stdin_ends));
     // What still runs (a request that outlived the drain) must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let node_config = config.node_config().map_err(Failure::bad_input)?;
     let grpc = listen("node.grpc", config.grpc).await?;
     let admin = listen("node.admin", config.admin).await?;
@@ -81,6 +84,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
     let failed = tokio::select! {
         () = signals.next() => None,
+        () = crate::demo::stdin_ended(), if until_stdin_ends => None,
         () = follow(&mut discovery, &node) => None,
         ended = &mut front => Some(format!("the gRPC front ended: {ended:?}")),
         ended = &mut admin_task => Some(format!("the admin API ended: {ended:?}")),

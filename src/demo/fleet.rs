@@ -198,7 +198,16 @@ impl Nodes {
         let mut nodes = Vec::with_capacity(plan.nodes);
         for (index, own) in ports.iter().enumerate() {
             let name = node_name(index);
-            let mut args = strings(["node", "--name", &name, "--policy", policy, "--cluster-secret-file", &secret]);
+            let mut args = strings([
+                "node",
+                "--until-stdin-ends",
+                "--name",
+                &name,
+                "--policy",
+                policy,
+                "--cluster-secret-file",
+                &secret,
+            ]);
             args.extend(strings(["--grpc", &own.grpc.to_string(), "--admin", &own.admin.to_string()]));
             args.extend(strings(["--gossip", &own.gossip.to_string()]));
             let peers = ports.iter().enumerate().filter(|(other, _)| *other != index);

@@ -21,7 +21,7 @@ use super::trace::{Arrival, Trace};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the last answers may take after the last arrival.
-const DRAIN: Duration = Duration::from_secs(15);
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// Time to start all tasks of a run before its first arrival.
 const RUN_UP: Duration = Duration::from_millis(50);

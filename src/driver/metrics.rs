@@ -147,7 +147,7 @@ fn pod_values(pod: &PodView) {
 }
 
 fn member_values(members: &[MemberView]) {
-    for state in ["alive", "suspect", "down"] {
+    for state in ["alive", "suspect", "down", "left"] {
         let count = members.iter().filter(|member| member.state == state).count();
         gauge!("plimsoll_members", "state" => state).set(count as f64);
     }

@@ -2,8 +2,8 @@
 //!
 //! The pod is told of a deadline a little later than the caller's, so that it is always the node that ends the request
 //! (by a cancel, which servers handle well). A Triton (2.51, gRPC C-core) whose own deadline passes answers the stream
-//! several times over, and an HTTP/2 client must take that for a broken connection: with the caller's own value every
-//! second timeout or so took all other requests on that connection with it.
+//! several times over, and an HTTP/2 client must take that for a broken connection: with the caller's own value one in
+//! four timeouts seen took all other requests on that connection with it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -96,7 +96,7 @@ pub struct MemberView {
     pub id: String,
     /// Where it gossips.
     pub addr: String,
-    /// `alive`, `suspect` or `down`; a node says `alive` of itself.
+    /// `alive`, `suspect`, `down` (it failed) or `left` (it said goodbye); a node says `alive` of itself.
     pub state: &'static str,
     /// Which start of it.
     pub epoch: u64,
