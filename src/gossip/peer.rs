@@ -305,6 +305,16 @@ mod tests {
         assert_eq!(counts(&row), BTreeMap::new());
     }
 
+    /// And what began after a full row was made must survive that row coming late.
+    #[test]
+    fn an_older_full_row_takes_nothing_newer_away() {
+        let mut row = PeerRow::default();
+        row.learn_names(names(0, [100])).unwrap();
+        row.merge(at(0), rows(8, None, vec![entry(0, 1)]), Duration::ZERO);
+        row.merge(at(0), rows(7, WHOLE, vec![]), Duration::ZERO);
+        assert_eq!(counts(&row), BTreeMap::from([(100, 1)]));
+    }
+
     /// The parts of the index table may come in any order, and after the rows that go by it.
     #[test]
     fn names_may_come_late_and_out_of_order() {

@@ -207,3 +207,62 @@ impl Swim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+
+    fn ident(n: u8) -> Ident {
+        Ident { id: NodeId(u64::from(n)), epoch: Epoch(1), r#gen: 0, addr: SocketAddr::from(([10, 0, 0, n], 7600)) }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    /// A member that was slow for a moment refutes the suspicion in time; the timer that was set for it must not tell a
+    /// healthy member that it is down.
+    #[test]
+    fn a_refuted_suspicion_is_forgotten() {
+        let mut swim = Swim::new(ident(1), 1);
+        swim.apply(at(0), std::iter::once(Member::alive(ident(2))), false);
+        let is_suspect = |swim: &Swim| swim.members().any(|m| m.state() == State::Suspect);
+        let suspected_at = (0..3000).find(|ms| {
+            swim.handle_timeout(at(*ms));
+            is_suspect(&swim)
+        });
+        let suspected_at = suspected_at.expect("a member that never answers is suspected");
+        swim.apply(at(suspected_at), std::iter::once(Member::new(ident(2), 1, State::Alive)), false);
+        assert!(!is_suspect(&swim));
+        // Until just after the first suspicion would have ended; the next one, which is just, ends later.
+        for ms in suspected_at..suspected_at + 2200 {
+            swim.handle_timeout(at(ms));
+        }
+        let accused =
+            std::iter::from_fn(|| swim.poll_transmit()).filter(|(_, packet)| wire::peek_swim(packet).unwrap().1);
+        assert_eq!(accused.count(), 0);
+        assert_eq!((swim.internal_errors, swim.packet_errors), (0, 0));
+    }
+
+    /// Nobody speaks for another, and who thinks us down is asked before anything changes.
+    #[test]
+    fn packets_must_come_from_their_source() {
+        let (mut a, mut b) = (Swim::new(ident(1), 1), Swim::new(ident(2), 2));
+        b.announce(at(0), ident(1));
+        let (_, packet) = b.poll_transmit().unwrap();
+        assert!(a.handle(at(1), NodeId(3), &packet).is_err());
+        assert!(matches!(a.handle(at(1), NodeId(2), &packet), Ok(Heard::Nothing)));
+        // b is down for a; what it says next is answered by "you are down", which must not renew b by itself.
+        a.apply(at(2), std::iter::once(Member::new(ident(2), 0, State::Down)), false);
+        b.announce(at(2), ident(1));
+        let said: Vec<Bytes> = std::iter::from_fn(|| b.poll_transmit()).map(|(_, packet)| packet).collect();
+        for packet in said {
+            let _ = a.handle(at(3), NodeId(2), &packet);
+        }
+        let told: Vec<Bytes> = std::iter::from_fn(|| a.poll_transmit()).map(|(_, packet)| packet).collect();
+        let undead = told.iter().find(|packet| wire::peek_swim(packet).unwrap().1).expect("a says so");
+        assert!(matches!(b.handle(at(4), NodeId(1), undead), Ok(Heard::ThoughtDown(accuser)) if accuser == ident(1)));
+        assert_eq!(b.me(), ident(2));
+    }
+}
