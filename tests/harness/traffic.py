@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from harness.kserve import BIG, SMALL, payload, pod_of
+from harness.kserve import BIG, SMALL, payload, pod_of, size_for
 from tritonclient.utils import InferenceServerException
 
 
@@ -139,7 +139,7 @@ class LongRequest:
     def _ask(self):
         try:
             with triton.InferenceServerClient(self.node.grpc) as client:
-                self.pod = pod_of(client.infer("sim_gpu", payload(SMALL), parameters={"service_ms": self.milliseconds}))
+                self.pod = pod_of(client.infer("sim_gpu", payload(size_for(self.milliseconds))))
         except InferenceServerException as error:
             self.error = f"{error.status()}: {error.message()}"
 
