@@ -364,7 +364,7 @@ impl World {
     /// The members that node `n` holds for alive (or suspect), itself included.
     pub fn members(&self, n: usize) -> BTreeSet<String> {
         let members = self.core(n).members(self.local(n));
-        members.into_iter().filter(|m| m.state != "down").map(|m| m.name).collect()
+        members.into_iter().filter(|m| matches!(m.state, "alive" | "suspect")).map(|m| m.name).collect()
     }
 
     /// Whether every live node knows all live nodes, and no other.

@@ -1,0 +1,236 @@
+//! Who is a member: what SWIM says, Hello for what SWIM cannot see, Sync so that nobody stays ignorant.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use foca::Member;
+
+use super::{Core, Event, GREET_AT_MOST, GREET_FIRST, HELLO_GAP, SYNC, TICK};
+use crate::gossip::peer::FRESH;
+use crate::gossip::swim::Heard;
+use crate::gossip::wire::{Hello, Ident, Known, MAX_STREAM, MemberState, Message, Sync, SyncMember};
+use crate::id::{Epoch, NodeId};
+use crate::time::Time;
+
+impl Core {
+    pub(super) fn handle_swim(&mut self, now: Time, from: NodeId, packet: &[u8]) {
+        match self.swim.handle(now, from, packet) {
+            Ok(Heard::Nothing) => {}
+            Ok(Heard::ThoughtDown(accuser)) => self.ask(now, accuser),
+            Err(error) => self.stats.refuse(error.name()),
+        }
+    }
+
+    /// Sends a Hello to somebody we disagree with, but not more often than every [`HELLO_GAP`].
+    pub(super) fn ask(&mut self, now: Time, who: Ident) {
+        let Some(peer) = self.peer(who) else { return };
+        if peer.hello_at.is_some_and(|at| now.since(at) < HELLO_GAP) {
+            return;
+        }
+        peer.hello_at = Some(now);
+        self.say_hello(now, Some(who.id), who.addr, false);
+    }
+
+    pub(super) fn say_hello(&mut self, now: Time, node: Option<NodeId>, addr: SocketAddr, reply: bool) {
+        let peer = node.and_then(|id| self.peers.get(&id)).map(|peer| peer.ident);
+        let known = node.and_then(|id| {
+            let of = peer.unwrap_or(Ident { id, epoch: Epoch(0), r#gen: 0, addr });
+            self.swim.known(&of)
+        });
+        let hello = Hello { me: self.swim.me(), name: self.config.name.clone(), reply, known_of_you: known };
+        self.send(now, node, addr, &Message::Hello(hello));
+    }
+
+    pub(super) fn handle_hello(&mut self, now: Time, from: NodeId, remote: SocketAddr, hello: Hello) {
+        if hello.me.id != from {
+            self.stats.refuse("identity");
+            return;
+        }
+        if let Some(known) = hello.known_of_you {
+            self.outdo(now, known);
+        }
+        if let Some(peer) = self.peer(hello.me) {
+            (peer.name, peer.connected) = (hello.name, true);
+            if !hello.reply {
+                // Who asks has lost us, or some of what we told it.
+                peer.told = None;
+            }
+        }
+        let known = self.swim.known(&hello.me);
+        let beaten = known.is_some_and(|k| !k.alive && (k.epoch, k.r#gen) >= (hello.me.epoch, hello.me.r#gen));
+        if !hello.reply {
+            self.answer_hello(now, from, remote, known);
+        }
+        if beaten || self.leaving {
+            return;
+        }
+        let first_contact = !self.is_active(from);
+        self.swim.apply(now, std::iter::once(Member::alive(hello.me)), true);
+        if first_contact {
+            self.swim.announce(now, hello.me);
+            self.sync(now, hello.me, true);
+        }
+    }
+
+    pub(super) fn answer_hello(&mut self, now: Time, to: NodeId, remote: SocketAddr, known: Option<Known>) {
+        let hello = Hello { me: self.swim.me(), name: self.config.name.clone(), reply: true, known_of_you: known };
+        self.send(now, Some(to), remote, &Message::Hello(hello));
+    }
+
+    /// Somebody knows an identity of ours that would win against us (or is down): take one that wins, in one step.
+    pub(super) fn outdo(&mut self, now: Time, known: Known) {
+        let me = self.swim.me();
+        let wins = (me.epoch, me.r#gen) > (known.epoch, known.r#gen);
+        let same = (me.epoch, me.r#gen) == (known.epoch, known.r#gen);
+        if wins || (same && known.alive) || self.leaving {
+            return;
+        }
+        let next = if known.epoch > me.epoch {
+            // An earlier start with a clock ahead of ours: beat it, or its rows would count and ours would not.
+            Ident { epoch: Epoch(known.epoch.0.saturating_add(1)), r#gen: 0, ..me }
+        } else {
+            Ident { r#gen: known.r#gen.saturating_add(1), ..me }
+        };
+        self.swim.change_identity(now, next);
+        // Names and rows go by the epoch: what was told under another is forgotten.
+        self.peers.values_mut().for_each(|peer| (peer.told, peer.refresh_at) = (None, now));
+        self.full_at = Some(now);
+        self.active_idents().into_iter().for_each(|ident| self.say_hello(now, Some(ident.id), ident.addr, false));
+    }
+
+    pub(super) fn handle_sync(&mut self, now: Time, from: NodeId, sync: Sync) {
+        if sync.from.id != from {
+            self.stats.refuse("identity");
+            return;
+        }
+        for member in &sync.members {
+            if let Some(peer) = self.peer(member.ident)
+                && !member.name.is_empty()
+            {
+                peer.name.clone_from(&member.name);
+            }
+        }
+        // Those that there was no room for are kept from foca too, which has no bound of its own.
+        let (peers, me) = (&self.peers, self.id);
+        let kept = sync.members.iter().filter(|m| m.ident.id == me || peers.contains_key(&m.ident.id));
+        let members = kept.map(|m| Member::new(m.ident, m.incarnation, m.state.into()));
+        self.swim.apply(now, members, !sync.want_reply);
+        if sync.want_reply {
+            self.sync(now, sync.from, false);
+        }
+    }
+
+    pub(super) fn sync(&mut self, now: Time, to: Ident, want_reply: bool) {
+        // What one member takes at most: two identities' numbers, an IPv6 address, and its name.
+        const MEMBER: usize = 9 + 9 + 5 + 21 + 3 + 1 + 2;
+        let members: Vec<SyncMember> = self.swim.members().map(|m| self.sync_member(m)).collect();
+        let mut parts: Vec<Vec<SyncMember>> = vec![Vec::new()];
+        let mut used = MEMBER;
+        for member in members {
+            let bytes = MEMBER + member.name.len();
+            if used + bytes > MAX_STREAM / 2 {
+                parts.push(Vec::new());
+                used = MEMBER;
+            }
+            used += bytes;
+            if let Some(part) = parts.last_mut() {
+                part.push(member);
+            }
+        }
+        for (k, members) in parts.into_iter().enumerate() {
+            let sync = Sync { from: self.swim.me(), want_reply: want_reply && k == 0, members };
+            self.send(now, Some(to.id), to.addr, &Message::Sync(sync));
+        }
+    }
+
+    pub(super) fn sync_member(&self, member: &Member<Ident>) -> SyncMember {
+        let name = self.peers.get(&member.id().id).map(|peer| peer.name.clone());
+        SyncMember {
+            ident: *member.id(),
+            incarnation: member.incarnation(),
+            state: member.state().into(),
+            name: name.filter(|name| *name != member.id().id.to_string()).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn sync_with_one(&mut self, now: Time) {
+        let active = self.active_idents();
+        let draw = self.draw();
+        // 0.8 to 1.2 of the interval.
+        self.sync_at = now + SYNC * (80 + draw.below(0, 41) as u32) / 100;
+        if !active.is_empty() {
+            self.sync(now, active[draw.below(1, active.len())], true);
+        }
+    }
+
+    pub(super) fn greet_strangers(&mut self, now: Time) {
+        let due: Vec<SocketAddr> = self.greet.iter().filter(|(_, (at, _))| *at <= now).map(|(addr, _)| *addr).collect();
+        for addr in due {
+            let met = self.active().any(|peer| peer.ident.addr == addr);
+            let gap = self.greet.get(&addr).map_or(GREET_FIRST, |(_, gap)| *gap);
+            let next = if met { GREET_FIRST } else { (gap * 2).min(GREET_AT_MOST) };
+            self.greet.insert(addr, (now + if met { GREET_AT_MOST } else { gap }, next));
+            if !met && !self.leaving {
+                self.say_hello(now, None, addr, false);
+            }
+        }
+    }
+
+    /// foca's list is the truth of who is a member; ours adds what foca does not know of them.
+    pub(super) fn take_in_members(&mut self, now: Time) {
+        let mut best: BTreeMap<NodeId, (Ident, MemberState)> = BTreeMap::new();
+        for member in self.swim.members() {
+            let (ident, state) = (*member.id(), MemberState::from(member.state()));
+            if ident.id == self.id {
+                continue;
+            }
+            let rank = |ident: &Ident, state: MemberState| (ident.epoch, ident.r#gen, state != MemberState::Down);
+            let entry = best.entry(ident.id).or_insert((ident, state));
+            if rank(&ident, state) > rank(&entry.0, entry.1) {
+                *entry = (ident, state);
+            }
+        }
+        for (id, (ident, state)) in &best {
+            let Some(peer) = self.peer(*ident) else { continue };
+            let (was_active, changed) = (peer.is_active(), (peer.ident, peer.state) != (*ident, *state));
+            if !changed {
+                continue;
+            }
+            (peer.ident, peer.state) = (*ident, *state);
+            if was_active != peer.is_active() {
+                (peer.since, peer.met, peer.unsaid) = (now, true, was_active);
+                if !was_active {
+                    let name = peer.name.clone();
+                    self.events.push_back(Event::MemberUp(name));
+                    self.tell_everything(now, *id);
+                }
+            }
+            self.apply_row(now, *id);
+        }
+        let gone: Vec<NodeId> = self.peers.keys().filter(|id| !best.contains_key(id)).copied().collect();
+        for id in gone {
+            // Known from a connection alone: kept while it lasts, because the Hello that makes it a member may be under way.
+            if self.peers.get(&id).is_some_and(|peer| !peer.connected && now.since(peer.since) > FRESH) {
+                self.drop_peer(now, id);
+            }
+        }
+    }
+
+    /// A member that went down and has not said goodbye by now has failed: goodbyes can be overtaken.
+    pub(super) fn announce_downs(&mut self, now: Time) {
+        for peer in self.peers.values_mut().filter(|peer| peer.unsaid && now.since(peer.since) >= TICK / 2) {
+            peer.unsaid = false;
+            if !peer.is_active() && !peer.row.leaving {
+                self.events.push_back(Event::MemberDown(peer.name.clone()));
+            }
+        }
+    }
+
+    pub(super) fn drop_peer(&mut self, now: Time, id: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.state = MemberState::Down;
+        }
+        self.apply_row(now, id);
+        self.peers.remove(&id);
+    }
+}

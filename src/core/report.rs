@@ -1,0 +1,107 @@
+//! What a node believes, for people and tools.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::Core;
+use crate::gossip::wire::Ident;
+use crate::id::PodId;
+use crate::observe::{MemberView, PeerShare, Pod, PodView, View};
+use crate::time::Time;
+
+impl Core {
+    /// What this node believes about the pods.
+    pub fn view(&self, now: Time) -> View {
+        let pods = self.picker.pods();
+        let mut shares = self.view_shares(now);
+        View {
+            node: self.config.name.clone(),
+            policy: self.picker.policy().name(),
+            rung: self.ladder.rung().name(),
+            unseen_ms: self.rates.unseen_ms(),
+            mean_cost_ms: self.picker.mean_cost_ms(),
+            news_age_small_ms: self.rates.news_age_ms(false),
+            news_age_heavy_ms: self.rates.news_age_ms(true),
+            pods: pods
+                .iter()
+                .enumerate()
+                .map(|(index, pod)| self.view_pod(now, index, pod, shares.remove(&pod.id()).unwrap_or_default()))
+                .collect(),
+        }
+    }
+
+    pub(super) fn view_pod(&self, now: Time, index: usize, pod: &Pod, peers: Vec<PeerShare>) -> PodView {
+        let load = pod.load(now, index);
+        let own_remainders = pod.remainders.count.load(Relaxed);
+        let stats = pod.stats();
+        PodView {
+            name: pod.name().to_owned(),
+            id: pod.id().to_string(),
+            addr: pod.spec().grpc.clone(),
+            slots: pod.spec().slots,
+            ejected: pod.is_ejected(),
+            in_flight: f64::from(load.in_flight),
+            own_in_flight: load.own_in_flight,
+            peers_in_flight: pod.peers.count_x256.load(Relaxed) as f64 / 256.0,
+            own_remainders,
+            cost_ms: f64::from(load.cost_ms),
+            residual_ms: f64::from(load.residual_ms),
+            picks: stats.picks.load(Relaxed),
+            served: stats.served.load(Relaxed),
+            failed: stats.failed.load(Relaxed),
+            refused: stats.refused.load(Relaxed),
+            cancelled: stats.cancelled.load(Relaxed),
+            ejections: stats.ejections.load(Relaxed),
+            peers,
+        }
+    }
+
+    /// What each peer has where, by pod.
+    pub(super) fn view_shares(&self, now: Time) -> BTreeMap<PodId, Vec<PeerShare>> {
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        let mut by_pod: BTreeMap<PodId, Vec<PeerShare>> = BTreeMap::new();
+        for peer in self.peers.values() {
+            let weight = self.weight_x256(now, peer);
+            if weight == 0 {
+                continue;
+            }
+            let news_at = peer.row.news_at();
+            for (pod, share) in peer.row.shares(now) {
+                by_pod.entry(pod).or_default().push(PeerShare {
+                    node: peer.name.clone(),
+                    in_flight: (share.count_x256 / 256) as u32,
+                    cost_ms: share.cost_us as f64 / 1e3,
+                    news_age_ms: ms(news_at.get(&pod).map_or(Duration::ZERO, |at| now.since(*at))),
+                    row_age_ms: ms(peer.row.age(now).unwrap_or_default()),
+                    weight: weight as f64 / 256.0,
+                });
+            }
+        }
+        by_pod
+    }
+
+    /// What this node believes about the members, itself first.
+    pub fn members(&self, now: Time) -> Vec<MemberView> {
+        let me = self.swim.me();
+        let view = |ident: &Ident, name: &str, state, age: Option<Duration>, weight, this_node| MemberView {
+            name: name.to_owned(),
+            id: ident.id.to_string(),
+            addr: ident.addr.to_string(),
+            state,
+            epoch: ident.epoch.0,
+            r#gen: ident.r#gen,
+            this_node,
+            row_age_ms: age.map(|age| age.as_secs_f64() * 1e3),
+            weight,
+        };
+        let own = view(&me, &self.config.name, "alive", None, 1.0, true);
+        let others = self.peers.values().map(|peer| {
+            let weight = self.weight_x256(now, peer) as f64 / 256.0;
+            let left = !peer.is_active() && peer.row.leaving;
+            let state = if left { "left" } else { peer.state.name() };
+            view(&peer.ident, &peer.name, state, peer.row.age(now), weight, false)
+        });
+        std::iter::once(own).chain(others).collect()
+    }
+}

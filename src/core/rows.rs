@@ -1,0 +1,180 @@
+//! Who has how much in flight: what changed is told by the value of the news, what is heard is merged and applied.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Core, Event, Peer, REFRESH};
+use crate::gossip::own::pack;
+use crate::gossip::peer::News;
+use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, Part, Rows};
+use crate::id::NodeId;
+use crate::time::Time;
+
+impl Core {
+    pub(super) fn tell_what_changed(&mut self, now: Time) {
+        self.own.collect(&self.picker);
+        let Some(costliest) = self.own.costliest_change() else { return };
+        let peers = self.active().count();
+        if peers == 0 {
+            self.own.take_changes(now);
+            return;
+        }
+        let heavy = costliest.as_ms() >= self.picker.mean_cost_ms();
+        if self.budget.allows_all(now, peers) || (heavy && self.budget.allows_heavy(now)) {
+            self.stats.at_once += 1;
+            self.tell_changes(now);
+            return;
+        }
+        self.stats.waited += 1;
+        let spread = self.flushed_at + self.budget.flush_interval(peers);
+        let at = if heavy { self.budget.heavy_at(now) } else { self.budget.flush_at(now, peers).max(spread) };
+        if at <= now {
+            self.tell_changes(now);
+        } else {
+            self.flush_at = Some(self.flush_at.map_or(at, |flush| flush.min(at)));
+        }
+    }
+
+    pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
+        let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
+        if let Err(unused) = peer.row.learn_names(names) {
+            self.stats.refuse(unused.name());
+        }
+        // Entries may have come first.
+        self.apply_row(now, from);
+    }
+
+    pub(super) fn handle_rows(&mut self, now: Time, from: NodeId, rows: Rows, transit: Duration) {
+        let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
+        let ident = peer.ident;
+        let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
+        let (news, unused) = peer.row.merge(now, rows, transit);
+        let nameless = full && peer.row.misses_names();
+        if let Some(unused) = unused {
+            self.stats.refuse(unused.name());
+        }
+        self.take_in(now, from, &news);
+        if left && let Some(peer) = self.peers.get(&from) {
+            self.events.push_back(Event::MemberLeft(peer.name.clone()));
+        }
+        if nameless || (!self.is_active(from) && !left) {
+            // It counts us in, we do not count it (or not all of it): without a word, that stays so.
+            self.ask(now, ident);
+        }
+    }
+
+    pub(super) fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
+        self.apply_row(now, from);
+        let mean_ms = self.picker.mean_cost_ms();
+        for news in news {
+            let cost = news.class.typical();
+            self.rates.hear(cost.as_ms() > mean_ms, news.age);
+            let Some(pod) = self.pods.get(&news.pod) else { continue };
+            match news.delta {
+                // A few thousand at once would be an absurd claim; the clock is clamped by the known work anyway.
+                1.. => (0..news.delta.min(1024)).for_each(|_| {
+                    pod.extend_residual(now - news.age, cost);
+                }),
+                _ => pod.shorten_residual(now),
+            }
+        }
+    }
+
+    /// Makes the pods' peer parts say what `node`'s row says now.
+    pub(super) fn apply_row(&mut self, now: Time, node: NodeId) {
+        let Some(peer) = self.peers.get(&node) else { return };
+        let weight = self.weight_x256(now, peer);
+        let pods = &self.pods;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref));
+        }
+    }
+
+    /// A row counts if and only if its origin is an active member and its epoch is the member's, by its age.
+    pub(super) fn weight_x256(&self, now: Time, peer: &Peer) -> u64 {
+        let counts = peer.is_active() && peer.row.epoch() == peer.ident.epoch && !peer.row.leaving;
+        if counts { peer.row.weight_x256(now) } else { 0 }
+    }
+
+    pub(super) fn tell_changes(&mut self, now: Time) {
+        self.flushed_at = now;
+        self.flush_at = None;
+        let (entries, to) = (self.own.take_changes(now), self.active_idents());
+        for group in pack(entries) {
+            self.seq.0 += 1;
+            self.tell(now, None, group, &to);
+        }
+    }
+
+    /// Tells the whole row to those who are due. Each has its own phase of the second, so that a crowd is not told all at
+    /// once, which would put the budget into debt and make what is heavy wait.
+    pub(super) fn refresh(&mut self, now: Time) {
+        self.full_at = None;
+        let mut due = Vec::new();
+        for peer in self.peers.values_mut().filter(|peer| peer.is_active() && peer.refresh_at <= now) {
+            let phase = Duration::from_nanos(peer.ident.id.0 % REFRESH.as_nanos() as u64);
+            let into = (now + REFRESH - phase).as_nanos() % REFRESH.as_nanos() as u64;
+            peer.refresh_at = now + REFRESH - Duration::from_nanos(into);
+            due.push(peer.ident);
+        }
+        if !due.is_empty() {
+            self.tell_full(now, &due);
+        }
+    }
+
+    pub(super) fn tell_full(&mut self, now: Time, to: &[Ident]) {
+        self.own.collect(&self.picker);
+        let entries = if self.leaving { Vec::new() } else { self.own.full(now) };
+        self.seq.0 += 1;
+        let groups = pack(entries);
+        let mut after = None;
+        let last = groups.len() - 1;
+        for (k, group) in groups.into_iter().enumerate() {
+            let upto = if k == last { None } else { group.last().map(|entry| entry.key) };
+            self.tell(now, Some(Part { after, upto }), group, to);
+            after = upto;
+        }
+    }
+
+    /// Sends entries to each of `to`; whoever misses a part of the index table gets it first.
+    pub(super) fn tell(&mut self, now: Time, part: Option<Part>, entries: Vec<Entry>, to: &[Ident]) {
+        let rows = Rows {
+            epoch: self.swim.me().epoch,
+            seq: self.seq,
+            table: self.own.table().0,
+            leaving: self.leaving,
+            rates: self.rates.own_millis(),
+            part,
+            entries,
+        };
+        let data = Message::Rows(rows).encode(self.tag);
+        for ident in to {
+            self.tell_names(now, *ident);
+            self.transmit(now, Some(ident.id), ident.addr, Kind::Rows, data.clone());
+        }
+    }
+
+    pub(super) fn tell_names(&mut self, now: Time, to: Ident) {
+        let (table, names) = self.own.table();
+        let Some(peer) = self.peers.get_mut(&to.id) else { return };
+        let from = match peer.told {
+            Some((told, counts)) if told == table => counts,
+            _ => (0, 0),
+        };
+        if peer.told == Some((table, names)) || !peer.connected {
+            return;
+        }
+        peer.told = Some((table, names));
+        let epoch = self.swim.me().epoch;
+        for names in self.own.names(epoch, from) {
+            self.send(now, Some(to.id), to.addr, &Message::Names(names));
+        }
+    }
+
+    pub(super) fn tell_everything(&mut self, now: Time, to: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.refresh_at = now;
+            self.full_at = Some(now);
+        }
+    }
+}
