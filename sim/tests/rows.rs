@@ -103,7 +103,7 @@ fn names_that_arrive_out_of_order_are_made_good() {
             held.push(world.pick(2, &format!("model-{k}"), 50.0));
             world.run_for(ms(3));
         }
-        let took = world.run_until(secs(5), World::views_are_true);
+        let took = world.run_until(secs(12), World::views_are_true);
         assert!(took.is_some(), "seed {seed}: {:?} is believed, {:?} is true", world.believed(0), world.truth(0));
         end(&mut world, 2, held, Outcome::Served);
     }
