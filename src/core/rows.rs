@@ -16,7 +16,7 @@ impl Core {
         let Some(costliest) = self.own.costliest_change() else { return };
         let peers = self.active().count();
         if peers == 0 {
-            self.own.take_changes(now);
+            self.own.take_changes(now, false);
             return;
         }
         let heavy = costliest.as_ms() >= self.picker.mean_cost_ms();
@@ -99,7 +99,10 @@ impl Core {
     pub(super) fn tell_changes(&mut self, now: Time) {
         self.flushed_at = now;
         self.flush_at = None;
-        let (entries, to) = (self.own.take_changes(now), self.active_idents());
+        let to = self.active_idents();
+        // Repeats are for when there is room: at 100 nodes on 1 Mbit/s they took the mean from 63 to 92 ms.
+        let repeat = self.budget.allows_all(now, to.len());
+        let entries = self.own.take_changes(now, repeat);
         for group in pack(entries) {
             self.seq.0 += 1;
             self.tell(now, None, group, &to);

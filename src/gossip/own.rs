@@ -112,8 +112,9 @@ impl OwnRow {
         changed.map(SizeClass::typical).max_by(|a, b| a.as_ms().total_cmp(&b.as_ms()))
     }
 
-    /// Entries for everything that changed, and once more for what changed just before; they count as told from here on.
-    pub(crate) fn take_changes(&mut self, now: Time) -> Vec<Entry> {
+    /// Entries for everything that changed, and with `repeat` once more for what changed just before; they count as told
+    /// from here on.
+    pub(crate) fn take_changes(&mut self, now: Time, repeat: bool) -> Vec<Entry> {
         let mut entries = Vec::new();
         let before = std::mem::take(&mut self.repeats);
         for (pod, model) in std::mem::take(&mut self.dirty) {
@@ -130,7 +131,9 @@ impl OwnRow {
             }
             own.new_remainders = 0;
         }
-        self.repeat(now, before, &mut entries);
+        if repeat {
+            self.repeat(now, before, &mut entries);
+        }
         entries
     }
 
