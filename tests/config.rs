@@ -475,13 +475,21 @@ fn an_address_in_use_is_named_and_nothing_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (flag, other, key) in [("--grpc", "--admin", "node.grpc"), ("--admin", "--grpc", "node.admin")] {
-        let args = ["node", flag, &address, other, "127.0.0.1:0", "--gossip", "127.0.0.1:0"];
+        let args = ["node", flag, &address, other, "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--pod", "http://h:1"];
         let output = plimsoll(&args).env("RUST_LOG", "warn").output().unwrap();
         let line = format!(
             "error: cannot listen on `{address}` ({key}): Address already in use (os error 98); free it, or give another address\n"
         );
         assert_eq!((output.status.code(), stderr(&output)), (Some(2), line));
     }
+}
+
+/// A node without pods, and without a source of them, could never serve anything.
+#[test]
+fn a_node_without_pods_does_not_start() {
+    let output = plimsoll(&["node", "--gossip", "127.0.0.1:0"]).output().unwrap();
+    let line = "error: no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns\n";
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), line));
 }
 
 /// A node that is not there is exit 1, in one line with the address that was asked.

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use toml::Value;
 
 use super::flags::Flags;
-use super::{Failure, print};
+use super::{Failure, print, require_pods};
 use crate::config::{Layers, pods_from_file};
 
 #[derive(Args, Debug)]
@@ -24,6 +24,7 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let layers = args.flags.layers(Some(&args.file)).map_err(Failure::bad_input)?;
     let config = layers.resolve().map_err(Failure::bad_input)?;
+    require_pods(&config)?;
     config.node_config().map_err(Failure::bad_input)?;
     if let Some(file) = &config.discovery.file {
         pods_from_file(file).map_err(Failure::bad_input)?;

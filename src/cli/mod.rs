@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::random_secret;
+use crate::config::{Config, random_secret};
 use crate::demo::pod::PodArgs;
 use crate::demo::{self, DemoArgs};
 
@@ -112,5 +112,15 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+}
+
+/// Refuses a configuration that could never serve anything.
+fn require_pods(config: &Config) -> Result<(), Failure> {
+    match config.has_pods() {
+        true => Ok(()),
+        false => Err(Failure::bad_input(
+            "no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns",
+        )),
     }
 }

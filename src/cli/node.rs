@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::Failure;
 use super::flags::Flags;
+use super::{Failure, require_pods};
 use crate::config::{Config, LogFormat};
 use crate::driver::admin::Admin;
 use crate::driver::discovery::Discovery;
@@ -48,6 +48,7 @@ pub(super) struct NodeArgs {
 pub(super) fn run(args: NodeArgs) -> Result<(), Failure> {
     let layers = args.flags.layers(args.config.as_deref()).map_err(Failure::bad_input)?;
     let config = layers.resolve().map_err(Failure::bad_input)?;
+    require_pods(&config)?;
     log_to_stderr(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::at_run_time)?;
     let done = runtime.block_on(serve(config, args.until_stdin_ends));

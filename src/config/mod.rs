@@ -153,6 +153,11 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Whether it names pods, or somewhere to find them. Without, nothing can ever be served.
+    pub fn has_pods(&self) -> bool {
+        !self.pods.is_empty() || self.discovery.file.is_some() || !self.discovery.dns.is_empty()
+    }
+
     /// Reads TOML over the defaults; the environment has no say. Paths in it are relative to the working directory.
     ///
     /// # Errors

@@ -74,7 +74,6 @@ def test_a_policy_that_is_none(secret):
     complaint(plimsoll(*node_command(secret, *POD, "--policy", "fastest")), "fastest", "plimsoll", "round_robin")
 
 
-@pytest.mark.xfail(strict=True, reason="a node without pods starts and is not ready, instead of refusing to start")
 def test_no_pods(secret):
     """A node that balances nothing, neither pods nor a source of them: say how to give it some."""
     complaint(plimsoll(*node_command(secret)), "pod", "--pod")
