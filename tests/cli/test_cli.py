@@ -153,7 +153,7 @@ def test_a_file_that_is_not_there(tmp_path):
     complaint(plimsoll("check", tmp_path / "absent.toml"), "absent.toml")
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(nodes, tritons):
+def test_flags_win_over_the_environment_and_that_over_the_file(nodes):
     """Which policy runs is told by the first complaint about a bad one, so three bad ones show the order."""
     path = config(nodes, GOOD.replace("least_cost", "from_file"))
     environment = {"PLIMSOLL_POLICY": "from_environment"}
