@@ -18,7 +18,7 @@ use bytes::Bytes;
 use crate::gossip::budget::Budget;
 use crate::gossip::own::OwnRow;
 use crate::gossip::peer::{FRESH, PeerRow};
-use crate::gossip::swim::Swim;
+use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::observe::{Pod, PodSpec};
@@ -47,8 +47,6 @@ const GREET_FIRST: Duration = Duration::from_millis(250);
 const GREET_AT_MOST: Duration = Duration::from_secs(10);
 /// One member is sent a Hello on suspicion of disagreement at most this often.
 const HELLO_GAP: Duration = Duration::from_millis(500);
-/// Members beyond this are not kept.
-const MAX_PEERS: usize = 4096;
 
 /// What a core needs to be born.
 #[derive(Clone, Debug)]
@@ -446,7 +444,7 @@ impl Core {
         if ident.id == self.id {
             return None;
         }
-        if !self.peers.contains_key(&ident.id) && self.peers.len() >= MAX_PEERS {
+        if !self.peers.contains_key(&ident.id) && self.peers.len() >= MAX_MEMBERS {
             self.stats.refuse("too_many_members");
             return None;
         }

@@ -4,7 +4,7 @@
 //! (foca 2.0 would tell a member that refuted it to renew), being told that we are down never renews us blindly (see
 //! [`Swim::handle`]), and identities are totally ordered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -35,6 +35,9 @@ impl Identity for Ident {
         (self.epoch, self.r#gen, self.id) > (other.epoch, other.r#gen, other.id)
     }
 }
+
+/// Members beyond this are not kept: one member could invent any number of others, and foca remembers each for an hour.
+pub(crate) const MAX_MEMBERS: usize = 4096;
 
 pub(crate) struct Swim {
     foca: Foca<Ident, SwimCodec, StdRng, NoCustomBroadcast>,
@@ -107,11 +110,19 @@ impl Swim {
             // restarted with its clock set back renewed 285,776 times in 330 s in a simulation.
             return Ok(Heard::ThoughtDown(source));
         }
+        if self.foca.iter_membership_state().len() >= MAX_MEMBERS && self.tells_of_strangers(packet)? {
+            return Err(WireError::TooManyMembers(MAX_MEMBERS));
+        }
         if self.foca.handle_data(packet, &mut self.runtime).is_err() {
             self.packet_errors += 1;
         }
         self.collect_timers(now);
         Ok(Heard::Nothing)
+    }
+
+    fn tells_of_strangers(&self, packet: &[u8]) -> Result<bool, WireError> {
+        let known: BTreeSet<NodeId> = self.members().map(|m| m.id().id).collect();
+        Ok(wire::swim_members(packet)?.iter().any(|ident| !known.contains(&ident.id)))
     }
 
     /// Runs every timer that is due, in the order of the deadlines.
@@ -264,5 +275,35 @@ mod tests {
         let undead = told.iter().find(|packet| wire::peek_swim(packet).unwrap().1).expect("a says so");
         assert!(matches!(b.handle(at(4), NodeId(1), undead), Ok(Heard::ThoughtDown(accuser)) if accuser == ident(1)));
         assert_eq!(b.me(), ident(2));
+    }
+
+    /// A member may tell of others, but not of any number: what it invents is bounded, and members that are known go on
+    /// being heard.
+    #[test]
+    fn invented_members_are_bounded() {
+        let invented = |n: u64| {
+            let addr = SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 7600));
+            Member::alive(Ident { id: NodeId(1000 + n), epoch: Epoch(1), r#gen: 0, addr })
+        };
+        let (mut a, mut b) = (Swim::new(ident(1), 1), Swim::new(ident(2), 2));
+        a.apply(at(0), std::iter::once(Member::alive(ident(2))), false);
+        b.apply(at(0), std::iter::once(Member::alive(ident(1))), false);
+        a.apply(at(0), (0..MAX_MEMBERS as u64).map(invented), false);
+        let before = a.members().count();
+        b.apply(at(1), (9000..9040).map(invented), true);
+        b.announce(at(1), ident(1));
+        (1..50).for_each(|tick| b.handle_timeout(at(100 * tick)));
+        let (mut refused, mut heard) = (0, 0);
+        while let Some((to, packet)) = b.poll_transmit() {
+            if to == ident(1) {
+                match a.handle(at(5000), NodeId(2), &packet) {
+                    Err(WireError::TooManyMembers(_)) => refused += 1,
+                    Ok(_) => heard += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        assert!(refused > 0 && heard > 0, "{refused} refused, {heard} heard");
+        assert_eq!(a.members().count(), before);
     }
 }

@@ -124,6 +124,9 @@ pub enum WireError {
     /// The body does not decode, has bytes left over, or says what cannot be.
     #[error("malformed {0} message")]
     Body(&'static str),
+    /// It tells of members that are new, and there are too many already.
+    #[error("more members than the {0} that are kept")]
+    TooManyMembers(usize),
 }
 
 impl WireError {
@@ -135,6 +138,7 @@ impl WireError {
             WireError::Kind(_) => "kind",
             WireError::Cluster(_) => "cluster",
             WireError::Body(_) => "body",
+            WireError::TooManyMembers(_) => "too_many_members",
         }
     }
 }
@@ -692,6 +696,14 @@ pub(crate) fn peek_swim(packet: &[u8]) -> Result<(Ident, bool), WireError> {
     let mut packet = packet;
     let header: WireSwimHeader = take(&mut packet, "swim")?;
     Ok((header.src.into(), matches!(header.message, WireSwim::TurnUndead)))
+}
+
+/// Whom a SWIM packet tells of.
+pub(crate) fn swim_members(mut packet: &[u8]) -> Result<Vec<Ident>, WireError> {
+    take::<WireSwimHeader>(&mut packet, "swim")?;
+    // foca's own framing: a count in network byte order, then as many members; a packet may also end with the header.
+    let Some((count, mut packet)) = packet.split_first_chunk() else { return Ok(Vec::new()) };
+    (0..u16::from_be_bytes(*count)).map(|_| take(&mut packet, "swim").map(|m: WireMember| m.ident.into())).collect()
 }
 
 /// Writes `value` if it fits; foca wants a buffer that is too small left clean.
