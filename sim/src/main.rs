@@ -1,99 +1,115 @@
 //! `cargo sim run --seed 7 --nodes 4 --pods 8 --load 0.8 --seconds 60 --policies round_robin,plimsoll`
 
-use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use plimsoll::pick::PolicyKind;
 use plimsoll_sim::report::Report;
 use plimsoll_sim::{Config, Costs};
 
-const USAGE: &str = "\
-usage: cargo sim run [flags]
-  --seed N          decides everything left to chance (7)
-  --nodes N         callers (4)
-  --pods N          pods (8)
-  --slots N         requests a pod runs at once (1)
-  --load X          share of what the pods can do (0.8)
-  --seconds N       how long (60)
-  --policy NAME     or --policies A,B,..  plimsoll, least_cost, least_in_flight, p2c, round_robin, random
-  --loss X          share of datagrams lost between nodes (0)
-  --delay-us N      least time between nodes, one way (200)
-  --jitter-us N     at most this more (800)
-  --budget-bits N   gossip budget per node, bit/s (1000000)
-  --costs HOW       learned (from bytes, as in production) or given";
-
-fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match parse(&args) {
-        Ok(run) => {
-            println!("{}", Report::heading());
-            for policy in run.policies {
-                let config = Config { policy, ..run.config.clone() };
-                println!("{}", Report::of(config, run.load, run.span).row());
-            }
-            ExitCode::SUCCESS
-        }
-        Err(wrong) => {
-            eprintln!("{wrong}\n{USAGE}");
-            ExitCode::FAILURE
-        }
-    }
+/// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
+#[derive(Parser)]
+#[command(name = "cargo sim", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Play one trace through each policy and print a row for each
+    Run(Run),
+}
+
+#[derive(Args)]
 struct Run {
-    config: Config,
-    policies: Vec<PolicyKind>,
+    /// Decides everything left to chance
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Callers
+    #[arg(long, default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    nodes: usize,
+    /// Pods
+    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pods: usize,
+    /// Requests a pod runs at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    slots: u32,
+    /// Share of what the pods can do, above 0 and below 1
+    #[arg(long, default_value_t = 0.8, value_parser = share)]
     load: f64,
-    span: Duration,
+    /// Length of the run, in virtual time
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// plimsoll, least_cost, least_in_flight, p2c, round_robin, random
+    #[arg(long, visible_alias = "policy", value_delimiter = ',', default_value = "plimsoll")]
+    policies: Vec<PolicyKind>,
+    /// Share of datagrams lost between nodes, below 1
+    #[arg(long, default_value_t = 0.0, value_parser = loss)]
+    loss: f64,
+    /// Least time between nodes, one way, µs
+    #[arg(long, default_value_t = 200)]
+    delay_us: u64,
+    /// At most this more, µs
+    #[arg(long, default_value_t = 800)]
+    jitter_us: u64,
+    /// Gossip budget per node, bit/s
+    #[arg(long, default_value_t = 1_000_000)]
+    budget_bits: u64,
+    /// Where costs come from
+    #[arg(long, value_enum, default_value = "learned")]
+    costs: From,
 }
 
-fn parse(args: &[String]) -> Result<Run, String> {
-    let [command, flags @ ..] = args else { return Err("what to do?".into()) };
-    if command != "run" {
-        return Err(format!("there is no command `{command}`"));
-    }
-    let mut run = Run {
-        config: Config::default(),
-        policies: vec![PolicyKind::Plimsoll],
-        load: 0.8,
-        span: Duration::from_secs(60),
-    };
-    for pair in flags.chunks(2) {
-        let [flag, value] = pair else { return Err(format!("`{}` needs a value", pair[0])) };
-        set(&mut run, flag, value)?;
-    }
-    Ok(run)
+#[derive(Clone, Copy, ValueEnum)]
+enum From {
+    /// From bytes and served requests, as in production
+    Learned,
+    /// Known exactly
+    Given,
 }
 
-fn set(run: &mut Run, flag: &str, value: &str) -> Result<(), String> {
-    let config = &mut run.config;
-    match flag {
-        "--seed" => config.seed = number(value)?,
-        "--nodes" => config.nodes = number(value)?,
-        "--pods" => config.pods = number(value)?,
-        "--slots" => config.slots = number(value)?,
-        "--load" => run.load = number(value)?,
-        "--seconds" => run.span = Duration::from_secs(number(value)?),
-        "--loss" => config.link.loss = number(value)?,
-        "--delay-us" => config.link.delay = Duration::from_micros(number(value)?),
-        "--jitter-us" => config.link.jitter = Duration::from_micros(number(value)?),
-        "--budget-bits" => config.budget_bits = number(value)?,
-        "--costs" => {
-            config.costs = match value {
-                "learned" => Costs::Learned,
-                "given" => Costs::Given,
-                _ => return Err(format!("`{value}` is neither learned nor given")),
-            }
-        }
-        "--policy" | "--policies" => {
-            let policies: Result<_, _> = value.split(',').map(str::parse::<PolicyKind>).collect();
-            run.policies = policies.map_err(|unknown| unknown.to_string())?;
-        }
-        _ => return Err(format!("there is no flag `{flag}`")),
+fn main() {
+    let Command::Run(run) = Cli::parse().command;
+    println!("{}", Report::heading());
+    for policy in &run.policies {
+        println!("{}", Report::of(run.config(*policy), run.load, Duration::from_secs(run.seconds)).row());
     }
-    Ok(())
 }
 
-fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("`{value}` is no number"))
+impl Run {
+    fn config(&self, policy: PolicyKind) -> Config {
+        let mut config = Config {
+            policy,
+            seed: self.seed,
+            nodes: self.nodes,
+            pods: self.pods,
+            slots: self.slots,
+            budget_bits: self.budget_bits,
+            costs: match self.costs {
+                From::Learned => Costs::Learned,
+                From::Given => Costs::Given,
+            },
+            ..Config::default()
+        };
+        config.link.loss = self.loss;
+        config.link.delay = Duration::from_micros(self.delay_us);
+        config.link.jitter = Duration::from_micros(self.jitter_us);
+        config
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("a number above 0 and below 1: at 1 queues grow without end".into()),
+    }
+}
+
+fn loss(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(loss) if (0.0..1.0).contains(&loss) => Ok(loss),
+        _ => Err("a number from 0 to below 1".into()),
+    }
 }

@@ -106,8 +106,8 @@ impl Report {
             "busy",
             "bytes/s",
             "msg/s",
-            "age small",
-            "heavy",
+            "small ms",
+            "heavy ms",
             "at once"
         )
     }
