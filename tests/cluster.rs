@@ -78,6 +78,69 @@ async fn a_node_that_leaves_is_gone_from_every_view() {
     assert!(nodes[0].view().await.is_none());
 }
 
+/// Members may listen on IPv6 as well.
+#[tokio::test]
+async fn nodes_meet_over_ipv6() {
+    let over_ipv6 = |name: &str, join: &[SocketAddr]| {
+        let mut config = config(name, SECRET, join);
+        config.gossip = "[::1]:0".parse().unwrap();
+        Node::join(config)
+    };
+    let a = over_ipv6("a", &[]).await.unwrap();
+    let b = over_ipv6("b", &[a.gossip_addr()]).await.unwrap();
+    until("they meet", || async { alive(&a).await == 2 && alive(&b).await == 2 }).await;
+}
+
+/// A certificate authority of the tests, and node certificates from it, as PEM files.
+struct Authority {
+    files: tempfile::TempDir,
+    params: rcgen::CertificateParams,
+    key: rcgen::KeyPair,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let files = tempfile::tempdir().unwrap();
+        std::fs::write(files.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Authority { files, params, key }
+    }
+
+    fn issue(&self, name: &str) -> Credentials {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["gossip.plimsoll.internal".to_owned()]).unwrap();
+        let uri = format!("spiffe://default/plimsoll-node/{name}");
+        params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
+        let cert = params.signed_by(&key, &rcgen::Issuer::from_params(&self.params, &self.key)).unwrap();
+        let file = |kind: &str| self.files.path().join(format!("{name}.{kind}"));
+        std::fs::write(file("pem"), cert.pem()).unwrap();
+        std::fs::write(file("key"), key.serialize_pem()).unwrap();
+        Credentials::Files { ca: self.files.path().join("ca.pem"), cert: file("pem"), key: file("key") }
+    }
+}
+
+/// In production a node is who its certificate says: nodes of one authority meet, a stranger's certificate does not help,
+/// and a node cannot start under another's name.
+#[tokio::test]
+async fn nodes_meet_by_certificates_from_files() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let join = |name: &str, credentials: Credentials, join: &[SocketAddr]| {
+        let mut config = config(name, SECRET, join);
+        config.credentials = credentials;
+        Node::join(config)
+    };
+    let a = join("a", ours.issue("a"), &[]).await.unwrap();
+    let b = join("b", ours.issue("b"), &[a.gossip_addr()]).await.unwrap();
+    until("they meet", || async { alive(&a).await == 2 && alive(&b).await == 2 }).await;
+    let stranger = join("c", theirs.issue("c"), &[a.gossip_addr()]).await.unwrap();
+    until("it was refused", || async { stranger.gossip_stats().await.dials_failed > 0 }).await;
+    assert_eq!((alive(&a).await, alive(&stranger).await), (2, 1));
+    let error = join("d", ours.issue("a"), &[]).await.unwrap_err().to_string();
+    assert!(error.contains("spiffe://default/plimsoll-node/d"), "{error}");
+}
+
 /// Whoever does not hold the secret, or is of another cluster, must not get in; both sides stay up.
 #[tokio::test]
 async fn strangers_are_refused() {
