@@ -102,6 +102,16 @@ fn print(answer: &str) {
     let _ = writeln!(std::io::stdout(), "{}", answer.trim_end());
 }
 
+/// Refuses a configuration that could never serve anything.
+fn require_pods(config: &Config) -> Result<(), Failure> {
+    match config.has_pods() {
+        true => Ok(()),
+        false => Err(Failure::bad_input(
+            "no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -112,15 +122,5 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
-    }
-}
-
-/// Refuses a configuration that could never serve anything.
-fn require_pods(config: &Config) -> Result<(), Failure> {
-    match config.has_pods() {
-        true => Ok(()),
-        false => Err(Failure::bad_input(
-            "no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns",
-        )),
     }
 }
