@@ -91,6 +91,27 @@ async fn nodes_meet_over_ipv6() {
     until("they meet", || async { alive(&a).await == 2 && alive(&b).await == 2 }).await;
 }
 
+/// A container gossips on every address, `[::]`, and its peers are on IPv4: such a socket sees them as IPv6, and a node
+/// that took that for another address would dial them again for every message, thousands of times a second.
+#[tokio::test]
+async fn a_node_on_every_address_meets_its_ipv4_peers_once() {
+    let everywhere = |name: &str, join: &[SocketAddr]| {
+        let free = std::net::UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap();
+        let mut config = config(name, SECRET, join);
+        config.gossip = free;
+        config.advertise = Some(SocketAddr::from(([127, 0, 0, 1], free.port())));
+        Node::join(config)
+    };
+    let a = everywhere("a", &[]).await.unwrap();
+    let b = everywhere("b", &[a.gossip_addr()]).await.unwrap();
+    until("they meet", || async { alive(&a).await == 2 && alive(&b).await == 2 }).await;
+    let before = b.gossip_stats().await.udp_sent.0;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let sent = b.gossip_stats().await.udp_sent.0 - before;
+    // Some twenty a second of SWIM and rows, and what acknowledges them.
+    assert!(sent < 400, "{sent} datagrams in two seconds");
+}
+
 /// A certificate authority of the tests, and node certificates from it, as PEM files.
 struct Authority {
     files: tempfile::TempDir,

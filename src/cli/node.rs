@@ -93,14 +93,21 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     info!(drain_s = config.front.drain.as_secs_f64(), "draining: no new requests, waiting for tickets to finish");
     // Only a front that ended by itself has dropped its receiver, and then there is nobody to tell.
     let _ = drain.send(true);
+    let drained = async {
+        // The front ends with its last open request, or cuts what is open after `front.drain_s`. Tickets alone do not tell:
+        // a request may still be arriving, or be at a pod that discovery has removed meanwhile.
+        if !front.is_finished() {
+            let _ = (&mut front).await;
+        }
+        node.leave(LAST_WORDS).await;
+    };
     tokio::select! {
-        () = node.leave(config.front.drain) => {}
+        () = drained => {}
         () = signals.next() => return Err(Failure::at_run_time("a second signal: ended at once, open requests were cut")),
     }
     let _ = end.send(true);
     let last_words = async {
         if failed.is_none() {
-            let _ = (&mut front).await;
             let _ = (&mut admin_task).await;
         }
     };

@@ -42,19 +42,20 @@ impl Core {
     }
 
     pub(super) fn handle_hello(&mut self, now: Time, from: NodeId, remote: SocketAddr, hello: Hello) {
-        if hello.me.id != from {
+        // A name is what an id is made from: what people read in logs and views is what the certificate proved.
+        if hello.me.id != from || NodeId::of(&hello.name) != from {
             self.stats.refuse("identity");
             return;
         }
         if let Some(known) = hello.known_of_you {
             self.outdo(now, known);
         }
-        if let Some(peer) = self.peer(hello.me) {
-            (peer.name, peer.connected) = (hello.name, true);
-            if !hello.reply {
-                // Who asks has lost us, or some of what we told it.
-                peer.told = None;
-            }
+        // No room: kept from foca too.
+        let Some(peer) = self.peer(hello.me) else { return };
+        (peer.name, peer.connected) = (hello.name, true);
+        if !hello.reply {
+            // Who asks has lost us, or some of what we told it.
+            peer.told = None;
         }
         let known = self.swim.known(&hello.me);
         let beaten = known.is_some_and(|k| !k.alive && (k.epoch, k.r#gen) >= (hello.me.epoch, hello.me.r#gen));
@@ -105,7 +106,7 @@ impl Core {
         }
         for member in &sync.members {
             if let Some(peer) = self.peer(member.ident)
-                && !member.name.is_empty()
+                && NodeId::of(&member.name) == member.ident.id
             {
                 peer.name.clone_from(&member.name);
             }

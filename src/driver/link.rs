@@ -33,6 +33,8 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
 /// The same complaint about the same address is logged this often.
 const COMPLAIN: Duration = Duration::from_secs(60);
+/// And this many of them in that time, all told.
+const COMPLAINTS: usize = 1024;
 
 /// Close codes, seen by the peer.
 const CLOSE_DUPLICATE: VarInt = VarInt::from_u32(2);
@@ -138,7 +140,7 @@ impl Links {
     /// Sends on the peer's connection; dials if there is none.
     pub(crate) fn send(&mut self, transmit: Transmit) {
         let known = transmit.node.and_then(|node| self.slots.get(&node));
-        let by_addr = || self.slots.values().find(|slot| slot.connection.remote_address() == transmit.addr);
+        let by_addr = || self.slots.values().find(|slot| remote_of(&slot.connection) == transmit.addr);
         match known.or_else(by_addr).map(|slot| slot.connection.clone()) {
             Some(connection) => self.send_on(&connection, transmit),
             None => self.dial(transmit),
@@ -154,7 +156,7 @@ impl Links {
             }
             Channel::Stream => {
                 let connection = connection.clone();
-                tokio::spawn(async move {
+                let send = async move {
                     // A stream that fails is repaired by the next sync or the next connection.
                     if let Ok(mut stream) = connection.open_uni().await
                         && stream.write_all(&transmit.data).await.is_ok()
@@ -162,7 +164,9 @@ impl Links {
                         let _ = stream.finish();
                         let _ = stream.stopped().await;
                     }
-                });
+                };
+                // A peer that lives but reads no stream must not collect what we would tell it.
+                tokio::spawn(tokio::time::timeout(STREAM_TIMEOUT, send));
             }
         }
     }
@@ -205,7 +209,7 @@ impl Links {
         if peer.cluster != self.me.cluster {
             let why = format!("it is of cluster `{}`, this node of `{}`", peer.cluster, self.me.cluster);
             connection.close(CLOSE_CLUSTER, format!("other cluster: `{}`", self.me.cluster).as_bytes());
-            self.complain(connection.remote_address(), &why, dialed.is_some());
+            self.complain(remote_of(&connection), &why, dialed.is_some());
             if let Some(addr) = dialed {
                 self.dial_failed(addr, None);
             }
@@ -213,8 +217,11 @@ impl Links {
         }
         let node = peer.id();
         let fresh = self.keep(node, &connection, dialed.is_some());
-        waiting.into_iter().for_each(|transmit| self.send(transmit));
-        fresh.then(|| (node, connection.remote_address()))
+        // To whoever answered there, on the connection that stays: looking it up again could end in dialing again.
+        if let Some(kept) = self.slots.get(&node).map(|slot| slot.connection.clone()) {
+            waiting.into_iter().for_each(|transmit| self.send_on(&kept, transmit));
+        }
+        fresh.then(|| (node, remote_of(&connection)))
     }
 
     /// Decides which of two connections to one peer stays, and starts reading.
@@ -276,13 +283,25 @@ impl Links {
             return;
         }
         self.complaints.retain(|_, at| now.since(*at) < COMPLAIN);
-        if self.complaints.len() < 1024 {
-            self.complaints.insert(key, now);
+        if self.complaints.len() >= COMPLAINTS {
+            // Strangers choose part of the text: what they could not repeat they could vary. The counters go on.
+            return;
         }
+        self.complaints.insert(key, now);
         match dialed {
             true => warn!(%addr, "cannot gossip with the node at {addr}: {why}"),
             false => warn!(%addr, "refused a gossip connection from {addr}: {why}"),
         }
+    }
+}
+
+/// Where a connection's peer is, as configurations and members write it: a socket on `[::]` sees IPv4 peers as
+/// `::ffff:10.0.0.6`.
+fn remote_of(connection: &Connection) -> SocketAddr {
+    let addr = connection.remote_address();
+    match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        IpAddr::V6(_) => addr,
     }
 }
 
@@ -361,7 +380,7 @@ fn is_certificate_alert(error: &ConnectionError) -> bool {
 /// Reads one connection until it ends.
 async fn read(connection: Connection, node: NodeId, inlet: Inlet) {
     let stable_id = connection.stable_id();
-    let remote = connection.remote_address();
+    let remote = remote_of(&connection);
     let inbound = |channel, data| Inbound { from: node, remote, channel, data, transit: connection.rtt() / 2 };
     let ended = loop {
         tokio::select! {

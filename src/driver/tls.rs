@@ -82,7 +82,8 @@ impl PeerName {
 
     fn parse(uri: &str) -> Option<PeerName> {
         let (cluster, name) = uri.strip_prefix("spiffe://")?.split_once("/plimsoll-node/")?;
-        Some(PeerName { cluster: cluster.to_owned(), name: name.to_owned() })
+        let plain = is_plain(cluster) && is_plain(name);
+        plain.then(|| PeerName { cluster: cluster.to_owned(), name: name.to_owned() })
     }
 }
 
