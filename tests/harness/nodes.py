@@ -13,7 +13,8 @@ import lab
 import tritonclient.grpc as triton
 from harness import wait
 
-TARGET = pathlib.Path(__file__).resolve().parents[2] / "target"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = ROOT / "target"
 
 # Above the pods' ports and below the kernel's ephemeral range.
 _ports = itertools.cycle(range(26000, 32000))
