@@ -108,12 +108,12 @@ impl Ticket {
     }
 
     /// The work was over at `at`, whenever the ticket ends: a stream may stand open long after its last answer.
-    pub(crate) fn worked_until(&mut self, at: Time) {
+    pub fn worked_until(&mut self, at: Time) {
         self.worked_until = Some(at);
     }
 
     /// Its length says nothing about the cost of its kind: the pod answered with an error, or several requests shared it.
-    pub(crate) fn teaches_nothing(&mut self) {
+    pub fn teaches_nothing(&mut self) {
         self.teaches = false;
     }
 
