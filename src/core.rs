@@ -243,6 +243,7 @@ impl Core {
         let pods: Vec<Arc<Pod>> = specs
             .into_iter()
             .filter(|spec| ids.insert(spec.id()))
+            .map(PodSpec::clamped)
             .map(|spec| match old.iter().find(|pod| pod.spec() == &spec) {
                 Some(pod) => pod.clone(),
                 None => {
