@@ -47,6 +47,8 @@ const GREET_FIRST: Duration = Duration::from_millis(250);
 const GREET_AT_MOST: Duration = Duration::from_secs(10);
 /// One member is sent a Hello on suspicion of disagreement at most this often.
 const HELLO_GAP: Duration = Duration::from_millis(500);
+/// Addresses at which this node's own name is reported as taken; whoever shares a name meets it at every greeting.
+const MOST_NAMESAKES: usize = 16;
 
 /// What a core needs to be born.
 #[derive(Clone, Debug)]
@@ -108,7 +110,8 @@ pub enum Event {
     MemberLeft(String),
     /// The ladder was stepped down or up.
     Rung(Rung),
-    /// Another process uses this node's name: give each its own.
+    /// Another process uses this node's name (give each its own), or this node was told to join itself by an address that
+    /// it does not advertise. Once per address.
     NameTaken(SocketAddr),
     /// A member sent what is no message: the reason, once per member and reason until it connects again.
     Refused(NodeId, String),
@@ -146,6 +149,8 @@ pub struct Core {
     seq: Seq,
     peers: BTreeMap<NodeId, Peer>,
     greet: BTreeMap<SocketAddr, (Time, Duration)>,
+    /// Where somebody answered under this node's name.
+    namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
     rates: Rates,
     ladder: Ladder,
@@ -185,6 +190,7 @@ impl Core {
             seq: Seq(0),
             peers: BTreeMap::new(),
             greet: BTreeMap::new(),
+            namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
             rates: Rates::new(now),
             ladder: Ladder::default(),
@@ -237,6 +243,7 @@ impl Core {
         let pods: Vec<Arc<Pod>> = specs
             .into_iter()
             .filter(|spec| ids.insert(spec.id()))
+            .map(PodSpec::clamped)
             .map(|spec| match old.iter().find(|pod| pod.spec() == &spec) {
                 Some(pod) => pod.clone(),
                 None => {
@@ -258,7 +265,9 @@ impl Core {
     /// A connection with `node`, proven to be it, is up.
     pub fn handle_connected(&mut self, now: Time, node: NodeId, remote: SocketAddr) {
         if node == self.id {
-            self.events.push_back(Event::NameTaken(remote));
+            if self.namesakes.len() < MOST_NAMESAKES && self.namesakes.insert(remote) {
+                self.events.push_back(Event::NameTaken(remote));
+            }
             return;
         }
         if let Some(peer) = self.peers.get_mut(&node) {

@@ -280,6 +280,20 @@ impl Ticket {
         self.held().cost()
     }
 
+    /// An answer is here; what comes later than the last one is waiting, and no work.
+    pub(crate) fn answered(&mut self) {
+        if let Some(inner) = &mut self.inner {
+            inner.worked_until(clock::now());
+        }
+    }
+
+    /// See [`pick::Ticket::teaches_nothing`].
+    pub(crate) fn teaches_nothing(&mut self) {
+        if let Some(inner) = &mut self.inner {
+            inner.teaches_nothing();
+        }
+    }
+
     /// Ends it.
     pub fn finish(mut self, outcome: Outcome) {
         self.end(outcome);

@@ -8,7 +8,7 @@ use toml::Value;
 
 use super::flags::Flags;
 use super::{Failure, print, require_pods};
-use crate::config::{Layers, pods_from_file};
+use crate::config::Layers;
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
@@ -26,9 +26,6 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let config = layers.resolve().map_err(Failure::bad_input)?;
     require_pods(&config)?;
     config.node_config().map_err(Failure::bad_input)?;
-    if let Some(file) = &config.discovery.file {
-        pods_from_file(file).map_err(Failure::bad_input)?;
-    }
     print(&if args.json { as_json(&layers) } else { as_toml(&layers) });
     Ok(())
 }

@@ -62,10 +62,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "HOST:PORT")]
     dns: Vec<String>,
     /// How long open requests may finish after a signal, seconds [default: 10]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     drain_s: Option<String>,
     /// What gossip may send, Mbit/s [default: 1]
-    #[arg(long, value_name = "MBIT")]
+    #[arg(long, value_name = "MBIT", allow_hyphen_values = true)]
     budget_mbit: Option<String>,
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]

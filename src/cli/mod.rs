@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, random_secret};
+use crate::config::{Config, pods_from_file, random_secret};
 use crate::demo::pod::PodArgs;
 use crate::demo::{self, DemoArgs};
 
@@ -103,12 +103,17 @@ fn print(answer: &str) {
 }
 
 /// Refuses a configuration that could never serve anything.
+///
+/// The watched file must be right at the start, as all input must; what is wrong in it later changes nothing.
 fn require_pods(config: &Config) -> Result<(), Failure> {
-    match config.has_pods() {
-        true => Ok(()),
-        false => Err(Failure::bad_input(
+    if !config.has_pods() {
+        return Err(Failure::bad_input(
             "no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns",
-        )),
+        ));
+    }
+    match &config.discovery.file {
+        Some(file) => pods_from_file(file).map(drop).map_err(Failure::bad_input),
+        None => Ok(()),
     }
 }
 

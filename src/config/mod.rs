@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use self::addr::bracketed;
+#[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
 pub use self::error::{ConfigError, CredentialsError, Source};
 pub use self::layers::Layers;

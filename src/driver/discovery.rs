@@ -25,6 +25,9 @@ use crate::observe::PodSpec;
 /// How often the file is read. It is small and in the page cache; watching by inotify would miss what Kubernetes does
 /// with symlinks, and network file systems.
 const FILE_POLL: Duration = Duration::from_secs(1);
+/// A change counts once the file reads the same after this: whoever writes it in place empties it first, and an empty
+/// file, or half a list, is a valid list of fewer pods.
+const FILE_SETTLES: Duration = Duration::from_millis(200);
 /// The shortest life of an answer: a TTL of 0 would mean a lookup per request.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 /// One attempt at a name server. Two attempts at each server keep a lookup within the usual interval.
@@ -173,7 +176,15 @@ async fn watch_file(source: usize, path: PathBuf, outbox: mpsc::Sender<Report>) 
     let mut health = Health::new("file", path.display().to_string());
     let mut seen = None;
     loop {
-        let text = read(&path).await;
+        let mut text = read(&path).await;
+        while seen.as_ref().is_some_and(|seen| *seen != text) {
+            sleep(FILE_SETTLES).await;
+            let again = read(&path).await;
+            if again == text {
+                break;
+            }
+            text = again;
+        }
         if seen.as_ref() != Some(&text) {
             let pods = text.clone().and_then(|text| pods_from_text(Some(&path), &text).map_err(|e| e.to_string()));
             let pods = match pods {
@@ -315,6 +326,17 @@ mod tests {
         write("[[pods]]\nname = 'a'\ngrcp = 'h:1'\n");
         assert_eq!(discovery.report().await, None);
         assert_eq!(names(discovery.pods()), ["fixed", "a", "b"]);
+        // Written in place, it is empty for a moment, and nobody shall believe that all pods are gone.
+        let both = "[[pods]]\nname = 'b'\ngrpc = 'h:2'\n[[pods]]\nname = 'a'\ngrpc = 'h:1'\n";
+        write("");
+        let writer = async {
+            sleep(FILE_POLL + FILE_SETTLES / 2).await;
+            write(both);
+        };
+        let (pods, ()) = tokio::join!(changed(&mut discovery), writer);
+        assert_eq!(names(&pods), ["fixed", "b", "a"]);
+        write("[[pods]]\nname = 'a'\ngrpc = 'h:1'\n[[pods]]\nname = 'b'\ngrpc = 'h:2'\n");
+        assert_eq!(names(&changed(&mut discovery).await), ["fixed", "a", "b"]);
         // The same pods in other words are no change.
         write("# again\n[[pods]]\nname = 'a'\ngrpc = 'http://h:1'\n[[pods]]\nname = 'b'\ngrpc = 'h:2'\n");
         assert_eq!(discovery.report().await, None);

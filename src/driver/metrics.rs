@@ -164,12 +164,37 @@ fn gossip_values(gossip: &[(&'static str, &'static str, u64)]) {
         let metric = format!("plimsoll_gossip_{name}");
         let labels: Vec<(&str, &str)> = if kind.is_empty() { Vec::new() } else { vec![("kind", *kind)] };
         if name.ends_with("_total") {
-            describe_counter!(metric.clone(), format!("Gossip: {}, by kind.", name.replace('_', " ")));
+            describe_counter!(metric.clone(), gossip_help(name));
             counter!(metric, &labels).absolute(*value);
         } else {
-            describe_gauge!(metric.clone(), format!("Gossip: {}, by kind.", name.replace('_', " ")));
+            describe_gauge!(metric.clone(), gossip_help(name));
             gauge!(metric, &labels).set(*value as f64);
         }
+    }
+}
+
+fn gossip_help(name: &str) -> &'static str {
+    match name {
+        "messages_sent_total" => "Messages given to the transport, by kind.",
+        "message_bytes_sent_total" => "Bytes of those messages, without QUIC's own.",
+        "messages_received_total" => "Messages that decoded, by kind.",
+        "message_bytes_received_total" => "Bytes of those messages, without QUIC's own.",
+        "messages_refused_total" => "Messages that were not used, or not all of them, by reason.",
+        "udp_datagrams_sent_total" => "UDP datagrams sent, QUIC's own included.",
+        "udp_bytes_sent_total" => "Payload of the UDP datagrams sent.",
+        "udp_datagrams_received_total" => "UDP datagrams that arrived, strangers' noise included.",
+        "udp_bytes_received_total" => "Payload of the UDP datagrams that arrived.",
+        "changes_total" => "Changes of own counts, by whether they were told at once or waited for a flush.",
+        "renewals_total" => "SWIM identities taken to win against what the cluster knew.",
+        "rung_steps_total" => "Steps on the ladder, down and up.",
+        "swim_errors_total" => "Packets that foca refused (packet), and defects (internal).",
+        "missed_total" => "Changes and remainders that overflowed their queue from picks.",
+        "dropped_total" => "Messages dropped: pushed out of the inbox, or unsent for lack of a connection.",
+        "dials_failed_total" => "Attempts to reach a member that failed.",
+        "connections_refused_total" => "Connections of strangers that were refused.",
+        "connections" => "Connections to members that are up.",
+        "loop_lag_max_us" => "The latest that a timer of gossip was ever served, in microseconds.",
+        _ => "See GossipStats in the library's documentation.",
     }
 }
 

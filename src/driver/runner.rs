@@ -313,7 +313,10 @@ fn log(event: Event) {
         Event::MemberLeft(name) => info!(member = %name, "member left"),
         Event::Rung(Rung::Fill) => info!("the view is fresh again: picks fill by it"),
         Event::Rung(rung) => warn!(rung = rung.name(), "the view is stale: picks step down to {}", rung.name()),
-        Event::NameTaken(addr) => error!(%addr, "another process at {addr} uses this node's name: give each its own"),
+        Event::NameTaken(addr) => error!(
+            %addr,
+            "whoever answers at {addr} has this node's name: give each its own; if it is this node, leave that out of node.join"
+        ),
         Event::Refused(node, why) => warn!(%node, "refused a message of member {node}: {why}"),
     }
 }

@@ -1,6 +1,7 @@
 //! The body of a request on its way to a pod: what was read ahead for the peek, then the rest as it comes.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -31,14 +32,33 @@ pub(super) struct RequestBody {
     trailers: Option<HeaderMap>,
     source: Option<Source>,
     messages: Messages,
-    overrun: Overrun,
+    passed: Passed,
     /// Whether its caller broke off while it was read ahead.
     broken: bool,
 }
 
-/// Tells the response's side that a message was over the limit. Empty where the first message is the only one that
-/// needs the exact status.
-pub(super) type Overrun = Option<Arc<OnceLock<TooLarge>>>;
+/// Tells the response's side of a stream what passed on the request's. Empty for calls of one message.
+pub(super) type Passed = Option<Arc<Stream>>;
+
+/// What a stream's messages came to so far.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The message that was over the limit: the caller shall get that status and no other.
+    too_large: OnceLock<TooLarge>,
+    /// Messages begun.
+    messages: AtomicU64,
+}
+
+impl Stream {
+    pub(super) fn too_large(&self) -> Option<&TooLarge> {
+        self.too_large.get()
+    }
+
+    /// Whether it carried one request alone, so that its answers are that one's.
+    pub(super) fn is_single(&self) -> bool {
+        self.messages.load(Relaxed) <= 1
+    }
+}
 
 /// A message is over the limit. It was not read, nor passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +82,7 @@ impl RequestBody {
             trailers: None,
             source: Some(source),
             messages: Messages::new(limit),
-            overrun: None,
+            passed: None,
             broken: false,
         }
     }
@@ -71,7 +91,7 @@ impl RequestBody {
     pub(super) fn ready(message: Bytes) -> RequestBody {
         let held = SmallVec::from_iter((!message.is_empty()).then_some(message));
         let messages = Messages::new(u64::MAX);
-        RequestBody { held, replayed: 0, trailers: None, source: None, messages, overrun: None, broken: false }
+        RequestBody { held, replayed: 0, trailers: None, source: None, messages, passed: None, broken: false }
     }
 
     /// The limit on each of its messages.
@@ -84,10 +104,10 @@ impl RequestBody {
         self.held.iter().map(Bytes::len).sum()
     }
 
-    /// From now on tells of messages over the limit; for streams, whose later messages meet it while answers flow.
-    pub(super) fn watch_overrun(&mut self) -> Overrun {
-        self.overrun.get_or_insert_default();
-        self.overrun.clone()
+    /// From now on tells what passes; for streams, whose later messages come while answers flow.
+    pub(super) fn watch(&mut self) -> Passed {
+        self.passed.get_or_insert_default();
+        self.passed.clone()
     }
 
     /// Reads one more piece ahead; none at the end.
@@ -128,7 +148,7 @@ impl RequestBody {
             trailers: None,
             source: None,
             messages: Messages::new(self.messages.limit),
-            overrun: None,
+            passed: None,
             broken: false,
         })
     }
@@ -159,11 +179,15 @@ impl RequestBody {
 
     /// Lets `data` pass if no message in it is over the limit.
     fn check(&mut self, data: Bytes) -> Result<Frame<Bytes>, BoxError> {
-        match self.messages.pass(&data) {
+        let passed = self.messages.pass(&data);
+        if let Some(stream) = &self.passed {
+            stream.messages.store(self.messages.begun, Relaxed);
+        }
+        match passed {
             Ok(()) => Ok(Frame::data(data)),
             Err(too_large) => {
-                if let Some(overrun) = &self.overrun {
-                    overrun.get_or_init(|| too_large);
+                if let Some(stream) = &self.passed {
+                    stream.too_large.get_or_init(|| too_large);
                 }
                 self.source = None;
                 Err(too_large.into())
@@ -208,11 +232,13 @@ struct Messages {
     seen: usize,
     left: u64,
     limit: u64,
+    /// How many have begun.
+    begun: u64,
 }
 
 impl Messages {
     fn new(limit: u64) -> Messages {
-        Messages { prefix: [0; PREFIX], seen: 0, left: 0, limit }
+        Messages { prefix: [0; PREFIX], seen: 0, left: 0, limit, begun: 0 }
     }
 
     fn pass(&mut self, mut data: &[u8]) -> Result<(), TooLarge> {
@@ -226,6 +252,7 @@ impl Messages {
             data = &data[taken..];
             if self.seen == PREFIX {
                 self.seen = 0;
+                self.begun += 1;
                 self.left = message_length(&self.prefix, self.limit)?;
             }
         }

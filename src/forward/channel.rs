@@ -56,14 +56,14 @@ impl BalancedChannel {
         let (mut parts, body) = request.into_parts();
         let mut deadline = Deadline::take_over(&mut parts.headers);
         let mut body = RequestBody::new(Source::Client(body), self.options.max_message_bytes);
-        let (overrun, peeked) = match kind {
-            Kind::Stream => (body.watch_overrun(), peek_if_there(&mut body).await?),
+        let (passed, peeked) = match kind {
+            Kind::Stream => (body.watch(), peek_if_there(&mut body).await?),
             _ => (None, deadline.within(peek(&mut body, Depth::Size)).await?),
         };
         let call =
             Call { kind, model: &self.model, bytes: peeked.bytes, connect_timeout: self.options.connect_timeout };
         let request = Request::from_parts(parts, body);
-        Ok(forward(&self.node, &call, request, deadline, overrun).await?.map(Body::new))
+        Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Body::new))
     }
 }
 

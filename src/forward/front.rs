@@ -184,7 +184,7 @@ impl Front {
         let compression = Compression::of(&parts.headers);
         let mut body = RequestBody::new(Source::Incoming(body), options.max_message_bytes);
         let depth = Depth::Model(compression);
-        let overrun = if kind == Kind::Stream { body.watch_overrun() } else { None };
+        let passed = if kind == Kind::Stream { body.watch() } else { None };
         let peeked = match kind {
             Kind::Infer | Kind::AboutModel => deadline.within(peek(&mut body, depth)).await?,
             Kind::Stream => deadline.within(first_message(&mut body, depth)).await?,
@@ -192,7 +192,7 @@ impl Front {
         };
         let call = Call { kind, model: peeked.model(), bytes: peeked.bytes, connect_timeout: options.connect_timeout };
         let request = Request::from_parts(parts, body);
-        Ok(forward(&self.node, &call, request, deadline, overrun).await?.map(Answer::Pod))
+        Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Answer::Pod))
     }
 
     async fn model_ready(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {

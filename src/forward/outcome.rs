@@ -12,13 +12,18 @@ const QUEUE_FULL: &str = "Exceeds maximum queue size";
 /// for; a missing status is a pod that broke off.
 pub(super) fn outcome_of(headers: &HeaderMap) -> Outcome {
     // The usual case, without parsing the rest.
-    if headers.get("grpc-status").is_some_and(|status| status == "0") {
+    if is_ok(headers) {
         return Outcome::Served;
     }
     match Status::from_header_map(headers) {
         Some(status) => of_status(&status),
         None => Outcome::Failed,
     }
+}
+
+/// Whether the status in `headers` is OK: all else says nothing about the time that such a request takes.
+pub(super) fn is_ok(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_some_and(|status| status == "0")
 }
 
 fn of_status(status: &Status) -> Outcome {

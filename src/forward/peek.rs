@@ -416,9 +416,9 @@ mod tests {
         for size in [1, 9, 10_000] {
             let mut body = in_pieces(&second, size, 1000);
             assert_eq!(block_on(peek(&mut body, MODEL)).unwrap().model(), "m");
-            let overrun = body.watch_overrun().unwrap();
+            let passed = body.watch().unwrap();
             assert!(block_on(body.collect()).is_err());
-            assert!(overrun.get().is_some());
+            assert!(passed.too_large().is_some());
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,9 +11,9 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tonic::Status;
 
-use super::body::Overrun;
+use super::body::{Passed, Stream};
 use super::deadline::Deadline;
-use super::outcome::outcome_of;
+use super::outcome::{is_ok, outcome_of};
 use super::upstream::causes;
 use crate::node::Ticket;
 use crate::pick::Outcome;
@@ -26,7 +25,7 @@ pub(super) struct ResponseBody {
     /// None once it ended.
     ticket: Option<Ticket>,
     deadline: Deadline,
-    overrun: Overrun,
+    passed: Passed,
 }
 
 impl ResponseBody {
@@ -35,16 +34,36 @@ impl ResponseBody {
         response: Response<Incoming>,
         ticket: Option<Ticket>,
         deadline: Deadline,
-        overrun: Overrun,
+        passed: Passed,
     ) -> Response<ResponseBody> {
         let (parts, pod) = response.into_parts();
         let whole = pod.is_end_stream();
-        let mut body = ResponseBody { pod: Some(pod), ticket, deadline, overrun };
+        let mut body = ResponseBody { pod: Some(pod), ticket, deadline, passed };
         if whole {
             // Only a head: its status is all there is, and nobody polls an empty body.
-            body.end(outcome_of(&parts.headers));
+            body.end_by(&parts.headers);
         }
         Response::from_parts(parts, body)
+    }
+
+    /// A piece of an answer came; a stream may stay open long after the last one.
+    fn answered(&mut self) {
+        if self.passed.is_some()
+            && let Some(ticket) = &mut self.ticket
+        {
+            ticket.answered();
+        }
+    }
+
+    /// Ends with the pod's own status.
+    fn end_by(&mut self, status: &HeaderMap) {
+        let shared = self.passed.as_deref().is_some_and(|stream| !stream.is_single());
+        if let Some(ticket) = &mut self.ticket
+            && (shared || !is_ok(status))
+        {
+            ticket.teaches_nothing();
+        }
+        self.end(outcome_of(status));
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -56,7 +75,7 @@ impl ResponseBody {
 
     /// What is told of a pod that broke off.
     fn died(&self, error: &hyper::Error) -> Status {
-        if let Some(too_large) = self.overrun.as_deref().and_then(OnceLock::get) {
+        if let Some(too_large) = self.passed.as_deref().and_then(Stream::too_large) {
             return Status::from(*too_large);
         }
         let pod = self.ticket.as_ref().map_or("", |ticket| ticket.pod().name());
@@ -73,9 +92,9 @@ impl Body for ResponseBody {
         let frame = match Pin::new(&mut *pod).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 match frame.trailers_ref() {
-                    Some(trailers) => self.end(outcome_of(trailers)),
+                    Some(trailers) => self.end_by(trailers),
                     None if pod.is_end_stream() => self.end(Outcome::Failed),
-                    None => {}
+                    None => self.answered(),
                 }
                 frame
             }

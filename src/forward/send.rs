@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tonic::Status;
 
-use super::body::{Overrun, RequestBody};
+use super::body::{Passed, RequestBody, Stream};
 use super::deadline::Deadline;
 use super::readmit::{check_soon, eject};
 use super::response::ResponseBody;
@@ -74,17 +74,17 @@ pub(super) async fn forward(
     call: &Call<'_>,
     request: Request<RequestBody>,
     mut deadline: Deadline,
-    overrun: Overrun,
+    passed: Passed,
 ) -> Result<Response<ResponseBody>, Status> {
-    let (response, ticket) = deadline.within(dispatch(node, call, request, &overrun)).await?;
-    Ok(ResponseBody::carry(response, ticket, deadline, overrun))
+    let (response, ticket) = deadline.within(dispatch(node, call, request, &passed)).await?;
+    Ok(ResponseBody::carry(response, ticket, deadline, passed))
 }
 
 async fn dispatch(
     node: &Node,
     call: &Call<'_>,
     mut request: Request<RequestBody>,
-    overrun: &Overrun,
+    passed: &Passed,
 ) -> Result<(Response<Incoming>, Option<Ticket>), Status> {
     let mut tried = Tried::default();
     loop {
@@ -104,7 +104,7 @@ async fn dispatch(
             (Ok(response), _) => return Ok((response, Some(ticket))),
             (Err(SendError::Died(error)), _) => {
                 ticket.finish(Outcome::Failed);
-                return Err(died(&pod, &error, overrun));
+                return Err(died(&pod, &error, passed));
             }
             (Err(SendError::Unsent(unsent, why)), _) => {
                 ticket.finish(Outcome::Failed);
@@ -145,8 +145,8 @@ fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError
 }
 
 /// The status of a request that was lost on its pod.
-fn died(pod: &Pod, error: &hyper::Error, overrun: &Overrun) -> Status {
-    if let Some(too_large) = overrun.as_deref().and_then(std::sync::OnceLock::get) {
+fn died(pod: &Pod, error: &hyper::Error, passed: &Passed) -> Status {
+    if let Some(too_large) = passed.as_deref().and_then(Stream::too_large) {
         return Status::from(*too_large);
     }
     let why = super::upstream::causes(error);

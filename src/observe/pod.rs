@@ -28,9 +28,10 @@ pub struct PodSpec {
     /// The models it serves; empty means all.
     pub models: Vec<String>,
     /// How many requests it can run at once (Triton: the instance count). Too few makes free pods look busy, too many
-    /// makes queues look free.
+    /// makes queues look free. 0 counts as 1.
     pub slots: u32,
-    /// Its speed relative to the others; 2 takes half the time for the same request.
+    /// Its speed relative to the others; 2 takes half the time for the same request. Clamped to 0.001 to 1000, and 1 where
+    /// it is not a number.
     pub weight: f64,
 }
 
@@ -38,6 +39,12 @@ impl PodSpec {
     /// A pod that serves every model with one slot at normal speed.
     pub fn new(name: impl Into<String>, grpc: impl Into<String>) -> PodSpec {
         PodSpec { name: name.into(), grpc: grpc.into(), uid: None, models: Vec::new(), slots: 1, weight: 1.0 }
+    }
+
+    /// The same within the bounds that make a load a number: a pod without slots or speed would take for ever.
+    pub(crate) fn clamped(self) -> PodSpec {
+        let weight = if self.weight.is_nan() { 1.0 } else { self.weight.clamp(0.001, 1000.0) };
+        PodSpec { slots: self.slots.max(1), weight, ..self }
     }
 
     /// The incarnation this spec names.
@@ -349,6 +356,16 @@ mod tests {
         assert_eq!(a.id(), b.id());
         let reborn = PodSpec { uid: Some("f81d4fae".into()), ..a.clone() };
         assert_ne!(a.id(), reborn.id());
+    }
+
+    /// Programs compute settings too: no number of theirs may make a pick panic, or a pod look idle for ever.
+    #[test]
+    fn absurd_settings_are_clamped() {
+        for (weight, slots) in [(f64::NAN, 0), (0.0, 1), (-1.0, 0), (f64::INFINITY, u32::MAX), (1e-300, 1)] {
+            let pod = Pod::new(PodSpec { weight, slots, ..PodSpec::new("p", "p:1") }.clamped(), 0);
+            assert!(pod.extend_residual(at(0), Cost::MAX) > at(0));
+            assert!(pod.load(at(0), 0).residual_ms.is_finite());
+        }
     }
 
     /// The residual clock must run down with time, stack work, and never stand later than the known work allows.

@@ -40,6 +40,10 @@ pub struct Ticket {
     started: Time,
     predicted_end: Time,
     found_idle: bool,
+    /// Whether its length says anything about the cost of its kind.
+    teaches: bool,
+    /// When the work was over, where that is not the ticket's end.
+    worked_until: Option<Time>,
     ended: bool,
 }
 
@@ -82,6 +86,8 @@ impl Ticket {
             started: now,
             predicted_end: done,
             found_idle,
+            teaches: true,
+            worked_until: None,
             ended: false,
         }
     }
@@ -99,6 +105,16 @@ impl Ticket {
     /// When it was picked.
     pub fn started(&self) -> Time {
         self.started
+    }
+
+    /// The work was over at `at`, whenever the ticket ends: a stream may stand open long after its last answer.
+    pub fn worked_until(&mut self, at: Time) {
+        self.worked_until = Some(at);
+    }
+
+    /// Its length says nothing about the cost of its kind: the pod answered with an error, or several requests shared it.
+    pub fn teaches_nothing(&mut self) {
+        self.teaches = false;
     }
 
     /// Ends the ticket at `now`. A served request that found its pod idle teaches the cost model how long its kind takes.
@@ -131,10 +147,10 @@ impl Ticket {
     }
 
     fn learn(&self, now: Time) {
-        if self.cost == Cost::ZERO {
+        if self.cost == Cost::ZERO || !self.teaches {
             return;
         }
-        let sojourn_ms = now.since(self.started).as_secs_f64() * 1e3;
+        let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
         let heavy = self.shared.is_heavy(self.cost);
         average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
         if self.found_idle {
@@ -331,5 +347,20 @@ mod tests {
         first.finish(at(120), Outcome::Served);
         queued.finish(at(240), Outcome::Served);
         assert_eq!(picker.pick(at(300), &request).unwrap().cost().as_ms(), 120.0);
+    }
+
+    /// A request that its pod turned down at once must not teach that its kind is free, nor a stream that stood open for
+    /// an hour after its one answer that it takes an hour.
+    #[test]
+    fn refusals_and_idle_streams_teach_no_cost() {
+        let (picker, _) = picker(1);
+        let request = Request::new("m").bytes(5000);
+        let mut turned_down = picker.pick(at(0), &request).unwrap();
+        turned_down.teaches_nothing();
+        turned_down.finish(at(1), Outcome::Served);
+        let mut stream = picker.pick(at(10), &request).unwrap();
+        stream.worked_until(at(130));
+        stream.finish(at(3_600_000), Outcome::Served);
+        assert_eq!(picker.pick(at(3_700_000), &request).unwrap().cost().as_ms(), 120.0);
     }
 }
