@@ -13,6 +13,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, pods_from_file, random_secret};
@@ -49,7 +50,11 @@ enum Command {
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    let done = match cli.command {
         Command::Node(args) => node::run(args),
         Command::View(args) => ask::view(&args),
         Command::Members(args) => ask::members(&args),
@@ -62,6 +67,20 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),
     }
+}
+
+/// What arguments that cannot be read come to: the help where it was asked for, else one line like all other errors.
+fn misread(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // A reader that went away is no error.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let told = text.trim_start_matches("error: ").split("\n\n");
+    let told = told.filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
+    let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    Failure::bad_input(format!("{}; see --help", told.join("; "))).tell()
 }
 
 /// Runs a command that reports its own errors.
