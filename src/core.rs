@@ -414,6 +414,9 @@ impl Core {
         ids.into_iter().for_each(|id| self.apply_row(now, id));
         let others = self.peers.values().filter(|peer| self.weight_x256(now, peer) > 0).map(|peer| peer.row.rates);
         let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
+        // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
+        let capacity = self.pods.values().map(|pod| pod.capacity()).sum();
+        let others = others.map(|rate| rate.min(capacity));
         self.rates.tick(now, &self.picker, others);
         self.step_ladder(now);
         self.handle_changes(now);

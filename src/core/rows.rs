@@ -8,6 +8,7 @@ use crate::gossip::own::pack;
 use crate::gossip::peer::News;
 use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, Part, Rows};
 use crate::id::NodeId;
+use crate::observe::Cost;
 use crate::time::Time;
 
 impl Core {
@@ -71,10 +72,11 @@ impl Core {
             self.rates.hear(cost.as_ms() > mean_ms, news.age);
             let Some(pod) = self.pods.get(&news.pod) else { continue };
             match news.delta {
-                // A few thousand at once would be an absurd claim; the clock is clamped by the known work anyway.
-                1.. => (0..news.delta.min(1024)).for_each(|_| {
-                    pod.extend_residual(now - news.age, cost);
-                }),
+                // Clamped to an hour like any cost; the clock is clamped by the known work anyway.
+                1.. => {
+                    let all = Cost::from_ms(cost.as_ms() * news.delta as f64).unwrap_or(Cost::MAX);
+                    pod.extend_residual(now - news.age, all);
+                }
                 _ => pod.shorten_residual(now),
             }
         }

@@ -15,6 +15,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tracing::debug;
@@ -30,6 +31,10 @@ pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 pub(super) const MAX_FRAME: u32 = 1 << 20;
 /// Streams reset here that the pod may still answer: callers who cancel many requests at once must not break the rest.
 const RESET_STREAMS: usize = 4096;
+
+/// A pod whose machine answers nothing for this long is given up, with the requests in flight there. Less than a network's
+/// usual hiccups would cost requests that could still end well; more keeps callers without a deadline waiting.
+const SILENCE: Duration = Duration::from_secs(15);
 
 type Sender = http2::SendRequest<RequestBody>;
 
@@ -195,6 +200,7 @@ async fn handshake(target: &Authority) -> Result<Sender, Unreachable> {
     let host = target.host().trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((host, port)).await.map_err(|error| Unreachable::Io(Arc::new(error)))?;
     stream.set_nodelay(true).map_err(|error| Unreachable::Io(Arc::new(error)))?;
+    notice_silence(&stream).map_err(|error| Unreachable::Io(Arc::new(error)))?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -211,6 +217,16 @@ async fn handshake(target: &Authority) -> Result<Sender, Unreachable> {
         }
     });
     Ok(sender)
+}
+
+/// Lets the kernel find out that a pod's machine is gone without a word: HTTP/2 pings would do it too, but Triton closes
+/// connections for them. A process that is only stopped still answers, by its kernel.
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 6))?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
 }
 
 /// Addresses `request` to the pod.

@@ -223,6 +223,7 @@ impl Pod {
 
 /// What [`Pod::eject`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ejection {
     /// It was in, and is out now.
     Now,

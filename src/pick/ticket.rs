@@ -15,6 +15,7 @@ const LEAST_REMAINDER_MS: f64 = 1.0;
 
 /// How a ticket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The pod answered.
     Served,
