@@ -44,6 +44,19 @@ struct Seen {
     release: Notify,
 }
 
+/// An address where nobody listens, below the ports that the kernel gives to clients: among those, a client that dials
+/// the address again and again would in the end be given the very port, and be connected to itself.
+async fn unused() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    loop {
+        let port = 11_000 + (std::process::id() as usize * 31 + NEXT.fetch_add(1, SeqCst)) % 8_000;
+        let addr = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&addr).await.is_ok() {
+            return addr;
+        }
+    }
+}
+
 impl Pod {
     /// A pod that runs.
     pub(crate) async fn start(name: &str) -> Pod {
@@ -52,8 +65,7 @@ impl Pod {
 
     /// A pod whose address is known, and where nobody listens.
     pub(crate) async fn reserve(name: &str) -> Pod {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
+        let addr = unused().await;
         Pod { name: name.into(), addr, models: vec![], seen: Arc::default(), running: Mutex::default() }
     }
 
