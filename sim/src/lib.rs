@@ -1,17 +1,29 @@
 //! The deterministic simulator: the product's own core, pickers and tickets under a virtual clock.
 //!
-//! A [`World`] is nodes, links and pods, and a queue of what happens next. The same seed gives the same run to the byte:
-//! time is a number, chance comes from seeded streams, and everything that decides an order is a Vec or a BTree. Faults
-//! are plain calls between two stretches of [`World::run_for`].
+//! A [`World`] is nodes, links, pods and clients, and a queue of what happens next. A [`plan::Plan`] says what a world is
+//! made of and what goes wrong in it, and [`run::run`] carries it out. The same plan gives the same run to the byte: time
+//! is a number, chance comes from seeded streams, and everything that decides an order is a Vec or a BTree.
 
-mod client;
+pub mod arrivals;
+mod bad;
+mod config;
+pub mod fault;
+pub mod files;
+pub mod law;
 mod link;
-mod pod;
-pub mod report;
+pub mod measure;
+pub mod plan;
+mod policy;
+mod queue;
 mod rng;
+pub mod run;
+pub mod server;
+pub mod trace;
 mod world;
 
-pub use client::{Costs, Sizes};
+pub use bad::BadValue;
+pub use config::{Clients, Config, Costs, Join, MOST, spec};
 pub use link::Link;
-pub use rng::Rng;
-pub use world::{Config, World, spec};
+pub use policy::Policy;
+pub use rng::{Rng, Share};
+pub use world::{Done, End, Failure, World};

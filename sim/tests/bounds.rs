@@ -10,14 +10,15 @@ use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::SizeClass;
 use plimsoll::pick::{PolicyKind, Rung, Wake};
 use plimsoll::time::Time;
-use plimsoll_sim::report::Report;
-use plimsoll_sim::{Config, Link, World, spec};
+use plimsoll_sim::measure::{Measured, measure};
+use plimsoll_sim::plan::Plan;
+use plimsoll_sim::{Config, Link, Policy, World, spec};
 
 /// A run that cannot be repeated cannot be debugged.
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
-        let config = Config { seed, link: Link { loss: 0.02, ..Link::default() }, ..Config::default() };
+        let config = Config { seed, link: Link::lossy(0.02), ..Config::default() };
         let mut world = World::new(config);
         world.set_load(0.7);
         world.run_for(Duration::from_secs(3));
@@ -25,7 +26,7 @@ fn the_same_seed_gives_the_same_run() {
         world.run_for(Duration::from_secs(3));
         world.start(1, 5);
         world.run_for(Duration::from_secs(3));
-        world.trace()
+        world.trace.hash()
     };
     let traces: Vec<u64> = (0..10).map(run).collect();
     assert_eq!(traces, (0..10).map(run).collect::<Vec<_>>());
@@ -36,23 +37,27 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(different.len(), 10);
 }
 
+fn measured(config: Config) -> Measured {
+    measure(&Plan::new("steady", config, 30_000)).0
+}
+
 /// The shape of the demo: four callers, eight pods, 80 %. Everything goes at once, and fits the budget.
 #[test]
 fn four_callers_stay_within_their_budget_and_their_news_is_fresh() {
-    let report = Report::of(Config::default(), 0.8, Duration::from_secs(30));
-    assert!(report.bytes_per_s < 125_000.0, "{} bytes/s", report.bytes_per_s);
-    assert!(report.news_age_ms.iter().all(|age| *age < 2.0), "{:?} ms", report.news_age_ms);
-    assert!(report.at_once > 0.95, "{}", report.at_once);
+    let gossip = measured(Config::default()).gossip;
+    assert!(gossip.bytes_per_node_s < 125_000.0, "{gossip:?}");
+    assert!(gossip.news_age_ms.iter().all(|age| *age < 2.0), "{gossip:?}");
+    assert!(gossip.at_once > 0.95, "{gossip:?}");
 }
 
 /// The reason for all of it, at the size of the demo. The same arrivals and sizes for both; round robin waits about six
 /// times as long here, so that half is far from chance.
 #[test]
 fn the_default_policy_beats_round_robin_twice_over() {
-    let run = |policy| Report::of(Config { policy, ..Config::default() }, 0.8, Duration::from_secs(30));
+    let run = |kind| measured(Config { policy: Policy::Product(kind), ..Config::default() });
     let (blind, plimsoll) = (run(PolicyKind::RoundRobin), run(PolicyKind::Plimsoll));
-    assert!(plimsoll.mean_ms < blind.mean_ms / 2.0, "{} and {}", plimsoll.mean_ms, blind.mean_ms);
-    assert!(plimsoll.percentiles_ms[1] < blind.percentiles_ms[1] / 2.0);
+    assert!(plimsoll.mean_ms() < blind.mean_ms() / 2.0, "{} and {}", plimsoll.mean_ms(), blind.mean_ms());
+    assert!(plimsoll.percentile_ms(0.99) < blind.percentile_ms(0.99) / 2.0);
 }
 
 struct NoWake;
@@ -195,10 +200,7 @@ fn the_dead_of_the_past_are_not_missed() {
 /// quarter of the mean latency before, and 3 % with repeats. The same arrivals and sizes for both.
 #[test]
 fn a_lossy_network_costs_little() {
-    let run = |loss| {
-        let config = Config { nodes: 6, link: Link { loss, ..Link::default() }, ..Config::default() };
-        Report::of(config, 0.8, Duration::from_secs(30)).mean_ms
-    };
+    let run = |loss| measured(Config { nodes: 6, link: Link::lossy(loss), ..Config::default() }).mean_ms();
     let (clean, lossy) = (run(0.0), run(0.05));
     assert!(lossy < 1.12 * clean, "{clean} and {lossy}");
 }

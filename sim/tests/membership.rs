@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use plimsoll::core::Event;
-use plimsoll_sim::{Config, Link, World};
+use plimsoll_sim::{Config, Join, Link, World};
 
 const fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
 fn world(nodes: usize, loss: f64, seed: u64) -> World {
-    World::new(Config { nodes, seed, link: Link { loss, ..Link::default() }, ..Config::default() })
+    World::new(Config { nodes, seed, link: Link::lossy(loss), ..Config::default() })
 }
 
 fn formed(nodes: usize, loss: f64, seed: u64) -> World {
@@ -71,8 +71,8 @@ fn join_lists_that_overlap_by_one_make_one_cluster() {
             let config = Config {
                 nodes: 8,
                 seed,
-                join: Some(join.clone()),
-                link: Link { loss: 0.05, ..Link::default() },
+                join: Join::Lists(join.clone()),
+                link: Link::lossy(0.05),
                 ..Config::default()
             };
             let mut world = World::new(config);

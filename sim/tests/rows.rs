@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plimsoll::pick::{Outcome, PolicyKind, Ticket};
-use plimsoll_sim::{Config, Link, World, spec};
+use plimsoll_sim::{Config, Link, Policy, World, spec};
 
 const fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -20,7 +20,7 @@ fn formed(config: Config) -> World {
 }
 
 fn lossy(nodes: usize, loss: f64, seed: u64) -> World {
-    formed(Config { nodes, seed, link: Link { loss, ..Link::default() }, ..Config::default() })
+    formed(Config { nodes, seed, link: Link::lossy(loss), ..Config::default() })
 }
 
 fn hold(world: &mut World, n: usize, count: usize, cost_ms: f64) -> Vec<Ticket> {
@@ -186,8 +186,8 @@ fn a_row_of_many_datagrams_arrives_whole_and_vanishes_whole() {
         let config = Config {
             nodes: 3,
             pods: 300,
-            policy: PolicyKind::RoundRobin,
-            link: Link { loss, ..Link::default() },
+            policy: Policy::Product(PolicyKind::RoundRobin),
+            link: Link::lossy(loss),
             ..Config::default()
         };
         let mut world = formed(config);

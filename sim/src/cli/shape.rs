@@ -1,0 +1,139 @@
+//! The shape of a fleet, as flags: each overrides what a world's file says.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use plimsoll_sim::arrivals::Arrivals;
+use plimsoll_sim::law::Law;
+use plimsoll_sim::plan::LONGEST_MS;
+use plimsoll_sim::{Config, Costs, Policy, Share};
+
+/// A fleet's shape.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Shape {
+    /// A file with the world to start from, as the `[world]` of a plan has it; the flags below override it
+    #[arg(long, value_name = "FILE")]
+    world: Option<PathBuf>,
+    /// Decides everything left to chance [default: 7]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Callers [default: 4]
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Pods [default: 8]
+    #[arg(long)]
+    pods: Option<usize>,
+    /// Requests a pod runs at once [default: 1]
+    #[arg(long)]
+    slots: Option<u32>,
+    /// Share of what the pods can do that callers ask for [default: 0.8]
+    #[arg(long)]
+    pub(crate) load: Option<f64>,
+    /// How long callers ask, in virtual time
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_MS / 1000))]
+    pub(crate) seconds: u64,
+    /// How long requests run: bimodal, exponential:MS, lognormal:MS:SIGMA, constant:MS, histogram:FILE or trace:FILE
+    #[arg(long, value_name = "LAW", value_parser = law)]
+    law: Option<Law>,
+    /// When they come: poisson, bursty, spikes, or trace:FILE
+    #[arg(long, value_name = "HOW", value_parser = arrivals)]
+    arrivals: Option<Arrivals>,
+    /// Where a request's cost comes from: learned (as in production) or given (known exactly)
+    #[arg(long, value_parser = costs)]
+    costs: Option<Costs>,
+    /// Share of datagrams lost between nodes
+    #[arg(long, value_name = "SHARE")]
+    loss: Option<Share>,
+    /// Least time between nodes, one way, µs [default: 200]
+    #[arg(long)]
+    delay_us: Option<u64>,
+    /// At most this more, µs [default: 800]
+    #[arg(long)]
+    jitter_us: Option<u64>,
+    /// Gossip budget per node, bit/s [default: 1000000]
+    #[arg(long)]
+    budget_bits: Option<u64>,
+    /// Requests that may wait at a pod before it refuses
+    #[arg(long)]
+    max_queue: Option<u32>,
+}
+
+impl Shape {
+    /// The world of this shape.
+    pub(crate) fn config(&self) -> Result<Config, Box<dyn Error>> {
+        let mut config = self.world.as_deref().map_or_else(|| Ok(Config::default()), read)?;
+        let shape = self.clone();
+        set(&mut config.seed, shape.seed);
+        set(&mut config.nodes, shape.nodes);
+        set(&mut config.pods, shape.pods);
+        set(&mut config.server.slots, shape.slots);
+        set(&mut config.load, shape.load);
+        set(&mut config.law, shape.law);
+        set(&mut config.arrivals, shape.arrivals);
+        set(&mut config.clients.costs, shape.costs);
+        set(&mut config.link.loss, shape.loss);
+        set(&mut config.link.delay_us, shape.delay_us);
+        set(&mut config.link.jitter_us, shape.jitter_us);
+        set(&mut config.budget_bits, shape.budget_bits);
+        if shape.max_queue.is_some() {
+            config.server.max_queue = shape.max_queue;
+        }
+        config.check()?;
+        config.law.load()?;
+        Ok(config)
+    }
+
+    /// The same with another policy.
+    pub(crate) fn with_policy(&self, policy: Policy) -> Result<Config, Box<dyn Error>> {
+        Ok(Config { policy, ..self.config()? })
+    }
+}
+
+fn set<T>(field: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *field = given;
+    }
+}
+
+fn read(path: &Path) -> Result<Config, Box<dyn Error>> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    toml::from_str(&text).map_err(|error| {
+        let line = text.bytes().take(error.span().map_or(0, |s| s.start)).filter(|b| *b == b'\n').count() + 1;
+        format!("{} line {line}: {}", path.display(), error.message().trim().replace('\n', ", ")).into()
+    })
+}
+
+fn law(text: &str) -> Result<Law, String> {
+    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("`{text}` is no number of milliseconds"));
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        ["bimodal"] => Ok(Law::default()),
+        ["exponential", ms] => Ok(Law::Exponential { mean_ms: number(ms)?, predictable: true }),
+        ["lognormal", ms, sigma] => {
+            Ok(Law::Lognormal { mean_ms: number(ms)?, sigma: number(sigma)?, predictable: true })
+        }
+        ["constant", ms] => Ok(Law::Constant { mean_ms: number(ms)? }),
+        ["histogram", file] => Ok(Law::Histogram { file: file.into(), predictable: true }),
+        ["trace", file] => Ok(Law::Recorded { file: file.into() }),
+        _ => Err("take bimodal, exponential:MS, lognormal:MS:SIGMA, constant:MS, histogram:FILE or trace:FILE".into()),
+    }
+}
+
+fn arrivals(text: &str) -> Result<Arrivals, String> {
+    match text.split_once(':') {
+        None if text == "poisson" => Ok(Arrivals::Poisson),
+        None if text == "bursty" => Ok(Arrivals::Bursty { swing: Share::millionths(500_000), dwell_ms: 200 }),
+        None if text == "spikes" => Ok(Arrivals::Spikes { factor: 5, every_ms: 30_000, lasts_ms: 1000 }),
+        Some(("trace", file)) => Ok(Arrivals::Recorded { file: file.into() }),
+        _ => Err("take poisson, bursty, spikes or trace:FILE".into()),
+    }
+}
+
+fn costs(text: &str) -> Result<Costs, String> {
+    match text {
+        "learned" => Ok(Costs::Learned),
+        "given" => Ok(Costs::Given),
+        _ => Err("take learned or given".into()),
+    }
+}

@@ -1,0 +1,198 @@
+//! What a world is made of, as people write it down: every field has a default and a unit in its name.
+
+use plimsoll::observe::PodSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::arrivals::Arrivals;
+use crate::bad::{BadValue, within};
+use crate::law::Law;
+use crate::link::Link;
+use crate::policy::Policy;
+use crate::rng::Share;
+use crate::server::ServerSpec;
+
+/// Nodes and pods that a world can have: beyond, its tables of pairs would not fit a machine.
+pub const MOST: usize = 2000;
+
+/// What a world is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many pods.
+    pub pods: usize,
+    /// How picks are made.
+    pub policy: Policy,
+    /// Clients ask for this share of what the pods can do, one request after the other on every slot.
+    pub load: f64,
+    /// Each node's gossip budget, bit/s.
+    pub budget_bits: u64,
+    /// Whom each node is told to join.
+    pub join: Join,
+    /// From a pick to the core's looking at it, µs.
+    pub reaction_us: u64,
+    /// The nodes' clocks run fast or slow by up to this, in parts per million.
+    pub drift_ppm: u32,
+    /// The least time between a node and a pod, one way, µs.
+    pub hop_us: u64,
+    /// At most this more, µs.
+    pub hop_jitter_us: u64,
+    /// How long requests run.
+    pub law: Law,
+    /// When they come.
+    pub arrivals: Arrivals,
+    /// What clients do.
+    pub clients: Clients,
+    /// The links between nodes.
+    pub link: Link,
+    /// Each pod as a server.
+    pub server: ServerSpec,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            seed: 7,
+            nodes: 4,
+            pods: 8,
+            policy: Policy::default(),
+            load: 0.8,
+            budget_bits: 1_000_000,
+            join: Join::All,
+            reaction_us: 20,
+            drift_ppm: 0,
+            hop_us: 200,
+            hop_jitter_us: 800,
+            law: Law::default(),
+            arrivals: Arrivals::default(),
+            clients: Clients::default(),
+            link: Link::default(),
+            server: ServerSpec::default(),
+        }
+    }
+}
+
+/// Whom a node is told to join.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Join {
+    /// Everybody.
+    #[default]
+    All,
+    /// The first so many nodes.
+    First(usize),
+    /// The next node, the last one the first.
+    Ring,
+    /// As many others as named, drawn by chance.
+    Some(usize),
+    /// For each node a list of its own.
+    Lists(Vec<Vec<usize>>),
+}
+
+/// What clients do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clients {
+    /// Where a pick's cost comes from.
+    pub costs: Costs,
+    /// With given costs: the sigma of a lognormal error on each.
+    pub cost_error: f64,
+    /// The share of requests whose caller gives up, at a moment between the pick and four times the mean service.
+    pub cancel: Share,
+    /// Callers wait no longer than this, ms.
+    pub deadline_ms: Option<u64>,
+    /// A request that was refused by a full queue is picked for again this often.
+    pub retries: u32,
+    /// Requests are spread over so many models.
+    pub models: usize,
+    /// Each model is served by this share of the pods (by all for 1; always by one at least).
+    pub served_by: Share,
+}
+
+impl Default for Clients {
+    fn default() -> Clients {
+        Clients {
+            costs: Costs::Learned,
+            cost_error: 0.0,
+            cancel: Share::NEVER,
+            deadline_ms: None,
+            retries: 0,
+            models: 1,
+            served_by: Share::ALWAYS,
+        }
+    }
+}
+
+/// What a picker is told of a request's cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Costs {
+    /// Its bytes: the cost is learned, as in production.
+    #[default]
+    Learned,
+    /// The mean of its kind, times the error.
+    Given,
+}
+
+/// The `k`-th pod as nodes know it.
+pub fn spec(k: usize, slots: u32) -> PodSpec {
+    let mut spec = PodSpec::new(format!("pod-{k}"), format!("http://10.1.{}.{}:8001", k / 256, k % 256));
+    spec.slots = slots;
+    spec
+}
+
+impl Config {
+    /// Whether a world can be made of this.
+    ///
+    /// # Errors
+    /// The first setting that makes none, and what would.
+    pub fn check(&self) -> Result<(), BadValue> {
+        let count = |field, number: usize, most: usize, remedy| match number {
+            0 => Err(BadValue::new(field, 0, "makes no world", remedy)),
+            n if n > most => Err(BadValue::new(field, n, "is too many", remedy)),
+            _ => Ok(()),
+        };
+        count("nodes", self.nodes, MOST, "1 to 2000")?;
+        count("pods", self.pods, MOST, "1 to 2000")?;
+        count("clients.models", self.clients.models, 1000, "1 to 1000")?;
+        self.check_load()?;
+        within("drift_ppm", f64::from(self.drift_ppm), (0.0, 100_000.0), "at most 100000, a tenth")?;
+        within("clients.cost_error", self.clients.cost_error, (0.0, 3.0), "a sigma from 0 to 3")?;
+        if self.budget_bits == 0 {
+            return Err(BadValue::new("budget_bits", 0, "lets nothing be told", "1 or more; 1000000 is the default"));
+        }
+        if self.clients.deadline_ms == Some(0) {
+            return Err(BadValue::new("clients.deadline_ms", 0, "is over at once", "1 or more, or leave it out"));
+        }
+        if let Join::Lists(lists) = &self.join
+            && (lists.len() != self.nodes || lists.iter().flatten().any(|n| *n >= self.nodes))
+        {
+            let problem = "does not fit the nodes";
+            return Err(BadValue::new(
+                "join.lists",
+                format!("{lists:?}"),
+                problem,
+                "a list of existing nodes for each node",
+            ));
+        }
+        self.arrivals.check()?;
+        self.server.check()?;
+        self.link.check()
+    }
+
+    /// From 1 on queues grow without end, unless something ends them: then the length of the run makes the numbers.
+    fn check_load(&self) -> Result<(), BadValue> {
+        within("load", self.load, (0.0, 1000.0), "a share of what the pods can do, such as 0.8")?;
+        let endless =
+            self.server.batching.is_none() && self.server.max_queue.is_none() && self.clients.deadline_ms.is_none();
+        if self.load >= 1.0 && endless {
+            let problem = "grows queues without end, so that the length of the run would make the numbers";
+            let remedy = "below 1, or give pods a queue limit or batching, or callers a deadline";
+            return Err(BadValue::new("load", self.load, problem, remedy));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,449 @@
+//! Clients: what they ask for, of whom, and how it ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll::id::PodId;
+use plimsoll::observe::{Cost, Ejection};
+use plimsoll::pick::{Outcome, PickError, Request, Ticket};
+use plimsoll::time::Time;
+use smallvec::SmallVec;
+
+use super::pods::{model_name, probe_pause};
+use super::{Happening, World};
+use crate::arrivals::Arrivals;
+use crate::config::{Config, Costs};
+use crate::files::Trace;
+use crate::law::Ask;
+use crate::server::Job;
+
+/// A request, by place and number: a place is used again, a number never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+/// Places take the low bits: so many requests can be under way at once.
+const PLACES: u32 = 24;
+
+impl Key {
+    fn new(place: usize, serial: u64) -> Key {
+        debug_assert!(place < 1 << PLACES, "fewer requests than that fit a machine");
+        Key(serial << PLACES | place as u64)
+    }
+
+    fn place(self) -> usize {
+        (self.0 & ((1 << PLACES) - 1)) as usize
+    }
+}
+
+impl From<u64> for Key {
+    fn from(job: u64) -> Key {
+        Key(job)
+    }
+}
+
+/// A request under way.
+pub(super) struct Asked {
+    key: Key,
+    node: usize,
+    /// Which life of the node asked.
+    life: u32,
+    model: usize,
+    ask: Ask,
+    cost: Option<Cost>,
+    asked_at: Time,
+    retries: u32,
+    tried: SmallVec<[PodId; 2]>,
+    ticket: Option<Ticket>,
+    pod: usize,
+    pod_incarnation: u32,
+}
+
+/// What comes back to a caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    Served {
+        started: Time,
+        ended: Time,
+    },
+    Error,
+    QueueFull,
+    /// Nobody listens there.
+    NoConnection,
+    /// The connection broke while it waited.
+    Broken,
+}
+
+/// How a request ended for its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an answer.
+    Served,
+    /// With an error of the pod, or a broken connection.
+    Failed,
+    /// Every pod that was tried was full, or none was left.
+    Refused,
+    /// The caller gave up.
+    Cancelled,
+}
+
+/// A request that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// When it was asked for.
+    pub asked_at: Time,
+    /// From then to its end.
+    pub took: Duration,
+    /// How long it was served.
+    pub served: Duration,
+    /// What its kind takes on the mean.
+    pub kind: Duration,
+    /// On which node.
+    pub node: usize,
+    /// At which pod, the last one.
+    pub pod: usize,
+    /// How it ended.
+    pub end: End,
+}
+
+/// Arrivals from a file, and when its first moment is.
+pub(super) struct Recording {
+    trace: Trace,
+    starts: Option<Time>,
+    models: Vec<String>,
+}
+
+/// The recording that `config` names, if it does.
+pub(super) fn recording(config: &Config) -> Option<Recording> {
+    let Arrivals::Recorded { file } = &config.arrivals else { return None };
+    let trace = Trace::read(file).expect("whoever makes a world has read its files before");
+    let names: BTreeSet<&str> = trace.arrivals.iter().map(|arrival| arrival.model.as_str()).collect();
+    let models = names.into_iter().map(str::to_owned).collect();
+    Some(Recording { trace, starts: None, models })
+}
+
+impl World {
+    /// Plays the recording on from where it stands; from its beginning, if it never was.
+    pub(super) fn play_recording(&mut self) {
+        let (now, wave) = (self.now, self.wave);
+        let Some(recording) = &mut self.recorded else { return };
+        let starts = *recording.starts.get_or_insert(now);
+        let next = recording.trace.arrivals.iter().position(|arrival| starts + arrival.at >= now);
+        let Some(arrival) = next else { return };
+        let at = starts + recording.trace.arrivals[arrival].at;
+        self.later(at.since(now), Happening::Recorded { arrival, wave });
+    }
+
+    pub(super) fn arrive_recorded(&mut self, arrival: usize) {
+        let (now, wave) = (self.now, self.wave);
+        let Some(recording) = &self.recorded else { return };
+        let this = &recording.trace.arrivals[arrival];
+        let n = this.node % self.nodes.len();
+        let model = recording.models.binary_search(&this.model).unwrap_or(0);
+        let ask = Ask { bytes: this.bytes, kind: this.service, service: this.service };
+        if let (Some(next), Some(starts)) = (recording.trace.arrivals.get(arrival + 1), recording.starts) {
+            let after = (starts + next.at).since(now);
+            self.later(after, Happening::Recorded { arrival: arrival + 1, wave });
+        }
+        if self.nodes[n].core.is_some() && !self.nodes[n].paused && !self.silenced[n] {
+            self.ask(n, model, ask);
+        }
+    }
+
+    pub(super) fn ask_later(&mut self, n: usize) {
+        if self.load <= 0.0 || self.surge_percent == 0 || self.recorded.is_some() {
+            return;
+        }
+        let slots = self.pods.len() as f64 * f64::from(self.config.server.slots);
+        let load = self.load * f64::from(self.surge_percent) / 100.0;
+        let gap = self.sizes.mean().as_nanos() as f64 * self.nodes.len() as f64 / (load * slots);
+        let now = self.now;
+        let gap = self.nodes[n].arrivals.next(now, Duration::from_nanos(gap as u64));
+        let wave = self.wave;
+        self.later(gap, Happening::Arrive { node: n as u32, wave });
+    }
+
+    pub(super) fn arrive(&mut self, n: usize) {
+        if self.nodes[n].core.is_none() {
+            return;
+        }
+        // A stopped process asks for nothing; its clients are served elsewhere.
+        if !self.nodes[n].paused && !self.silenced[n] {
+            let node = &mut self.nodes[n];
+            let ask = self.sizes.draw(&mut node.sizes);
+            let models = self.config.clients.models as u64;
+            let model = if models > 1 { node.clients.below(models) as usize } else { 0 };
+            self.ask(n, model, ask);
+        }
+        self.ask_later(n);
+    }
+
+    fn ask(&mut self, n: usize, model: usize, ask: Ask) {
+        let clients = &self.config.clients;
+        let node = &mut self.nodes[n];
+        let cost = match clients.costs {
+            Costs::Learned => None,
+            Costs::Given if clients.cost_error > 0.0 => {
+                Cost::from_ms(ask.kind.as_secs_f64() * 1e3 * node.clients.lognormal(clients.cost_error))
+            }
+            Costs::Given => Cost::from_ms(ask.kind.as_secs_f64() * 1e3),
+        };
+        let cancel = node.clients.hits(clients.cancel);
+        let patience = cancel.then(|| node.clients.between(Duration::ZERO, 4 * self.sizes.mean()));
+        let deadline = clients.deadline_ms.map(Duration::from_millis);
+        let asked = Asked {
+            key: Key(0),
+            node: n,
+            life: node.life,
+            model,
+            ask,
+            cost,
+            asked_at: self.now,
+            retries: clients.retries,
+            tried: SmallVec::new(),
+            ticket: None,
+            pod: 0,
+            pod_incarnation: 0,
+        };
+        self.serial += 1;
+        let place = self.requests.insert(asked);
+        let key = Key::new(place, self.serial);
+        self.requests[place].key = key;
+        if let Some(patience) = [patience, deadline].into_iter().flatten().min() {
+            self.later(patience, Happening::GiveUp { request: key });
+        }
+        self.try_once(key);
+    }
+
+    fn asked(&mut self, key: Key) -> Option<&mut Asked> {
+        self.requests.get_mut(key.place()).filter(|asked| asked.key == key)
+    }
+
+    /// Picks for a request, and sends it on its way.
+    fn try_once(&mut self, key: Key) {
+        let Some(asked) = self.requests.get(key.place()).filter(|asked| asked.key == key) else { return };
+        let n = asked.node;
+        let Some(core) = &self.nodes[n].core else { return };
+        let (picker, now) = (core.picker().clone(), self.local(n));
+        let model = self.model_name(asked.model);
+        let request = Request::new(&model).bytes(asked.ask.bytes).exclude(&asked.tried);
+        let request = asked.cost.map_or(request, |cost| request.cost(cost));
+        self.inputs += 1;
+        match picker.pick(now, &request) {
+            Ok(ticket) => self.picked(key, n, ticket),
+            Err(error) => self.nothing_picked(key, &error),
+        }
+        self.turn(n);
+    }
+
+    fn picked(&mut self, key: Key, n: usize, ticket: Ticket) {
+        let pod = ticket.pod().clone();
+        let index = pod_index(pod.name());
+        let in_flight = pod.own_in_flight();
+        self.note("pick", [n as u64, index as u64, key.0]);
+        self.nodes[n].ledger[index] += 1;
+        let known = self.nodes[n].known[index];
+        if in_flight != self.nodes[n].ledger[index] {
+            let ledger = self.nodes[n].ledger[index];
+            self.fail(
+                "own-exact",
+                Some(n),
+                Some(index),
+                format!("{ledger} in flight by the ledger, {in_flight} counted"),
+            );
+        }
+        if pod.is_ejected() {
+            self.check_no_other(key, n, index);
+        }
+        if let Some(asked) = self.asked(key) {
+            (asked.ticket, asked.pod, asked.pod_incarnation) = (Some(ticket), index, known.unwrap_or(0));
+        }
+        let (hop, life) = (self.hop(key, 0), self.pods[index].life);
+        self.later(hop, Happening::AtPod { request: key, pod_life: life });
+    }
+
+    /// An ejected pod was picked: right only if no other was left.
+    fn check_no_other(&mut self, key: Key, n: usize, index: usize) {
+        let Some(asked) = self.requests.get(key.place()) else { return };
+        let model = self.model_name(asked.model);
+        let serves = |pod: &plimsoll::observe::Pod| {
+            let models = &pod.spec().models;
+            models.is_empty() || models.contains(&model)
+        };
+        let pods = self.core(n).picker().pods();
+        let better = pods.iter().find(|p| serves(p) && !p.is_ejected() && !asked.tried.contains(&p.id()));
+        if let Some(better) = better.map(|pod| pod.name().to_owned()) {
+            self.fail("no-dead-pod", Some(n), Some(index), format!("picked while ejected, though {better} was not"));
+        }
+    }
+
+    fn nothing_picked(&mut self, key: Key, error: &PickError) {
+        let Some(asked) = self.requests.get(key.place()).filter(|asked| asked.key == key) else { return };
+        let (n, model) = (asked.node, self.model_name(asked.model));
+        let tried = asked.tried.clone();
+        let pods = self.core(n).picker().pods();
+        let left = pods.iter().find(|pod| {
+            let models = &pod.spec().models;
+            (models.is_empty() || models.contains(&model)) && !tried.contains(&pod.id())
+        });
+        if let Some(left) = left.map(|pod| pod.name().to_owned()) {
+            self.fail("some-pod", Some(n), None, format!("`{error}`, though {left} was left"));
+        }
+        self.end(key, End::Refused, Duration::ZERO);
+    }
+
+    pub(super) fn at_pod(&mut self, key: Key, pod_life: u32) {
+        let now = self.now;
+        let Some(asked) = self.asked(key) else { return };
+        let (k, incarnation, service) = (asked.pod, asked.pod_incarnation, asked.ask.service);
+        let pod = &mut self.pods[k];
+        if !pod.up || pod.incarnation != incarnation {
+            return self.answer(key, Answer::NoConnection);
+        }
+        if pod.life != pod_life {
+            // It died and came back while this was on the way, over a connection of its old life.
+            return self.answer(key, Answer::Broken);
+        }
+        if pod.errors > crate::rng::Share::NEVER && crate::rng::Rng::from_hash(key.0).hits(pod.errors) {
+            return self.answer(key, Answer::Error);
+        }
+        let arrived = pod.server.arrive(now, Job { id: key.0, service });
+        self.arm(k);
+        if arrived.is_err() {
+            self.answer(key, Answer::QueueFull);
+        }
+    }
+
+    pub(super) fn answer(&mut self, request: Key, answer: Answer) {
+        let hop = self.hop(request, 1);
+        self.later(hop, Happening::Answer { request, answer });
+    }
+
+    pub(super) fn answered(&mut self, key: Key, answer: Answer) {
+        let Some(asked) = self.asked(key) else { return };
+        let n = asked.node;
+        if self.nodes[n].paused {
+            return self.nodes[n].inbox.push(Happening::Answer { request: key, answer });
+        }
+        match answer {
+            Answer::Served { started, ended } => {
+                self.release(key, Outcome::Served);
+                self.end(key, End::Served, ended.since(started));
+            }
+            Answer::Error | Answer::Broken => {
+                self.release(key, Outcome::Failed);
+                self.end(key, End::Failed, Duration::ZERO);
+            }
+            Answer::QueueFull => {
+                let again = self.asked(key).is_some_and(|asked| asked.retries > 0);
+                self.release(key, Outcome::Refused);
+                if again {
+                    self.asked(key).into_iter().for_each(|asked| asked.retries -= 1);
+                    self.try_once(key);
+                } else {
+                    self.end(key, End::Refused, Duration::ZERO);
+                }
+            }
+            Answer::NoConnection => {
+                self.eject(key);
+                self.release(key, Outcome::Refused);
+                self.try_once(key);
+            }
+        }
+        self.turn(n);
+    }
+
+    /// As the product's forwarder does with a pod that refuses a connection: it is out until it answers.
+    fn eject(&mut self, key: Key) {
+        let seed = self.config.seed;
+        let Some(asked) = self.asked(key) else { return };
+        let (n, k) = (asked.node, asked.pod);
+        let Some(pod) = asked.ticket.as_ref().map(|ticket| ticket.pod().clone()) else { return };
+        if pod.eject() == Ejection::Now {
+            let life = self.nodes[n].life;
+            let after = probe_pause(seed, n, k, 0);
+            self.note("eject", [n as u64, k as u64, 0]);
+            self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, turn: 0 });
+        }
+    }
+
+    pub(super) fn caller_gives_up(&mut self, key: Key) {
+        let Some(asked) = self.asked(key) else { return };
+        let (n, k) = (asked.node, asked.pod);
+        if self.nodes[n].paused {
+            return self.nodes[n].inbox.push(Happening::GiveUp { request: key });
+        }
+        self.pods[k].server.cancel(key.0);
+        self.release(key, Outcome::Cancelled);
+        self.end(key, End::Cancelled, Duration::ZERO);
+        self.turn(n);
+    }
+
+    /// Ends a request's ticket.
+    fn release(&mut self, key: Key, outcome: Outcome) {
+        let Some(asked) = self.asked(key) else { return };
+        let Some(ticket) = asked.ticket.take() else { return };
+        let (n, k, incarnation) = (asked.node, asked.pod, asked.pod_incarnation);
+        asked.tried.push(ticket.pod().id());
+        let (pod, now) = (Arc::clone(ticket.pod()), self.local(n));
+        self.inputs += 1;
+        ticket.finish(now, outcome);
+        if self.nodes[n].known[k] == Some(incarnation) {
+            self.nodes[n].ledger[k] -= 1;
+            let (ledger, counted) = (self.nodes[n].ledger[k], pod.own_in_flight());
+            if ledger != counted {
+                self.fail(
+                    "own-exact",
+                    Some(n),
+                    Some(k),
+                    format!("{ledger} in flight by the ledger, {counted} counted"),
+                );
+            }
+        }
+    }
+
+    fn end(&mut self, key: Key, end: End, served: Duration) {
+        if self.asked(key).is_none() {
+            return;
+        }
+        let asked = self.requests.remove(key.place());
+        let took = self.now.since(asked.asked_at);
+        self.note("end", [asked.node as u64, end as u64, key.0]);
+        let (asked_at, kind) = (asked.asked_at, asked.ask.kind);
+        self.done.push(Done { asked_at, took, served, kind, node: asked.node, pod: asked.pod, end });
+    }
+
+    /// The requests of a node that died end with it.
+    pub(super) fn forget_requests_of(&mut self, n: usize) {
+        self.requests.retain(|_, asked| asked.node != n);
+    }
+
+    /// Requests that have not ended.
+    pub fn under_way(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Requests that have not ended, and were asked for before `then`.
+    pub fn older_than(&self, then: Time) -> usize {
+        self.requests.iter().filter(|(_, asked)| asked.asked_at < then && self.is(asked.node, asked.life)).count()
+    }
+
+    fn model_name(&self, m: usize) -> String {
+        match &self.recorded {
+            Some(recording) => recording.models[m].clone(),
+            None => model_name(self.config.clients.models, m),
+        }
+    }
+
+    /// Between a caller and a pod, one way.
+    fn hop(&self, key: Key, way: u64) -> Duration {
+        let least = Duration::from_micros(self.config.hop_us);
+        let most = least + Duration::from_micros(self.config.hop_jitter_us);
+        crate::rng::Rng::from_hash(crate::rng::hash(&[self.config.seed, 14, key.0, way])).between(least, most)
+    }
+}
+
+/// Which pod is called `pod-12`.
+pub(super) fn pod_index(name: &str) -> usize {
+    name.trim_start_matches("pod-").parse().unwrap_or(0)
+}

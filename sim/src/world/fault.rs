@@ -1,0 +1,200 @@
+//! Faults as they strike, and as they pass.
+
+use std::time::Duration;
+
+use super::{Happening, World};
+use crate::fault::Fault;
+use crate::link::Link;
+use crate::plan::Ending;
+use crate::rng::Share;
+
+/// What makes a fault pass.
+pub(super) enum Undo {
+    Start { node: usize, epoch: u64, life: u32 },
+    Resume { node: usize },
+    Quicken { node: usize },
+    Open { walls: Vec<(usize, usize)> },
+    Link(Link),
+    RestartPod { pod: usize },
+    ResumePod { pod: usize },
+    SpeedUpPod { pod: usize },
+    CurePod { pod: usize },
+    AnnouncePod { pod: usize, spread: Duration },
+    Calm,
+}
+
+impl World {
+    pub(super) fn strike(&mut self, fault: Fault) {
+        if self.settled {
+            return;
+        }
+        self.note("fault", [crate::trace::digest(fault.kind().as_bytes()), fault.lasts_ms(), 0]);
+        let after = Duration::from_millis(fault.lasts_ms());
+        if let Some(undo) = self.begin(fault) {
+            self.later(after, Happening::Undo(Box::new(undo)));
+        }
+    }
+
+    fn begin(&mut self, fault: Fault) -> Option<Undo> {
+        match fault {
+            Fault::NodeCrash { node, clock_back, .. } => self.down(node, clock_back, World::crash),
+            Fault::NodeRestart { node, .. } => self.down(node, false, World::leave),
+            Fault::NodeSwap { node, with, for_ms } => {
+                let other = self.down(with, false, World::crash);
+                if let Some(other) = other {
+                    self.later(Duration::from_millis(for_ms), Happening::Undo(Box::new(other)));
+                }
+                let undo = self.down(node, false, World::crash);
+                let (a, b) = (self.nodes[node].address, self.nodes[with].address);
+                (self.nodes[node].address, self.nodes[with].address) = (b, a);
+                undo
+            }
+            Fault::NodePause { node, .. } => {
+                self.pause(node);
+                Some(Undo::Resume { node })
+            }
+            Fault::NodeSlow { node, us, .. } => {
+                self.nodes[node].slow = Duration::from_micros(us);
+                Some(Undo::Quicken { node })
+            }
+            Fault::Wall { from, to, .. } => {
+                self.wall(from, to);
+                Some(Undo::Open { walls: vec![(from, to)] })
+            }
+            Fault::Partition { group, .. } => {
+                let walls = self.border(&group);
+                self.partition(&group);
+                Some(Undo::Open { walls })
+            }
+            Fault::Clog { from, to, for_ms } => {
+                let until = self.now + Duration::from_millis(for_ms);
+                self.links.clog(from, to, until);
+                None
+            }
+            Fault::Loss { share, .. } => {
+                let link = std::mem::replace(&mut self.links.link.loss, share);
+                Some(Undo::Link(Link { loss: link, ..self.links.link }))
+            }
+            Fault::Delay { add_ms, .. } => {
+                let before = self.links.link;
+                self.links.link.delay_us += add_ms * 1000;
+                Some(Undo::Link(before))
+            }
+            Fault::Replay { node, count } => {
+                self.replay(node, count);
+                None
+            }
+            Fault::Hostile { node, trick, count } => {
+                self.turn_hostile(node, trick, count);
+                None
+            }
+            Fault::PodCrash { pod, .. } => {
+                self.crash_pod(pod);
+                Some(Undo::RestartPod { pod })
+            }
+            Fault::PodHang { pod, .. } => {
+                self.hang_pod(pod, true);
+                Some(Undo::ResumePod { pod })
+            }
+            Fault::PodSlow { pod, percent, .. } => {
+                self.pods[pod].server.set_slowdown(percent);
+                Some(Undo::SpeedUpPod { pod })
+            }
+            Fault::PodErrors { pod, share, .. } => {
+                self.pods[pod].errors = share;
+                Some(Undo::CurePod { pod })
+            }
+            Fault::PodReplace { pod, spread_ms, .. } => {
+                let spread = Duration::from_millis(spread_ms);
+                self.crash_pod(pod);
+                self.announce(pod, None, spread);
+                Some(Undo::AnnouncePod { pod, spread })
+            }
+            Fault::Surge { percent, .. } => {
+                self.surge_percent = percent;
+                self.set_load(self.load);
+                Some(Undo::Calm)
+            }
+        }
+    }
+
+    /// Takes a node down, if it is up, and says how it comes back.
+    fn down(&mut self, node: usize, clock_back: bool, how: fn(&mut World, usize)) -> Option<Undo> {
+        self.nodes[node].core.as_ref()?;
+        how(self, node);
+        let epoch = if clock_back { self.nodes[node].epoch / 2 } else { self.nodes[node].epoch + 1 };
+        Some(Undo::Start { node, epoch: epoch.max(1), life: self.nodes[node].life })
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) {
+        // Whoever was healed or broken for good stays so.
+        if self.settled {
+            return;
+        }
+        match undo {
+            Undo::Start { node, epoch, life } => {
+                if self.nodes[node].core.is_none() && self.nodes[node].life == life {
+                    self.start(node, epoch);
+                }
+            }
+            Undo::Resume { node } => self.resume(node),
+            Undo::Quicken { node } => self.nodes[node].slow = Duration::ZERO,
+            Undo::Open { walls } => walls.into_iter().for_each(|(from, to)| self.open(from, to)),
+            Undo::Link(link) => self.links.link = link,
+            Undo::RestartPod { pod } => self.restart_pod(pod),
+            Undo::ResumePod { pod } => self.hang_pod(pod, false),
+            Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
+            Undo::CurePod { pod } => self.pods[pod].errors = Share::NEVER,
+            Undo::AnnouncePod { pod, spread } => {
+                self.pods[pod].incarnation += 1;
+                self.restart_pod(pod);
+                let incarnation = self.pods[pod].incarnation;
+                self.announce(pod, Some(incarnation), spread);
+            }
+            Undo::Calm => {
+                self.surge_percent = 100;
+                self.set_load(self.load);
+            }
+        }
+    }
+}
+
+impl World {
+    /// Heals what `ending` names for good, and breaks all other nodes for good: nothing can be waited for.
+    pub(crate) fn settle(&mut self, ending: &Ending) {
+        self.settled = true;
+        self.links.heal();
+        self.links.link = self.config.link;
+        self.surge_percent = 100;
+        let named = |names: &[usize], k: usize| names.is_empty() || names.contains(&k);
+        for n in 0..self.nodes.len() {
+            self.resume(n);
+            self.nodes[n].slow = Duration::ZERO;
+            match named(&ending.nodes, n) {
+                true if self.nodes[n].core.is_none() => self.start(n, self.nodes[n].epoch + 1),
+                true => {}
+                false => self.crash(n),
+            }
+        }
+        for k in 0..self.pods.len() {
+            self.hang_pod(k, false);
+            self.pods[k].server.set_slowdown(100);
+            self.pods[k].errors = Share::NEVER;
+            match named(&ending.pods, k) {
+                true => {
+                    let incarnation = self.pods[k].incarnation;
+                    self.restart_pod(k);
+                    self.announce(k, Some(incarnation), Duration::ZERO);
+                }
+                false => self.crash_pod(k),
+            }
+        }
+        self.note("settle", [0, 0, 0]);
+        self.set_load(self.load);
+    }
+
+    /// Whether datagrams are kept for replays.
+    pub(crate) fn keep_datagrams(&mut self, keep: bool) {
+        self.connections.keep = keep;
+    }
+}

@@ -1,0 +1,139 @@
+//! A member that turns on the others: it has a certificate and a connection, and says what it likes.
+
+use bytes::Bytes;
+use plimsoll::gossip::wire::{
+    Channel, Entry, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, Names, Part, Rows, Sync, SyncMember,
+};
+use plimsoll::id::{Epoch, NodeId, Seq, cluster_tag};
+use plimsoll::observe::SizeClass;
+
+use super::World;
+use super::carry::Carried;
+use super::node::address;
+use crate::fault::Trick;
+use crate::rng::Rng;
+
+impl World {
+    /// Node `n` sends `count` messages of `trick` to everybody.
+    pub(super) fn turn_hostile(&mut self, n: usize, trick: Trick, count: u32) {
+        if self.nodes[n].core.is_none() || self.nodes[n].paused {
+            return;
+        }
+        let mut chance = Rng::new(self.config.seed ^ self.now.as_nanos(), "hostile", n as u64);
+        for _ in 0..count {
+            for to in (0..self.nodes.len()).filter(|to| *to != n) {
+                for (channel, data) in self.say(n, to, trick, &mut chance) {
+                    self.push(n, to, Carried { channel, data });
+                }
+            }
+        }
+    }
+
+    fn say(&self, n: usize, to: usize, trick: Trick, chance: &mut Rng) -> Vec<(Channel, Bytes)> {
+        let own = |message: &Message| (message.kind().channel(), message.encode(cluster_tag("default")));
+        match trick {
+            Trick::Noise => {
+                let length = chance.below(MAX_DATAGRAM as u64 + 100);
+                let noise = (0..length).map(|_| chance.bits() as u8).collect::<Vec<u8>>();
+                let channel = if chance.below(2) == 0 { Channel::Datagram } else { Channel::Stream };
+                vec![(channel, noise.into())]
+            }
+            Trick::Flips => {
+                self.plausible(n, to, chance).iter().map(own).map(|(c, data)| (c, flip(&data, chance))).collect()
+            }
+            Trick::Cuts => {
+                let whole: Vec<_> = self.plausible(n, to, chance).iter().map(own).collect();
+                let mut cut = |data: &Bytes| data.slice(..chance.below(data.len() as u64) as usize);
+                whole.iter().map(|(channel, data)| (*channel, cut(data))).collect()
+            }
+            Trick::HugeRows => self.huge(n, chance).iter().map(own).collect(),
+            Trick::FutureRows => vec![own(&Message::Rows(self.rows(Epoch(u64::MAX), Seq(u64::MAX), chance)))],
+            Trick::Forged => self.forged(to, chance).iter().map(own).collect(),
+            Trick::Downs => vec![own(&Message::Sync(self.everybody(n, MemberState::Down, u16::MAX)))],
+            Trick::Ghosts => vec![own(&Message::Sync(self.ghosts(n, chance)))],
+        }
+    }
+
+    fn ident(&self, n: usize) -> Ident {
+        let node = &self.nodes[n];
+        Ident { id: node.id, epoch: Epoch(node.epoch), r#gen: 0, addr: address(node.address) }
+    }
+
+    /// One message of each kind that this node might send.
+    fn plausible(&self, n: usize, to: usize, chance: &mut Rng) -> Vec<Message> {
+        let me = self.ident(n);
+        let hello = Hello { me, name: format!("node-{n}"), reply: chance.below(2) == 0, known_of_you: None };
+        vec![
+            Message::Rows(self.rows(me.epoch, Seq(chance.below(1000)), chance)),
+            Message::Hello(hello),
+            Message::Sync(self.everybody(n, MemberState::Alive, chance.below(3) as u16)),
+            Message::Names(self.names(n)),
+            Message::Hello(Hello { me: self.ident(to), name: format!("node-{to}"), reply: false, known_of_you: None }),
+        ]
+    }
+
+    fn names(&self, n: usize) -> Names {
+        let pods = (0..self.pods.len()).map(|k| crate::config::spec(k, 1).id()).collect();
+        let models = vec!["model".to_owned()];
+        Names { epoch: Epoch(self.nodes[n].epoch), table: u32::MAX, first_pod: 0, pods, first_model: 0, models }
+    }
+
+    /// As much as fits, of the heaviest there is.
+    fn huge(&self, n: usize, chance: &mut Rng) -> Vec<Message> {
+        let rows = self.rows(Epoch(self.nodes[n].epoch), Seq(u64::MAX - chance.below(1000)), chance);
+        vec![Message::Names(self.names(n)), Message::Rows(rows)]
+    }
+
+    fn rows(&self, epoch: Epoch, seq: Seq, chance: &mut Rng) -> Rows {
+        let entry = |pod: usize| Entry {
+            key: Key { pod: pod as u32, model: 0, class: SizeClass::new(39).expect("the last class") },
+            count: 65_535,
+            age_100us: u32::MAX,
+            remainders_ms: vec![u32::MAX; 2],
+        };
+        let part = (chance.below(2) == 0).then_some(Part { after: None, upto: None });
+        let entries = (0..self.pods.len().min(40)).map(entry).collect();
+        Rows { epoch, seq, table: u32::MAX, leaving: chance.below(4) == 0, rates: (u32::MAX, u32::MAX), part, entries }
+    }
+
+    /// In the names of others: nobody may believe a word.
+    fn forged(&self, to: usize, chance: &mut Rng) -> Vec<Message> {
+        let victim = self.ident(chance.below(self.nodes.len() as u64) as usize);
+        let stronger = Ident { epoch: Epoch(victim.epoch.0 + 1000), ..victim };
+        let name = format!("node-{}", chance.below(self.nodes.len() as u64));
+        vec![
+            Message::Hello(Hello { me: stronger, name, reply: true, known_of_you: None }),
+            Message::Sync(Sync { from: victim, ..self.everybody(to, MemberState::Down, 9) }),
+        ]
+    }
+
+    fn everybody(&self, n: usize, state: MemberState, incarnation: u16) -> Sync {
+        let others = (0..self.nodes.len()).filter(|other| *other != n).map(|other| SyncMember {
+            ident: self.ident(other),
+            incarnation,
+            state,
+            name: format!("node-{other}"),
+        });
+        Sync { from: self.ident(n), want_reply: false, members: others.take(200).collect() }
+    }
+
+    fn ghosts(&self, n: usize, chance: &mut Rng) -> Sync {
+        let ghost = |k: u64| {
+            let name = format!("ghost-{k}");
+            let addr = address(60_000 + (k % 5000) as usize);
+            let ident = Ident { id: NodeId::of(&name), epoch: Epoch(1), r#gen: 0, addr };
+            SyncMember { ident, incarnation: 0, state: MemberState::Alive, name }
+        };
+        let members = (0..20).map(|_| ghost(chance.below(10_000))).collect();
+        Sync { from: self.ident(n), want_reply: true, members }
+    }
+}
+
+fn flip(data: &Bytes, chance: &mut Rng) -> Bytes {
+    let mut data = data.to_vec();
+    for _ in 0..=chance.below(4) {
+        let bit = chance.below(8 * data.len() as u64) as usize;
+        data[bit / 8] ^= 1 << (bit % 8);
+    }
+    data.into()
+}

@@ -1,0 +1,289 @@
+//! Nodes: their lives, their clocks, and when their cores are turned.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use plimsoll::core::{Core, CoreConfig};
+use plimsoll::id::{Epoch, NodeId};
+use plimsoll::pick::Wake;
+use plimsoll::time::Time;
+
+use super::{Happening, World, id_of};
+use crate::arrivals::ArrivalStream;
+use crate::config::{Config, Join};
+use crate::policy::Policy;
+use crate::rng::Rng;
+
+/// What waits for a node that does not keep up; beyond, its sockets would drop too.
+const BACKLOG: usize = 4096;
+
+#[derive(Clone, Default)]
+pub(super) struct Flag(Arc<AtomicBool>);
+
+impl Wake for Flag {
+    fn wake(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+pub(super) struct SimNode {
+    pub(super) core: Option<Core>,
+    pub(super) id: NodeId,
+    woken: Flag,
+    /// Which life: what was meant for an earlier one is dropped.
+    pub(super) life: u32,
+    /// The largest epoch it started with.
+    pub(super) epoch: u64,
+    /// Which of the addresses it has.
+    pub(super) address: usize,
+    started: Time,
+    /// Its clock runs fast (or slow) by this many millionths.
+    drift_ppm: i64,
+    pub(super) paused: bool,
+    /// Time it takes over each input.
+    pub(super) slow: Duration,
+    busy_until: Time,
+    /// What came while it was paused or busy.
+    pub(super) inbox: Vec<Happening>,
+    timer_at: Option<Time>,
+    changes_at: Option<Time>,
+    pub(super) arrivals: ArrivalStream,
+    pub(super) sizes: Rng,
+    pub(super) clients: Rng,
+    /// True tickets per pod, for the incarnations it knows.
+    pub(super) ledger: Vec<u32>,
+    /// Which incarnation of each pod it knows; none where it knows of none.
+    pub(super) known: Vec<Option<u32>>,
+}
+
+impl SimNode {
+    pub(super) fn new(config: &Config, n: usize) -> SimNode {
+        let drift = u64::from(config.drift_ppm);
+        let drift_ppm = Rng::new(config.seed, "drift", n as u64).below(2 * drift + 1) as i64 - drift as i64;
+        SimNode {
+            core: None,
+            id: id_of(n),
+            woken: Flag::default(),
+            life: 0,
+            epoch: 0,
+            address: n,
+            started: Time::ZERO,
+            drift_ppm,
+            paused: false,
+            slow: Duration::ZERO,
+            busy_until: Time::ZERO,
+            inbox: Vec::new(),
+            timer_at: None,
+            changes_at: None,
+            arrivals: ArrivalStream::new(&config.arrivals, config.seed, n),
+            sizes: Rng::new(config.seed, "sizes", n as u64),
+            clients: Rng::new(config.seed, "clients", n as u64),
+            ledger: vec![0; config.pods],
+            known: vec![Some(0); config.pods],
+        }
+    }
+
+    /// Its own time at the world's `now`.
+    pub(super) fn local(&self, now: Time) -> Time {
+        let real = now.since(self.started).as_nanos() as i64;
+        Time::from_nanos((real + scaled(real, self.drift_ppm)) as u64)
+    }
+
+    /// The world's time at which its clock shows `local`: never early.
+    fn world_time(&self, local: Time) -> Time {
+        let local = local.as_nanos() as i64;
+        let real = match self.drift_ppm {
+            0 => local,
+            ppm => (i128::from(local) * 1_000_000 / i128::from(1_000_000 + ppm)) as i64 + 1,
+        };
+        self.started + Duration::from_nanos(real as u64)
+    }
+}
+
+fn scaled(nanos: i64, ppm: i64) -> i64 {
+    (i128::from(nanos) * i128::from(ppm) / 1_000_000) as i64
+}
+
+pub(super) fn address(slot: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (slot / 256) as u8, (slot % 256) as u8], 7600))
+}
+
+impl World {
+    /// Starts node `n` with `epoch`, on its address.
+    pub fn start(&mut self, n: usize, epoch: u64) {
+        let node = &mut self.nodes[n];
+        let mut config = CoreConfig::new(format!("node-{n}"), address(node.address));
+        config.epoch = Epoch(epoch);
+        config.seed = self.config.seed;
+        config.budget_bits = self.config.budget_bits;
+        let woken = Flag::default();
+        let wake = Box::new(woken.clone());
+        let core = match self.config.policy {
+            Policy::Product(kind) => {
+                config.policy = kind;
+                Core::new(config, Time::ZERO, wake)
+            }
+        };
+        node.life += 1;
+        node.epoch = node.epoch.max(epoch);
+        node.known = self.pods.iter().map(|pod| pod.announced).collect();
+        node.ledger.fill(0);
+        (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
+        let (specs, join) = (self.specs_for(n), self.join_list(n));
+        if let Some(core) = &mut self.nodes[n].core {
+            core.set_pods(Time::ZERO, specs);
+            core.set_join(Time::ZERO, join);
+        }
+        self.note("start", [n as u64, epoch, 0]);
+        self.turn(n);
+        self.ask_later(n);
+    }
+
+    fn join_list(&self, n: usize) -> Vec<SocketAddr> {
+        let nodes = self.nodes.len();
+        let some = |count: usize| {
+            let mut chance = Rng::new(self.config.seed, "join", n as u64);
+            (0..count).map(|_| chance.below(nodes as u64) as usize).collect::<Vec<_>>()
+        };
+        let list = match &self.config.join {
+            Join::All => (0..nodes).collect(),
+            Join::First(count) => (0..(*count).min(nodes)).collect(),
+            Join::Ring => vec![(n + 1) % nodes],
+            // The first is everybody's, so that one cluster can come of it at all.
+            Join::Some(count) => [vec![0], some(*count)].concat(),
+            Join::Lists(lists) => lists[n].clone(),
+        };
+        list.into_iter().map(address).collect()
+    }
+
+    /// Kills node `n`: its tickets and connections die with it, and nobody is told.
+    pub fn crash(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        (node.core, node.timer_at, node.changes_at, node.paused) = (None, None, None, false);
+        node.inbox.clear();
+        node.ledger.fill(0);
+        self.note("crash", [n as u64, 0, 0]);
+        self.forget_requests_of(n);
+        self.watch_connections(|(a, b)| a == n || b == n);
+    }
+
+    /// Stops node `n` in its tracks (SIGSTOP): what comes for it waits.
+    pub fn pause(&mut self, n: usize) {
+        self.nodes[n].paused = self.nodes[n].core.is_some();
+    }
+
+    /// Lets it run again: first what came, then its timers.
+    pub fn resume(&mut self, n: usize) {
+        if !std::mem::replace(&mut self.nodes[n].paused, false) {
+            return;
+        }
+        for happening in std::mem::take(&mut self.nodes[n].inbox) {
+            self.happen(happening);
+        }
+    }
+
+    /// Node `n` says goodbye and ends.
+    pub fn leave(&mut self, n: usize) {
+        let now = self.local(n);
+        if let Some(core) = &mut self.nodes[n].core {
+            core.leave(now);
+        }
+        self.turn(n);
+        self.crash(n);
+    }
+
+    pub(super) fn is(&self, n: usize, life: u32) -> bool {
+        self.nodes[n].core.is_some() && self.nodes[n].life == life
+    }
+
+    /// Whether node `n` takes an input now; if not, `happening` is kept for when it does.
+    pub(super) fn takes(&mut self, n: usize, happening: impl FnOnce() -> Happening) -> bool {
+        let node = &mut self.nodes[n];
+        if node.paused {
+            // A stopped process's sockets fill up; timers and answers of its own do not count much.
+            if node.inbox.len() < BACKLOG {
+                node.inbox.push(happening());
+            }
+            return false;
+        }
+        if node.slow > Duration::ZERO {
+            if node.busy_until > self.now {
+                let (wait, most) = (node.busy_until.since(self.now), node.slow * BACKLOG as u32);
+                if wait <= most {
+                    node.busy_until = node.busy_until + node.slow;
+                    let at = node.busy_until.since(self.now);
+                    let happening = happening();
+                    self.later(at, happening);
+                }
+                return false;
+            }
+            node.busy_until = self.now + node.slow;
+        }
+        true
+    }
+
+    pub(super) fn timer(&mut self, n: usize, life: u32) {
+        if !self.is(n, life) || self.nodes[n].timer_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        if self.nodes[n].paused {
+            return self.nodes[n].inbox.push(Happening::Timer { node: n as u32, life });
+        }
+        self.nodes[n].timer_at = None;
+        let now = self.local(n);
+        if let Some(core) = &mut self.nodes[n].core {
+            self.inputs += 1;
+            core.handle_timeout(now);
+        }
+        self.note("timer", [n as u64, 0, 0]);
+        self.turn(n);
+    }
+
+    pub(super) fn changes(&mut self, n: usize, life: u32) {
+        if !self.is(n, life) {
+            return;
+        }
+        if self.nodes[n].paused {
+            return self.nodes[n].inbox.push(Happening::Changes { node: n as u32, life });
+        }
+        self.nodes[n].changes_at = None;
+        let now = self.local(n);
+        if let Some(core) = &mut self.nodes[n].core {
+            self.inputs += 1;
+            core.handle_changes(now);
+        }
+        self.turn(n);
+    }
+
+    /// After anything touched node `n`: carry what it sends, and remember when it wants to be called.
+    pub(super) fn turn(&mut self, n: usize) {
+        while let Some(core) = &mut self.nodes[n].core {
+            while let Some(event) = core.poll_event() {
+                self.events.push((self.now, n, event));
+            }
+            let Some(transmit) = core.poll_transmit() else { break };
+            self.send(n, transmit);
+        }
+        let (now, node) = (self.now, &mut self.nodes[n]);
+        let Some(core) = &node.core else { return };
+        let at = node.world_time(core.next_timeout()).max(now);
+        let life = node.life;
+        let sooner = node.timer_at.is_none_or(|timer| at < timer);
+        if sooner {
+            node.timer_at = Some(at);
+        }
+        let reaction = Duration::from_micros(self.config.reaction_us) + node.slow;
+        let react = node.woken.0.swap(false, Relaxed) && node.changes_at.is_none();
+        if react {
+            node.changes_at = Some(now + reaction);
+        }
+        if sooner {
+            self.later(at.since(now), Happening::Timer { node: n as u32, life });
+        }
+        if react {
+            self.later(reaction, Happening::Changes { node: n as u32, life });
+        }
+    }
+}
