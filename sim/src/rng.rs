@@ -1,6 +1,15 @@
 //! Chance, by streams: every user of chance has its own, so that adding a draw in one place moves nothing elsewhere.
 //!
-//! Only additions, multiplications and divisions: the same numbers on every machine.
+//! Only additions, multiplications, divisions and square roots, which IEEE 754 rounds the same on every machine; a
+//! logarithm of the C library may differ in its last bit, and one bit is another run. A draw takes as much from its
+//! stream whatever the odds, so that turning a fault off leaves the rest of a plan where it was.
+
+mod math;
+mod share;
+
+pub use share::Share;
+
+use std::time::Duration;
 
 /// A splitmix64 stream (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -13,15 +22,20 @@ impl Rng {
         Rng(mix(named ^ mix(index)))
     }
 
+    /// The stream of something that has a hash: a packet's fate is its own, whatever happened to those before it.
+    pub fn from_hash(hash: u64) -> Rng {
+        Rng(hash)
+    }
+
     /// Any number.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(STEP);
         mix(self.0)
     }
 
     /// In [0, 1).
     pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / UNITS
     }
 
     /// Below `n`; 0 for 0.
@@ -29,17 +43,47 @@ impl Rng {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
 
-    /// Exponential with mean 1: the gaps of a Poisson process.
-    pub fn exponential(&mut self) -> f64 {
-        -ln(1.0 - self.unit())
+    /// Whether it happens this time.
+    pub fn hits(&mut self, share: Share) -> bool {
+        self.below(Share::ALWAYS.as_millionths()) < share.as_millionths()
     }
 
-    /// Lognormal with mean 1 and the given sigma; the normal is a sum of twelve uniforms.
+    /// From `low` to `high`, both included, to the nanosecond; `low` if `high` is less. Ends above 584 years are cut there.
+    pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX - 1);
+        low + Duration::from_nanos(self.below(nanos(high.saturating_sub(low)) + 1))
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+
+    /// Exponential with mean 1: the gaps of a Poisson process.
+    pub fn exponential(&mut self) -> f64 {
+        -math::ln(1.0 - self.unit())
+    }
+
+    /// Normal with mean 0 and deviation 1, by the inverse of its distribution: one number of the stream each.
+    pub fn normal(&mut self) -> f64 {
+        math::quantile(((self.bits() >> 11) as f64 + 0.5) / UNITS)
+    }
+
+    /// Lognormal with mean 1 and the given sigma, at most 5.
     pub fn lognormal(&mut self, sigma: f64) -> f64 {
-        let normal = (0..12).map(|_| self.unit()).sum::<f64>() - 6.0;
-        exp(sigma * normal - sigma * sigma / 2.0)
+        math::exp(sigma * self.normal() - sigma * sigma / 2.0)
     }
 }
+
+/// splitmix64's step: 2^64 over the golden ratio.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// As many different numbers as [`Rng::unit`] gives.
+const UNITS: f64 = (1_u64 << 53) as f64;
 
 /// splitmix64's finaliser.
 pub(crate) fn mix(z: u64) -> u64 {
@@ -48,38 +92,10 @@ pub(crate) fn mix(z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// ln x for x in (0, 1]: halvings, then the series of the inverse hyperbolic tangent.
-fn ln(mut x: f64) -> f64 {
-    let mut halvings = 0.0;
-    while x < 0.75 {
-        x *= 2.0;
-        halvings += 1.0;
-    }
-    let t = (x - 1.0) / (x + 1.0);
-    let series = (0..12).fold((0.0, t), |(sum, power), k| (sum + power / f64::from(2 * k + 1), power * t * t)).0;
-    2.0 * series - halvings * std::f64::consts::LN_2
-}
-
-/// e^x for small x: (1 + x / 4096)^4096 by squaring.
-fn exp(x: f64) -> f64 {
-    (0..12).fold(1.0 + x / 4096.0, |power, _| power * power)
+/// One number for several, in their order: for fates that hang on what a thing is, not on when it was asked about.
+pub(crate) fn hash(words: &[u64]) -> u64 {
+    words.iter().fold(STEP, |hash, word| mix((hash ^ word).wrapping_add(STEP)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A wrong logarithm would change every load silently: against the library's, and the mean of 100,000 draws within
-    /// four standard errors (4 / sqrt(100,000) = 0.013).
-    #[test]
-    fn the_exponential_is_one() {
-        for x in [1e-9, 0.01, 0.3, 0.74, 0.76, 1.0] {
-            assert!((ln(x) - x.ln()).abs() < 1e-9, "ln {x}");
-        }
-        let mut rng = Rng::new(1, "test", 0);
-        let mean = (0..100_000).map(|_| rng.exponential()).sum::<f64>() / 1e5;
-        assert!((mean - 1.0).abs() < 0.013, "{mean}");
-        let mean = (0..100_000).map(|_| rng.lognormal(0.3)).sum::<f64>() / 1e5;
-        assert!((mean - 1.0).abs() < 0.005, "{mean}");
-    }
-}
+mod tests;
