@@ -11,6 +11,7 @@ mod p2c;
 mod plimsoll;
 mod policy;
 mod random;
+mod readmission;
 mod round_robin;
 mod ticket;
 
@@ -28,6 +29,7 @@ use tracing::trace;
 
 pub use self::draw::Draw;
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
+pub use self::readmission::Readmission;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::observe::{Cost, Lane, Model, Models, Pod, PodLoad, SizeClass};
