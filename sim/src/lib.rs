@@ -18,6 +18,7 @@ mod queue;
 mod rng;
 pub mod run;
 pub mod server;
+pub mod swarm;
 pub mod trace;
 mod world;
 

@@ -12,6 +12,7 @@ mod node;
 mod pods;
 mod sight;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll::core::Event;
@@ -24,7 +25,7 @@ use slab::Slab;
 use self::ask::{Answer, Asked, Key, Recording};
 pub use self::ask::{Done, End};
 use self::carry::{Carried, Connections};
-use self::fault::Undo;
+use self::fault::{Trouble, Undo};
 use self::node::SimNode;
 use self::pods::SimPod;
 use crate::config::Config;
@@ -90,6 +91,8 @@ pub struct World {
     surge_percent: u32,
     wave: u32,
     silenced: Vec<bool>,
+    /// What weighs on all links now, by number.
+    troubles: Vec<(u64, Trouble)>,
     /// Whether the ending has begun: no fault strikes any more, and none passes.
     settled: bool,
     /// The rolling hash of all that happened.
@@ -100,6 +103,8 @@ pub struct World {
     pub events: Vec<(Time, usize, Event)>,
     /// Requests that ended, in order of their ends.
     pub done: Vec<Done>,
+    /// How often each kind of fault struck.
+    pub struck: BTreeMap<&'static str, u64>,
     /// What must never be and was, the first first.
     pub failures: Vec<Failure>,
 }
@@ -125,7 +130,9 @@ impl World {
             surge_percent: 100,
             wave: 0,
             silenced: vec![false; config.nodes],
+            troubles: Vec::new(),
             settled: false,
+            struck: BTreeMap::new(),
             trace: Trace::default(),
             inputs: 0,
             events: Vec::new(),

@@ -1,7 +1,11 @@
 //! The command line: one file for each command.
 
+mod fail;
+mod pace;
+mod replay;
 mod run;
 mod shape;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -11,6 +15,12 @@ use clap::{Parser, Subcommand};
 pub(crate) mod exit {
     /// Options, or a file, that make no sense.
     pub(crate) const USAGE: u8 = 2;
+    /// Something happened that must not.
+    pub(crate) const SAFETY: u8 = 10;
+    /// Something did not happen that must.
+    pub(crate) const LIVENESS: u8 = 11;
+    /// The product panicked.
+    pub(crate) const PANIC: u8 = 13;
 }
 
 /// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
@@ -25,12 +35,18 @@ struct Cli {
 enum Command {
     /// Play one fleet, and say what its callers saw
     Run(run::Run),
+    /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
+    Swarm(swarm::Swarm),
+    /// Play a plan again, as a failure left it behind
+    Replay(replay::Replay),
 }
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Swarm(swarm) => swarm.main(),
+        Command::Replay(replay) => replay.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");
