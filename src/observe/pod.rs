@@ -13,6 +13,7 @@ use crossbeam::utils::CachePadded;
 
 use super::{Cost, Model, SizeClass};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What discovery or configuration says about one pod.
@@ -268,7 +269,9 @@ impl Charge {
     pub(crate) fn remove(&self, cost: Cost) {
         let before = self.count.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "a charge is taken back only by who made it");
-        self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+        if !mutant::is(Mutant::CostLeaks) {
+            self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+        }
     }
 }
 
