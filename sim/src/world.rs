@@ -17,7 +17,7 @@ use std::time::Duration;
 use plimsoll::core::Event;
 use plimsoll::id::NodeId;
 use plimsoll::observe::{Cost, PodSpec};
-use plimsoll::pick::{Outcome, Request, Ticket};
+use plimsoll::pick::{Outcome, Readmission, Request, Ticket};
 use plimsoll::time::Time;
 use slab::Slab;
 
@@ -65,7 +65,7 @@ enum Happening {
     Server { pod: u32, life: u32 },
     Answer { request: Key, answer: Answer },
     GiveUp { request: Key },
-    Probe { node: u32, life: u32, pod: u32, turn: u32 },
+    Probe { node: u32, life: u32, pod: u32, schedule: Box<Readmission> },
     Learn { node: u32, life: u32, pod: u32 },
     Fault(Box<Fault>),
     Undo(Box<Undo>),
@@ -232,7 +232,7 @@ impl World {
             Happening::Server { pod, life } => self.serve(pod as usize, life),
             Happening::Answer { request, answer } => self.answered(request, answer),
             Happening::GiveUp { request } => self.caller_gives_up(request),
-            Happening::Probe { node, life, pod, turn } => self.probe(node as usize, life, pod as usize, turn),
+            Happening::Probe { node, life, pod, schedule } => self.probe(node as usize, life, pod as usize, schedule),
             Happening::Learn { node, life, pod } => self.learn_pod(node as usize, life, pod as usize),
             Happening::Fault(fault) => self.strike(*fault),
             Happening::Undo(undo) => self.undo(*undo),

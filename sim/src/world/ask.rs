@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use plimsoll::id::PodId;
 use plimsoll::observe::{Cost, Ejection};
-use plimsoll::pick::{Outcome, PickError, Request, Ticket};
+use plimsoll::pick::{Outcome, PickError, Readmission, Request, Ticket};
 use plimsoll::time::Time;
 use smallvec::SmallVec;
 
-use super::pods::{model_name, probe_pause};
+use super::pods::model_name;
 use super::{Happening, World};
 use crate::arrivals::Arrivals;
 use crate::config::{Config, Costs};
@@ -361,9 +361,10 @@ impl World {
         let Some(pod) = asked.ticket.as_ref().map(|ticket| ticket.pod().clone()) else { return };
         if pod.eject() == Ejection::Now {
             let life = self.nodes[n].life;
-            let after = probe_pause(seed, n, k, 0);
+            let mut schedule = Box::new(Readmission::new(crate::rng::hash(&[seed, 13, n as u64, k as u64])));
+            let after = schedule.next_pause();
             self.note("eject", [n as u64, k as u64, 0]);
-            self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, turn: 0 });
+            self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, schedule });
         }
     }
 
