@@ -6,10 +6,10 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::compare::{mean_of, place, policies};
-use super::{CURVE_AT, Row};
+use super::{CURVE_AT, Row, Timeline};
 
 /// All that one command found out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Document {
     /// As it would be typed.
     pub command: String,
@@ -24,6 +24,9 @@ pub struct Document {
     pub curve_at: Vec<f64>,
     /// A row for each run, then the averages over the seeds; both by load, nodes and pods, then policies as asked for.
     pub rows: Vec<Row>,
+    /// Pods over time, where an event was looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timelines: Vec<Timeline>,
 }
 
 impl Document {
@@ -35,7 +38,15 @@ impl Document {
         rows.sort_by_key(|row| (place(row, &order), row.seed));
         rows.extend(means);
         let curve_at = CURVE_AT.iter().map(|share| f64::from(*share) / 1e6).collect();
-        Document { command, commit, version: env!("CARGO_PKG_VERSION").into(), seeds, curve_at, rows }
+        Document {
+            command,
+            commit,
+            version: env!("CARGO_PKG_VERSION").into(),
+            seeds,
+            curve_at,
+            rows,
+            timelines: Vec::new(),
+        }
     }
 
     /// The command, the seeds and the commit in one line.
@@ -45,18 +56,18 @@ impl Document {
 
     /// As JSON, a line for each row: a diff of two files, or a `grep`, shows the rows.
     pub fn to_json(&self) -> String {
-        // serde_json indents everything or nothing, so the long parts are set in afterwards. No text in the document can
-        // look like them: a quote inside a string is escaped.
-        let line = |row: &Row| serde_json::to_string(row).expect("a row is plain data");
-        let whole = serde_json::to_string_pretty(&Document { rows: Vec::new(), curve_at: Vec::new(), ..self.clone() });
-        let whole = whole.expect("a document is plain data");
-        let curve_at = serde_json::to_string(&self.curve_at).expect("numbers are plain data");
-        let rows: Vec<_> = self.rows.iter().map(line).collect();
-        whole.replacen("\"curve_at\": []", &format!("\"curve_at\": {curve_at}"), 1).replacen(
-            "\"rows\": []",
-            &format!("\"rows\": [\n    {}\n  ]", rows.join(",\n    ")),
-            1,
-        )
+        let mut fields = vec![
+            format!("\"command\": {}", line(&self.command)),
+            format!("\"commit\": {}", line(&self.commit)),
+            format!("\"version\": {}", line(&self.version)),
+            format!("\"seeds\": {}", line(&self.seeds)),
+            format!("\"curve_at\": {}", line(&self.curve_at)),
+            format!("\"rows\": {}", lines(&self.rows)),
+        ];
+        if !self.timelines.is_empty() {
+            fields.push(format!("\"timelines\": {}", lines(&self.timelines)));
+        }
+        format!("{{\n  {}\n}}\n", fields.join(",\n  "))
     }
 
     /// From JSON.
@@ -96,6 +107,16 @@ impl Document {
         }
         Ok(())
     }
+}
+
+fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data, with texts for keys")
+}
+
+/// A list with a line for each of its values.
+fn lines(values: &[impl Serialize]) -> String {
+    let lines: Vec<_> = values.iter().map(|value| format!("\n    {}", line(value))).collect();
+    format!("[{}\n  ]", lines.join(","))
 }
 
 /// Why a results file cannot be used. Nothing of it was.

@@ -8,13 +8,18 @@
 mod compare;
 mod csv;
 mod document;
+mod figure;
+pub mod plot;
 mod row;
 mod samples;
 mod table;
+mod timeline;
 mod windows;
 
 pub use compare::{EqualP99, Ratio, Reach, equal_p99, load_at, mean_of, ratios};
 pub use document::{Document, ReadError, command_line, commit};
+pub use plot::plot_all;
 pub use row::{Metric, Row, Unit};
 pub use samples::{CURVE_AT, Samples};
+pub use timeline::{PodLine, Timeline};
 pub use windows::Windows;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::figure;
+
 /// What one policy made of one load: under one seed, or on average over several.
 ///
 /// A figure that a run does not have (the news age of a policy that listens to no news) is NaN here, null in JSON,
@@ -58,11 +60,11 @@ pub struct Row {
     /// Mean news age of what a pick knew, ms.
     #[serde(with = "figure")]
     pub age_ms: f64,
-    /// Figures that only some runs have, by name; one that is NaN is left out.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", serialize_with = "figure::named")]
+    /// Figures that only some runs have, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "figure::named")]
     pub more: BTreeMap<String, f64>,
     /// Latencies in ms at the shares of [`Document::curve_at`](super::Document::curve_at).
-    #[serde(default, skip_serializing_if = "Vec::is_empty", serialize_with = "figure::each")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "figure::list")]
     pub curve_ms: Vec<f64>,
     /// The hash of all that happened, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +100,8 @@ impl Row {
 }
 
 /// What a figure counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Milliseconds.
     Ms,
@@ -151,38 +154,6 @@ metrics! {
     WAIT wait_ms "mean wait" Ms;
     UTILISATION utilisation "utilisation" Share;
     SPREAD utilisation_cv "spread of utilisation over pods" Plain;
-    BYTES bytes_per_node_s "sent by each node" BytesPerS;
+    BYTES bytes_per_node_s "gossip sent by each node" BytesPerS;
     AGE age_ms "news age" Ms;
-}
-
-/// A figure in JSON: to four decimals, which is a tenth of a microsecond, and null where there is none.
-mod figure {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn none() -> f64 {
-        f64::NAN
-    }
-
-    fn rounded(value: f64) -> f64 {
-        (value * 1e4).round() / 1e4
-    }
-
-    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { serializer.serialize_f64(rounded(*value)) } else { serializer.serialize_none() }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
-    }
-
-    pub(super) fn named<S: Serializer>(values: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
-        let finite = values.iter().filter(|(_, value)| value.is_finite());
-        serializer.collect_map(finite.map(|(name, value)| (name, rounded(*value))))
-    }
-
-    pub(super) fn each<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(values.iter().copied().map(rounded))
-    }
 }

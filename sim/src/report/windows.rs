@@ -62,6 +62,21 @@ impl Windows {
         sum / f64::from(count)
     }
 
+    /// How many pods.
+    pub fn pods(&self) -> usize {
+        self.busy.len()
+    }
+
+    /// Where the first window begins, in seconds of the run.
+    pub fn from_s(&self) -> f64 {
+        self.from as f64 / 1e9
+    }
+
+    /// How long a window is, in seconds.
+    pub fn window_s(&self) -> f64 {
+        self.window as f64 / 1e9
+    }
+
     /// A pod's busy share in each window.
     pub fn shares(&self, pod: usize) -> Vec<f64> {
         (0..self.busy[pod].len()).map(|window| self.share(pod, window)).collect()
