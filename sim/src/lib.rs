@@ -7,6 +7,7 @@
 pub mod arrivals;
 mod bad;
 mod config;
+pub mod detect;
 pub mod fault;
 pub mod files;
 pub mod law;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Core;
-use crate::gossip::wire::Ident;
+use crate::gossip::wire::{Ident, MemberState};
 use crate::id::{NodeId, PodId};
 use crate::observe::{MemberView, PeerShare, Pod, PodView, View};
 use crate::time::Time;
@@ -110,6 +110,13 @@ impl Core {
             view(&peer.ident, &peer.name, state, peer.row.age(now), weight, false)
         });
         std::iter::once(own).chain(others).collect()
+    }
+
+    /// What SWIM holds `node` for at this instant; none where it knows no such member. [`Core::members`] has it too, a
+    /// suspicion up to a tick later.
+    pub fn member_state(&self, node: NodeId) -> Option<MemberState> {
+        let known = self.swim.members().filter(|member| member.id().id == node);
+        known.max_by_key(|member| (member.id().epoch, member.id().r#gen)).map(|member| member.state().into())
     }
 }
 

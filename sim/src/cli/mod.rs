@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod detect;
 mod run;
 mod shape;
 
@@ -25,12 +26,15 @@ struct Cli {
 enum Command {
     /// Play one fleet, and say what its callers saw
     Run(run::Run),
+    /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
+    Detect(detect::Detect),
 }
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Detect(detect) => detect.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");
