@@ -119,6 +119,16 @@ impl Pod {
         self.own.count.load(Relaxed)
     }
 
+    /// Cancelled requests of this node that it may still run.
+    pub fn own_remainders(&self) -> u32 {
+        self.remainders.count.load(Relaxed)
+    }
+
+    /// What the peers have here, in flight and as remainders; rows that fade count in part.
+    pub fn peers_in_flight(&self) -> f64 {
+        self.peers.count_x256.load(Relaxed) as f64 / 256.0
+    }
+
     /// What the driver keeps beside a pod (its connection, for instance); made by `init` on first use and dropped with
     /// the pod.
     pub fn attachment(&self, init: impl FnOnce() -> Arc<dyn Any + Send + Sync>) -> &Arc<dyn Any + Send + Sync> {
@@ -160,7 +170,7 @@ impl Pod {
     }
 
     /// What a policy sees of it.
-    pub(crate) fn load(&self, now: Time, index: usize) -> PodLoad {
+    pub fn load(&self, now: Time, index: usize) -> PodLoad {
         let own = self.own_in_flight();
         let known = own + self.remainders.count.load(Relaxed);
         let peers_us = self.peers.cost_us.load(Relaxed);
@@ -276,6 +286,14 @@ pub struct PodStats {
     pub cancelled: AtomicU64,
     /// Times this node ejected it.
     pub ejections: AtomicU64,
+}
+
+impl PodStats {
+    /// Tickets charged, and tickets that ended in any way: what lies between is in flight.
+    pub fn balance(&self) -> (u64, u64) {
+        let ends = [&self.served, &self.failed, &self.refused, &self.cancelled];
+        (self.picks.load(Relaxed), ends.iter().map(|ended| ended.load(Relaxed)).sum())
+    }
 }
 
 /// The requests of one model on one pod, by size class: what this node's row says.
