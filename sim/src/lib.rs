@@ -6,6 +6,7 @@
 
 pub mod arrivals;
 mod bad;
+pub mod check;
 mod config;
 pub mod detect;
 pub mod fault;

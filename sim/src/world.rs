@@ -11,6 +11,7 @@ mod hostile;
 mod node;
 mod pods;
 mod sight;
+mod tally;
 
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ use self::carry::{Carried, Connections};
 use self::fault::Undo;
 use self::node::SimNode;
 use self::pods::SimPod;
+use self::tally::Tally;
+use crate::check::Marks;
 use crate::config::Config;
 use crate::fault::Fault;
 use crate::law::Sizes;
@@ -92,6 +95,9 @@ pub struct World {
     silenced: Vec<bool>,
     /// Whether the ending has begun: no fault strikes any more, and none passes.
     settled: bool,
+    tally: Tally,
+    /// How often each rule was looked at.
+    pub marks: Marks,
     /// The rolling hash of all that happened.
     pub trace: Trace,
     /// Messages, timers, changes, connections, picks and ends of tickets that cores were told of.
@@ -126,6 +132,8 @@ impl World {
             wave: 0,
             silenced: vec![false; config.nodes],
             settled: false,
+            tally: Tally::new(&config),
+            marks: Marks::default(),
             trace: Trace::default(),
             inputs: 0,
             events: Vec::new(),
@@ -192,6 +200,10 @@ impl World {
         while let Some((at, happening)) = self.queue.pop_until(end) {
             self.now = at;
             self.happen(happening);
+            if self.failures.len() >= MOST_FAILURES {
+                // Enough is known, and a node that spins would never let the time pass.
+                break;
+            }
         }
         self.now = end;
     }

@@ -164,6 +164,11 @@ impl Swim {
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// How many timers wait.
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// The next packet to send, and to whom.
     pub(crate) fn poll_transmit(&mut self) -> Option<(Ident, Bytes)> {
         self.runtime.to_send()

@@ -86,6 +86,7 @@ impl World {
             return;
         }
         self.nodes[n].known[k] = self.pods[k].announced;
+        self.tally.hurt(k, self.now);
         // Tickets of an earlier incarnation end on it.
         self.nodes[n].ledger[k] = 0;
         let specs = self.specs_for(n);
@@ -106,6 +107,7 @@ impl World {
     /// Kills pod `k`: what it had is lost, and its callers see their connections break.
     pub fn crash_pod(&mut self, k: usize) {
         self.note("pod down", [k as u64, 0, 0]);
+        self.tally.hurt(k, self.now);
         let pod = &mut self.pods[k];
         (pod.up, pod.hung, pod.armed) = (false, false, None);
         pod.life += 1;
@@ -117,6 +119,7 @@ impl World {
     /// Starts pod `k` again, under its address.
     pub fn restart_pod(&mut self, k: usize) {
         self.note("pod up", [k as u64, 0, 0]);
+        self.tally.hurt(k, self.now);
         let now = self.now;
         let pod = &mut self.pods[k];
         if !std::mem::replace(&mut pod.up, true) {
@@ -138,6 +141,13 @@ impl World {
             pod.server.resume(now)
         }
         self.arm(k);
+    }
+
+    /// Pod `k` fails nothing any more.
+    pub(super) fn cure_pod(&mut self, k: usize) {
+        if std::mem::replace(&mut self.pods[k].errors, Share::NEVER) > Share::NEVER {
+            self.tally.hurt(k, self.now);
+        }
     }
 
     /// Pod `k`, and when it wants to be looked at.
