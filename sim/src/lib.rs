@@ -21,6 +21,7 @@ pub mod report;
 mod rng;
 pub mod run;
 pub mod server;
+pub mod swarm;
 pub mod trace;
 mod world;
 

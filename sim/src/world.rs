@@ -13,6 +13,7 @@ mod pods;
 mod sight;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll::core::Event;
@@ -25,7 +26,7 @@ use slab::Slab;
 use self::ask::{Answer, Asked, Key, Recording};
 pub use self::ask::{Done, End};
 use self::carry::{Carried, Connections};
-use self::fault::Undo;
+use self::fault::{Trouble, Undo};
 use self::node::SimNode;
 use self::pods::SimPod;
 use self::tally::Tally;
@@ -93,6 +94,8 @@ pub struct World {
     surge_percent: u32,
     wave: u32,
     silenced: Vec<bool>,
+    /// What weighs on all links now, by number.
+    troubles: Vec<(u64, Trouble)>,
     /// Whether the ending has begun: no fault strikes any more, and none passes.
     settled: bool,
     tally: Tally,
@@ -106,6 +109,8 @@ pub struct World {
     pub events: Vec<(Time, usize, Event)>,
     /// Requests that ended, in order of their ends.
     pub done: Vec<Done>,
+    /// How often each kind of fault struck.
+    pub struck: BTreeMap<&'static str, u64>,
     /// What must never be and was, the first first.
     pub failures: Vec<Failure>,
 }
@@ -131,9 +136,11 @@ impl World {
             surge_percent: 100,
             wave: 0,
             silenced: vec![false; config.nodes],
+            troubles: Vec::new(),
             settled: false,
             tally: Tally::new(&config),
             marks: Marks::default(),
+            struck: BTreeMap::new(),
             trace: Trace::default(),
             inputs: 0,
             events: Vec::new(),

@@ -12,7 +12,7 @@ use plimsoll::time::Time;
 
 use super::{Happening, World, id_of};
 use crate::arrivals::ArrivalStream;
-use crate::config::{Config, Join};
+use crate::config::Config;
 use crate::policy::Policy;
 use crate::rng::Rng;
 
@@ -153,20 +153,7 @@ impl World {
     }
 
     pub(super) fn join_list(&self, n: usize) -> Vec<SocketAddr> {
-        let nodes = self.nodes.len();
-        let some = |count: usize| {
-            let mut chance = Rng::new(self.config.seed, "join", n as u64);
-            (0..count).map(|_| chance.below(nodes as u64) as usize).collect::<Vec<_>>()
-        };
-        let list = match &self.config.join {
-            Join::All => (0..nodes).collect(),
-            Join::First(count) => (0..(*count).min(nodes)).collect(),
-            Join::Ring => vec![(n + 1) % nodes],
-            // The first is everybody's, so that one cluster can come of it at all.
-            Join::Some(count) => [vec![0], some(*count)].concat(),
-            Join::Lists(lists) => lists[n].clone(),
-        };
-        list.into_iter().map(address).collect()
+        self.config.joins(n).into_iter().map(address).collect()
     }
 
     /// Kills node `n`: its tickets and connections die with it, and nobody is told.
