@@ -21,6 +21,7 @@ use crate::gossip::peer::{FRESH, PeerRow};
 use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
+use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, PodSpec};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
@@ -369,6 +370,9 @@ impl Core {
     /// are no longer told of.
     pub fn leave(&mut self, now: Time) {
         self.leaving = true;
+        if mutant::is(Mutant::SilentLeave) {
+            return;
+        }
         // Datagrams get lost, and there is no next time.
         for _ in 0..3 {
             self.tell_full(now, &self.active_idents());
@@ -483,7 +487,7 @@ impl Core {
 
     fn note_refusal(&mut self, from: NodeId, why: String) {
         if let Some(peer) = self.peers.get_mut(&from)
-            && peer.refused.len() < 8
+            && (peer.refused.len() < 8 || mutant::is(Mutant::UnboundedRefusals))
             && peer.refused.insert(why.clone())
         {
             self.events.push_back(Event::Refused(from, why));

@@ -6,7 +6,9 @@
 
 pub mod arrivals;
 mod bad;
+pub mod check;
 mod config;
+pub mod detect;
 pub mod fault;
 pub mod files;
 pub mod law;
@@ -15,6 +17,7 @@ pub mod measure;
 pub mod plan;
 mod policy;
 mod queue;
+pub mod report;
 mod rng;
 pub mod run;
 pub mod server;

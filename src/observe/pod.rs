@@ -13,6 +13,7 @@ use crossbeam::utils::CachePadded;
 
 use super::{Cost, Model, SizeClass};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What discovery or configuration says about one pod.
@@ -268,7 +269,9 @@ impl Charge {
     pub(crate) fn remove(&self, cost: Cost) {
         let before = self.count.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "a charge is taken back only by who made it");
-        self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+        if !mutant::is(Mutant::CostLeaks) {
+            self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+        }
     }
 }
 
@@ -296,6 +299,14 @@ pub struct PodStats {
     pub cancelled: AtomicU64,
     /// Times this node ejected it.
     pub ejections: AtomicU64,
+}
+
+impl PodStats {
+    /// Tickets charged, and tickets that ended in any way: what lies between is in flight.
+    pub fn balance(&self) -> (u64, u64) {
+        let ends = [&self.served, &self.failed, &self.refused, &self.cancelled];
+        (self.picks.load(Relaxed), ends.iter().map(|ended| ended.load(Relaxed)).sum())
+    }
 }
 
 /// The requests of one model on one pod, by size class: what this node's row says.

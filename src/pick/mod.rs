@@ -32,6 +32,7 @@ pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::observe::{Cost, Lane, Model, Models, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
@@ -246,11 +247,14 @@ impl Picker {
 
 /// The loads of the pods that may take the request: those not ejected, or all where every one of them is.
 fn candidates(pods: &[Arc<Pod>], model: &Model, request: &Request<'_>, now: Time) -> SmallVec<[PodLoad; 64]> {
-    let may = |pod: &&Arc<Pod>| pod.serves(model) && !request.exclude.contains(&pod.id());
+    let serves = |pod: &Arc<Pod>| pod.serves(model) || mutant::is(Mutant::AnyPodServes);
+    let tried = |pod: &Arc<Pod>| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
+    let may = |pod: &&Arc<Pod>| serves(pod) && !tried(pod);
+    let out = |pod: &Arc<Pod>| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
     let load = |(index, pod): (usize, &Arc<Pod>)| pod.load(now, index);
     let all = || pods.iter().enumerate().filter(|(_, pod)| may(pod));
-    let admitted: SmallVec<[PodLoad; 64]> = all().filter(|(_, pod)| !pod.is_ejected()).map(load).collect();
-    if admitted.is_empty() { all().map(load).collect() } else { admitted }
+    let admitted: SmallVec<[PodLoad; 64]> = all().filter(|(_, pod)| !out(pod)).map(load).collect();
+    if admitted.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) { all().map(load).collect() } else { admitted }
 }
 
 impl Shared {

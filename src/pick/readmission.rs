@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Draw;
+use crate::mutant::{self, Mutant};
 
 /// The pauses between the questions to one ejected pod: short at first, doubling, each of them cut by up to half.
 #[derive(Clone, Debug)]
@@ -31,7 +32,8 @@ impl Readmission {
         let half = self.pause / 2;
         let part = Draw::new(self.seed, self.turn).below(0, 1024) as u32;
         self.turn += 1;
-        self.pause = (self.pause * 2).min(Self::LAST);
+        self.pause =
+            (self.pause * 2).min(if mutant::is(Mutant::AskEverMoreRarely) { Duration::MAX } else { Self::LAST });
         half + half * part / 1024
     }
 }

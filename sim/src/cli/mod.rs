@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod detect;
 mod fail;
 mod pace;
 mod replay;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Play one fleet, and say what its callers saw
     Run(run::Run),
+    /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
+    Detect(detect::Detect),
     /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
     Swarm(swarm::Swarm),
     /// Play a plan again, as a failure left it behind
@@ -45,6 +48,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Detect(detect) => detect.main(),
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),
     };

@@ -185,7 +185,7 @@ impl World {
             Undo::RestartPod { pod } => self.restart_pod(pod),
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
             Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
-            Undo::CurePod { pod } => self.pods[pod].errors = Share::NEVER,
+            Undo::CurePod { pod } => self.cure_pod(pod),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
                 self.restart_pod(pod);
@@ -220,7 +220,7 @@ impl World {
         for k in 0..self.pods.len() {
             self.hang_pod(k, false);
             self.pods[k].server.set_slowdown(100);
-            self.pods[k].errors = Share::NEVER;
+            self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {
                     let incarnation = self.pods[k].incarnation;
