@@ -7,6 +7,7 @@
 pub mod arrivals;
 mod bad;
 mod config;
+mod exact;
 pub mod fault;
 pub mod files;
 pub mod law;
@@ -23,7 +24,8 @@ mod world;
 
 pub use bad::BadValue;
 pub use config::{Clients, Config, Costs, Join, MOST, spec};
+pub use exact::{Fallback, Redis};
 pub use link::Link;
-pub use policy::Policy;
+pub use policy::{Baseline, ExactKind, Policy, UnknownPolicy};
 pub use rng::{Rng, Share};
 pub use world::{Done, End, Failure, World};

@@ -9,6 +9,7 @@ mod carry;
 mod fault;
 mod hostile;
 mod node;
+mod outside;
 mod pods;
 mod sight;
 
@@ -26,6 +27,7 @@ pub use self::ask::{Done, End};
 use self::carry::{Carried, Connections};
 use self::fault::Undo;
 use self::node::SimNode;
+use self::outside::Outside;
 use self::pods::SimPod;
 use crate::config::Config;
 use crate::fault::Fault;
@@ -65,6 +67,10 @@ enum Happening {
     Server { pod: u32, life: u32 },
     Answer { request: Key, answer: Answer },
     GiveUp { request: Key },
+    Question { request: Key, asked: Time },
+    Placed { request: Key, asked: Time, pod: u32, cost_us: u64 },
+    NoAnswer { request: Key, asked: Time },
+    GiveBack { pod: u32, cost_us: u64 },
     Probe { node: u32, life: u32, pod: u32, turn: u32 },
     Learn { node: u32, life: u32, pod: u32 },
     Fault(Box<Fault>),
@@ -84,6 +90,8 @@ pub struct World {
     links: Links,
     connections: Connections,
     requests: Slab<Asked>,
+    /// Who decides, where nodes do not.
+    outside: Option<Outside>,
     /// Numbers requests and connections.
     serial: u64,
     load: f64,
@@ -110,6 +118,7 @@ impl World {
     /// # Panics
     /// Where the config names files that cannot be read: [`Config::check`] and [`crate::law::Law::load`] say so before.
     pub fn new(config: Config) -> World {
+        let config = outside::fleet_of(config);
         let sizes = config.law.load().expect("whoever makes a world has loaded its law before");
         let seed = config.seed;
         let mut world = World {
@@ -120,6 +129,7 @@ impl World {
             links: Links::new(config.link, seed, config.nodes),
             connections: Connections::new(config.nodes),
             requests: Slab::new(),
+            outside: Outside::of(&config),
             serial: 0,
             load: 0.0,
             surge_percent: 100,
@@ -232,6 +242,10 @@ impl World {
             Happening::Server { pod, life } => self.serve(pod as usize, life),
             Happening::Answer { request, answer } => self.answered(request, answer),
             Happening::GiveUp { request } => self.caller_gives_up(request),
+            Happening::Question { request, asked } => self.question(request, asked),
+            Happening::Placed { request, asked, pod, cost_us } => self.placed(request, asked, pod as usize, cost_us),
+            Happening::NoAnswer { request, asked } => self.no_answer(request, asked),
+            Happening::GiveBack { pod, cost_us } => self.give_back(pod as usize, cost_us),
             Happening::Probe { node, life, pod, turn } => self.probe(node as usize, life, pod as usize, turn),
             Happening::Learn { node, life, pod } => self.learn_pod(node as usize, life, pod as usize),
             Happening::Fault(fault) => self.strike(*fault),

@@ -52,6 +52,8 @@ pub(super) struct SimNode {
     pub(super) arrivals: ArrivalStream,
     pub(super) sizes: Rng,
     pub(super) clients: Rng,
+    /// Requests its clients asked for.
+    pub(super) asked: u64,
     /// True tickets per pod, for the incarnations it knows.
     pub(super) ledger: Vec<u32>,
     /// Which incarnation of each pod it knows; none where it knows of none.
@@ -80,6 +82,7 @@ impl SimNode {
             arrivals: ArrivalStream::new(&config.arrivals, config.seed, n),
             sizes: Rng::new(config.seed, "sizes", n as u64),
             clients: Rng::new(config.seed, "clients", n as u64),
+            asked: 0,
             ledger: vec![0; config.pods],
             known: vec![Some(0); config.pods],
         }
@@ -125,13 +128,17 @@ impl World {
                 config.policy = kind;
                 Core::new(config, Time::ZERO, wake)
             }
+            Policy::Baseline(_) => todo!(),
+            // Nobody asks it: it knows the pods, and which are out.
+            Policy::Exact(_) => Core::new(config, Time::ZERO, wake),
         };
         node.life += 1;
         node.epoch = node.epoch.max(epoch);
         node.known = self.pods.iter().map(|pod| pod.announced).collect();
         node.ledger.fill(0);
         (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
-        let (specs, join) = (self.specs_for(n), self.join_list(n));
+        let join = if self.config.policy.gossips() { self.join_list(n) } else { Vec::new() };
+        let specs = self.specs_for(n);
         if let Some(core) = &mut self.nodes[n].core {
             core.set_pods(Time::ZERO, specs);
             core.set_join(Time::ZERO, join);
@@ -259,6 +266,10 @@ impl World {
 
     /// After anything touched node `n`: carry what it sends, and remember when it wants to be called.
     pub(super) fn turn(&mut self, n: usize) {
+        // A core that nobody asks has nothing to say, and wants nothing.
+        if self.outside.is_some() {
+            return;
+        }
         while let Some(core) = &mut self.nodes[n].core {
             while let Some(event) = core.poll_event() {
                 self.events.push((self.now, n, event));
