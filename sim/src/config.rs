@@ -41,6 +41,10 @@ pub struct Config {
     pub hop_us: u64,
     /// At most this more, µs.
     pub hop_jitter_us: u64,
+    /// The first requests of a pod that starts again, so many of them, take longer.
+    pub cold_requests: u32,
+    /// This much, in percent of their usual time.
+    pub cold_percent: u32,
     /// How long requests run.
     pub law: Law,
     /// When they come.
@@ -69,6 +73,8 @@ impl Default for Config {
             drift_ppm: 0,
             hop_us: 200,
             hop_jitter_us: 800,
+            cold_requests: 0,
+            cold_percent: 1000,
             law: Law::default(),
             arrivals: Arrivals::default(),
             clients: Clients::default(),
@@ -165,6 +171,7 @@ impl Config {
         self.check_load()?;
         within("drift_ppm", f64::from(self.drift_ppm), (0.0, 100_000.0), "at most 100000, a tenth")?;
         within("clients.cost_error", self.clients.cost_error, (0.0, 3.0), "a sigma from 0 to 3")?;
+        within("cold_percent", f64::from(self.cold_percent), (1.0, 1e6), "1 to 1000000; 1000 is ten times as long")?;
         if self.budget_bits == 0 {
             return Err(BadValue::new("budget_bits", 0, "lets nothing be told", "1 or more; 1000000 is the default"));
         }

@@ -218,6 +218,11 @@ impl PeerRow {
         }
     }
 
+    /// What is on each pod for it now, weighted.
+    pub(crate) fn applied(&self) -> impl Iterator<Item = (PodId, Share)> {
+        self.applied.iter().map(|(pod, share)| (*pod, *share))
+    }
+
     /// Tickets and remainders per pod, unweighted.
     pub(crate) fn shares(&self, now: Time) -> BTreeMap<PodId, Share> {
         let mut shares: BTreeMap<PodId, Share> = BTreeMap::new();

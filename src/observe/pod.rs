@@ -119,6 +119,26 @@ impl Pod {
         self.own.count.load(Relaxed)
     }
 
+    /// Estimated work of these tickets, ms.
+    pub fn own_cost_ms(&self) -> f64 {
+        self.own.cost_us.load(Relaxed) as f64 / 1e3
+    }
+
+    /// Cancelled requests of this node that it may still run.
+    pub fn own_remainders(&self) -> u32 {
+        self.remainders.count.load(Relaxed)
+    }
+
+    /// Tickets and remainders of the peers, by the weight of their rows.
+    pub fn peers_in_flight(&self) -> f64 {
+        self.peers.count_x256.load(Relaxed) as f64 / 256.0
+    }
+
+    /// Estimated work of these, by the weight of their rows, ms.
+    pub fn peers_cost_ms(&self) -> f64 {
+        self.peers.cost_us.load(Relaxed) as f64 / 1e3
+    }
+
     /// What the driver keeps beside a pod (its connection, for instance); made by `init` on first use and dropped with
     /// the pod.
     pub fn attachment(&self, init: impl FnOnce() -> Arc<dyn Any + Send + Sync>) -> &Arc<dyn Any + Send + Sync> {
@@ -159,8 +179,8 @@ impl Pod {
         self.spec.weight * f64::from(self.spec.slots)
     }
 
-    /// What a policy sees of it.
-    pub(crate) fn load(&self, now: Time, index: usize) -> PodLoad {
+    /// What a policy sees of it at `now`; `index` is its place among the picker's pods.
+    pub fn load(&self, now: Time, index: usize) -> PodLoad {
         let own = self.own_in_flight();
         let known = own + self.remainders.count.load(Relaxed);
         let peers_us = self.peers.cost_us.load(Relaxed);

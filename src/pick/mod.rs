@@ -11,6 +11,7 @@ mod p2c;
 mod plimsoll;
 mod policy;
 mod random;
+mod readmission;
 mod round_robin;
 mod ticket;
 
@@ -28,6 +29,7 @@ use tracing::trace;
 
 pub use self::draw::Draw;
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
+pub use self::readmission::Readmission;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::observe::{Cost, Lane, Model, Models, Pod, PodLoad, SizeClass};
@@ -100,14 +102,13 @@ pub struct Picker {
 
 impl std::fmt::Debug for Picker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Picker").field("policy", &self.shared.kind).finish_non_exhaustive()
+        f.debug_struct("Picker").field("policy", &self.shared.policy.name()).finish_non_exhaustive()
     }
 }
 
 pub(crate) struct Shared {
     pods: ArcSwap<Vec<Arc<Pod>>>,
     models: Models,
-    kind: PolicyKind,
     policy: Box<dyn Policy>,
     seed: u64,
     turn: CachePadded<AtomicU64>,
@@ -159,14 +160,13 @@ pub(crate) struct Remainder {
 }
 
 impl Picker {
-    /// A picker without pods. `seed` decides the draws; `wake` is told of changes.
-    pub(crate) fn new(kind: PolicyKind, seed: u64, wake: Box<dyn Wake>) -> Picker {
+    /// A picker without pods that chooses by `policy`. `seed` decides the draws; `wake` is told of changes.
+    pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, wake: Box<dyn Wake>) -> Picker {
         Picker {
             shared: Arc::new(Shared {
                 pods: ArcSwap::default(),
                 models: Models::new(),
-                kind,
-                policy: kind.policy(),
+                policy,
                 seed,
                 turn: CachePadded::default(),
                 last_seen: CachePadded::default(),
@@ -221,8 +221,8 @@ impl Picker {
     }
 
     /// The policy that chooses.
-    pub fn policy(&self) -> PolicyKind {
-        self.shared.kind
+    pub fn policy(&self) -> &dyn Policy {
+        &*self.shared.policy
     }
 
     /// The rung of the ladder that picks stand on now.

@@ -13,7 +13,7 @@
 use smallvec::SmallVec;
 
 use super::p2c::better_of_two;
-use super::policy::{Context, Policy, Rung};
+use super::policy::{Context, Policy, PolicyKind, Rung};
 use super::round_robin::shuffled;
 use crate::observe::PodLoad;
 
@@ -32,6 +32,10 @@ const LEAST_POURED: f32 = 1e-3;
 pub(super) struct Plimsoll;
 
 impl Policy for Plimsoll {
+    fn name(&self) -> &'static str {
+        PolicyKind::Plimsoll.name()
+    }
+
     fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
         match context.rung {
             Rung::Fill => fill(loads, context),

@@ -220,7 +220,7 @@ mod tests {
 
     fn picker(pods: usize) -> (Picker, Wakes) {
         let wakes = Wakes::default();
-        let picker = Picker::new(PolicyKind::Plimsoll, 1, Box::new(wakes.clone()));
+        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
         picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
         (picker, wakes)

@@ -123,6 +123,7 @@ impl World {
         let pod = &mut self.pods[k];
         if !std::mem::replace(&mut pod.up, true) {
             pod.server.restart(now);
+            pod.server.set_cold(self.config.cold_requests, self.config.cold_percent);
         }
     }
 
