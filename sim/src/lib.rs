@@ -16,6 +16,7 @@ pub mod measure;
 pub mod plan;
 mod policy;
 mod queue;
+pub mod report;
 mod rng;
 pub mod run;
 pub mod server;
