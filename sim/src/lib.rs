@@ -6,6 +6,8 @@
 
 pub mod arrivals;
 mod bad;
+mod baseline;
+pub mod compare;
 mod config;
 mod exact;
 pub mod fault;

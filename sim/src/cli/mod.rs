@@ -1,6 +1,9 @@
 //! The command line: one file for each command.
 
+mod compare;
+mod output;
 mod run;
+mod seeds;
 mod shape;
 
 use std::process::ExitCode;
@@ -11,6 +14,8 @@ use clap::{Parser, Subcommand};
 pub(crate) mod exit {
     /// Options, or a file, that make no sense.
     pub(crate) const USAGE: u8 = 2;
+    /// Something was that must never be.
+    pub(crate) const FAILED: u8 = 1;
 }
 
 /// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
@@ -24,13 +29,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Play one fleet, and say what its callers saw
-    Run(run::Run),
+    Run(Box<run::Run>),
+    /// Play the same arrivals under several policies, loads and seeds, and set them side by side
+    Compare(Box<compare::Compare>),
 }
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Compare(compare) => compare.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");

@@ -16,8 +16,12 @@ use crate::arrivals::Arrivals;
 use crate::config::{Config, Costs};
 use crate::files::Trace;
 use crate::law::Ask;
+use crate::policy::{Baseline, Policy};
 use crate::rng::{Rng, Share, hash};
 use crate::server::Job;
+
+/// The one policy that goes by latencies.
+const PEAK_EWMA: Policy = Policy::Baseline(Baseline::PeakEwma);
 
 /// A request, by place and number: a place is used again, a number never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,6 +280,9 @@ impl World {
         let request = Request::new(&model).bytes(asked.ask.bytes).exclude(&asked.tried);
         let request = asked.cost.map_or(request, |cost| request.cost(cost));
         self.inputs += 1;
+        if self.config.policy == PEAK_EWMA {
+            self.nodes[n].latencies.tell(now);
+        }
         match picker.pick(now, &request) {
             Ok(ticket) => self.picked(key, n, ticket),
             Err(error) => self.nothing_picked(key, &error),
@@ -452,6 +459,9 @@ impl World {
     fn finish_ticket(&mut self, n: usize, k: usize, incarnation: u32, ticket: Ticket, outcome: Outcome) {
         let (pod, now) = (Arc::clone(ticket.pod()), self.local(n));
         self.inputs += 1;
+        if self.config.policy == PEAK_EWMA && outcome != Outcome::Cancelled {
+            self.nodes[n].latencies.saw(now, (k, incarnation), now.since(ticket.started()));
+        }
         ticket.finish(now, outcome);
         if self.nodes[n].known[k] == Some(incarnation) {
             self.nodes[n].ledger[k] -= 1;

@@ -12,6 +12,7 @@ use plimsoll::time::Time;
 
 use super::{Happening, World, id_of};
 use crate::arrivals::ArrivalStream;
+use crate::baseline::{self, Latencies};
 use crate::config::{Config, Join};
 use crate::policy::Policy;
 use crate::rng::Rng;
@@ -54,6 +55,8 @@ pub(super) struct SimNode {
     pub(super) clients: Rng,
     /// Requests its clients asked for.
     pub(super) asked: u64,
+    /// What it saw of latencies, where its policy goes by them.
+    pub(super) latencies: Latencies,
     /// True tickets per pod, for the incarnations it knows.
     pub(super) ledger: Vec<u32>,
     /// Which incarnation of each pod it knows; none where it knows of none.
@@ -83,6 +86,7 @@ impl SimNode {
             sizes: Rng::new(config.seed, "sizes", n as u64),
             clients: Rng::new(config.seed, "clients", n as u64),
             asked: 0,
+            latencies: Latencies::default(),
             ledger: vec![0; config.pods],
             known: vec![Some(0); config.pods],
         }
@@ -121,6 +125,7 @@ impl World {
         config.epoch = Epoch(epoch);
         config.seed = self.config.seed;
         config.budget_bits = self.config.budget_bits;
+        node.latencies = Latencies::default();
         let woken = Flag::default();
         let wake = Box::new(woken.clone());
         let core = match self.config.policy {
@@ -128,7 +133,9 @@ impl World {
                 config.policy = kind;
                 Core::new(config, Time::ZERO, wake)
             }
-            Policy::Baseline(_) => todo!(),
+            Policy::Baseline(baseline) => {
+                Core::with_policy(config, Time::ZERO, wake, baseline::of(baseline, &node.latencies))
+            }
             // Nobody asks it: it knows the pods, and which are out.
             Policy::Exact(_) => Core::new(config, Time::ZERO, wake),
         };
@@ -139,6 +146,7 @@ impl World {
         (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
         let join = if self.config.policy.gossips() { self.join_list(n) } else { Vec::new() };
         let specs = self.specs_for(n);
+        self.nodes[n].latencies.set_pods(self.known_to(n));
         if let Some(core) = &mut self.nodes[n].core {
             core.set_pods(Time::ZERO, specs);
             core.set_join(Time::ZERO, join);

@@ -215,18 +215,19 @@ impl World {
         };
         let pods = self.core(n).picker().pods();
         let all = || self.known_to(n).zip(pods.iter()).filter(|(_, pod)| may(pod));
-        let admitted: Candidates = all().filter(|(_, pod)| !pod.is_ejected()).map(|(k, _)| k).collect();
-        if admitted.is_empty() { all().map(|(k, _)| k).collect() } else { admitted }
+        let admitted: Candidates = all().filter(|(_, pod)| !pod.is_ejected()).map(|((k, _), _)| k).collect();
+        if admitted.is_empty() { all().map(|((k, _), _)| k).collect() } else { admitted }
     }
 
     fn pod_of(&self, n: usize, k: usize) -> Option<Arc<Pod>> {
-        let place = self.known_to(n).position(|known| known == k)?;
+        let place = self.known_to(n).position(|(known, _)| known == k)?;
         self.core(n).picker().pods().get(place).cloned()
     }
 
-    /// The pods that node `n` knows, in the order in which its core was told of them, and keeps them.
-    fn known_to(&self, n: usize) -> impl Iterator<Item = usize> {
+    /// The pods that node `n` knows and their incarnations, in the order in which its core was told of them, and keeps
+    /// them.
+    pub(super) fn known_to(&self, n: usize) -> impl Iterator<Item = (usize, u32)> {
         let known = self.nodes[n].known.iter().enumerate();
-        known.filter(|(_, incarnation)| incarnation.is_some()).map(|(k, _)| k)
+        known.filter_map(|(k, incarnation)| incarnation.map(|incarnation| (k, incarnation)))
     }
 }
