@@ -37,7 +37,11 @@ pub(crate) struct Detect {
 impl Detect {
     pub(crate) fn main(&self) -> Result {
         self.check()?;
-        if self.paused.is_empty() { self.deaths() } else { self.stalls() }
+        if self.paused.is_empty() {
+            self.deaths()
+        } else {
+            self.stalls()
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -70,7 +74,10 @@ impl Detect {
             "false downs"
         );
         let percentiles = format!("{:>6}{:>6}{:>6}{:>6}", "mean", "p50", "p99", "max");
-        println!("{:19}  {percentiles:<26}{percentiles:<26}{percentiles:<26}{:>9}{:>11}{:>13}", "", "", "", "a node-hour");
+        println!(
+            "{:19}  {percentiles:<26}{percentiles:<26}{percentiles:<26}{:>9}{:>11}{:>13}",
+            "", "", "", "a node-hour"
+        );
         for nodes in &self.nodes {
             for loss in &self.loss {
                 let watch = Duration::from_secs(self.seconds.unwrap_or(60));
@@ -78,12 +85,16 @@ impl Detect {
                 print_deaths(*nodes, *loss, &each(self.seeds.clone(), |seed| death(seed).play()));
             }
         }
-        println!("In theory: without loss, the first suspicion comes half a probe period after e / (e - 1) of them (for so");
+        println!(
+            "In theory: without loss, the first suspicion comes half a probe period after e / (e - 1) of them (for so"
+        );
         println!("few nodes: see rounds_to_first_probe), the first down {} s later.", SUSPECT_FOR.as_secs());
     }
 
     fn stalls(&self) {
-        println!("Members declared down while --paused nodes stop for --for-ms, run 64 ms, and stop again; mean of a run.");
+        println!(
+            "Members declared down while --paused nodes stop for --for-ms, run 64 ms, and stop again; mean of a run."
+        );
         println!(
             "{:>6}{:>8}{:>9}{:>6}{:>20}{:>20}{:>20}{:>20}",
             "nodes",
@@ -170,5 +181,7 @@ fn each<T: Send>(seeds: Range<u64>, play: impl Fn(u64) -> T + Sync) -> Vec<T> {
 
 fn seeds(text: &str) -> std::result::Result<Range<u64>, String> {
     let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    range.filter(|seeds| !seeds.is_empty()).ok_or_else(|| "write two numbers, the second larger, as in 0..20".to_owned())
+    range
+        .filter(|seeds| !seeds.is_empty())
+        .ok_or_else(|| "write two numbers, the second larger, as in 0..20".to_owned())
 }
