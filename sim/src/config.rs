@@ -8,7 +8,7 @@ use crate::bad::{BadValue, within};
 use crate::law::Law;
 use crate::link::Link;
 use crate::policy::Policy;
-use crate::rng::Share;
+use crate::rng::{Rng, Share};
 use crate::server::ServerSpec;
 
 /// Nodes and pods that a world can have: beyond, its tables of pairs would not fit a machine.
@@ -188,6 +188,23 @@ impl Config {
         self.arrivals.check()?;
         self.server.check()?;
         self.link.check()
+    }
+
+    /// The addresses that node `n` is told to join, by the nodes that have them in the beginning.
+    pub fn joins(&self, n: usize) -> Vec<usize> {
+        let nodes = self.nodes;
+        let some = |count: usize| {
+            let mut chance = Rng::new(self.seed, "join", n as u64);
+            (0..count).map(|_| chance.below(nodes as u64) as usize).collect::<Vec<_>>()
+        };
+        match &self.join {
+            Join::All => (0..nodes).collect(),
+            Join::First(count) => (0..(*count).min(nodes)).collect(),
+            Join::Ring => vec![(n + 1) % nodes],
+            // The first is everybody's, so that one cluster can come of it at all.
+            Join::Some(count) => [vec![0], some(*count)].concat(),
+            Join::Lists(lists) => lists[n].clone(),
+        }
     }
 
     /// From 1 on queues grow without end, unless something ends them: then the length of the run makes the numbers.

@@ -193,6 +193,28 @@ impl Trick {
 }
 
 impl Fault {
+    /// The names of all kinds, in the order in which they stand here.
+    pub const KINDS: [&str; 18] = [
+        "node-crash",
+        "node-restart",
+        "node-swap",
+        "node-pause",
+        "node-slow",
+        "wall",
+        "partition",
+        "clog",
+        "loss",
+        "delay",
+        "replay",
+        "hostile",
+        "pod-crash",
+        "pod-hang",
+        "pod-slow",
+        "pod-errors",
+        "pod-replace",
+        "surge",
+    ];
+
     /// Its kind, as plans have it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -286,7 +308,17 @@ impl Fault {
             Fault::PodSlow { percent: 0, .. } => {
                 Some("`percent = 0`: must be 1 or more; 100 is as fast as ever".into())
             }
+            Fault::NodeSlow { us, .. } => above("us", *us, 1_000_000),
+            Fault::Delay { add_ms, .. } => above("add_ms", *add_ms, 60_000),
+            Fault::PodReplace { spread_ms, .. } => above("spread_ms", *spread_ms, 3_600_000),
+            Fault::Surge { percent, .. } => above("percent", u64::from(*percent), 100_000),
+            Fault::Replay { count, .. } | Fault::Hostile { count, .. } => above("count", u64::from(*count), 10_000),
             _ => None,
         }
     }
+}
+
+/// Says that `value` is above `most`, if it is: what is larger than any world needs only makes numbers overflow.
+fn above(field: &str, value: u64, most: u64) -> Option<String> {
+    (value > most).then(|| format!("`{field} = {value}`: must be at most {most}"))
 }

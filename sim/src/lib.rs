@@ -6,6 +6,7 @@
 
 pub mod arrivals;
 mod bad;
+pub mod check;
 mod config;
 pub mod detect;
 pub mod fault;
@@ -16,9 +17,11 @@ pub mod measure;
 pub mod plan;
 mod policy;
 mod queue;
+pub mod report;
 mod rng;
 pub mod run;
 pub mod server;
+pub mod swarm;
 pub mod trace;
 mod world;
 

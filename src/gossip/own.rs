@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
 use crate::id::{Epoch, PodId};
+use crate::mutant::{self, Mutant};
 use crate::observe::{Cost, Lane, Pod, SizeClass};
 use crate::pick::{Picker, Remainder};
 use crate::time::Time;
@@ -173,7 +174,7 @@ impl OwnRow {
         let pods = picker.pods();
         self.lanes.retain(|key, own| {
             own.remainders.retain(|remainder| {
-                let live = remainder.ends > now;
+                let live = remainder.ends > now || mutant::is(Mutant::RemainderForEver);
                 if !live {
                     own.pod.remainders.remove(remainder.cost);
                     own.pod.shorten_residual(now);
@@ -188,6 +189,11 @@ impl OwnRow {
     /// Table, and how many pods and models it has.
     pub(crate) fn table(&self) -> (u32, (u32, u32)) {
         (self.table, (self.pods.len() as u32, self.models.len() as u32))
+    }
+
+    /// How many lanes are known, and how many changes wait to be repeated.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.lanes.len(), self.repeats.len())
     }
 
     /// The index table from (`pods`, `models`) on, in messages that fit a stream.

@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 
 use super::wire::{self, Ident, Known, MAX_SWIM, SwimCodec, WireError};
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 impl Identity for Ident {
@@ -112,7 +113,7 @@ impl Swim {
         if source.id != from {
             return Err(WireError::Body("swim"));
         }
-        if thought_down {
+        if thought_down && !mutant::is(Mutant::RenewBlindly) {
             // foca would renew at once, which cannot see what the cluster knows and may lose again, for ever: a node
             // restarted with its clock set back renewed 285,776 times in 330 s in a simulation.
             return Ok(Heard::ThoughtDown(source));
@@ -135,11 +136,12 @@ impl Swim {
     /// Runs every timer that is due, in the order of the deadlines.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         while let Some(entry) = self.timers.first_entry() {
-            if entry.key().0 > now {
+            let due = entry.key().0;
+            if due > now {
                 break;
             }
             let timer = entry.remove();
-            if self.is_stale_suspicion(&timer) {
+            if self.is_stale_suspicion(&timer) || is_skipped(&timer, now.since(due)) {
                 continue;
             }
             if self.foca.handle_timer(timer, &mut self.runtime).is_err() {
@@ -160,6 +162,11 @@ impl Swim {
 
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.timers.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// How many timers wait.
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// The next packet to send, and to whom.
@@ -224,6 +231,12 @@ impl Swim {
             self.timers.insert((now + after, self.submitted), timer);
         }
     }
+}
+
+/// For a mutant: what nobody seems to wait for any more.
+fn is_skipped(timer: &Timer<Ident>, late: Duration) -> bool {
+    let late = late > Duration::from_millis(100) && matches!(timer, Timer::SendIndirectProbe { .. });
+    late && mutant::is(Mutant::SkipLateProbes)
 }
 
 #[cfg(test)]

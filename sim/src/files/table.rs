@@ -1,19 +1,23 @@
 //! A CSV file with a fixed header, line by line.
+//!
+//! Read by hand: no value here needs a quote, and a quote that is never closed would swallow the rest of a file; and the
+//! number of a line must be the one an editor shows, whatever empty lines come before it.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 use super::error::{FileError, shown};
 
 /// A file with the columns `header`, read one line at a time.
 pub(super) struct Table<R> {
-    path: std::path::PathBuf,
+    path: PathBuf,
     header: &'static [&'static str],
-    rows: csv::Reader<Lines<R>>,
-    /// Reused from line to line.
-    record: csv::ByteRecord,
-    count: usize,
+    from: R,
+    /// The line last read, its end included.
+    text: Vec<u8>,
+    /// Its number, from 1.
+    line: u64,
 }
 
 /// One line of a table.
@@ -21,78 +25,83 @@ pub(super) struct Row<'a> {
     path: &'a Path,
     header: &'static [&'static str],
     line: u64,
-    record: &'a csv::ByteRecord,
+    text: &'a [u8],
 }
 
-/// Rows read of one file: a day of 100 requests a second, and about a gigabyte of memory.
-const ROWS_AT_MOST: usize = 10_000_000;
+/// Lines read of one file: a day of 100 requests a second, and about a gigabyte of memory.
+const LINES_AT_MOST: u64 = 10_000_000;
 
 /// Bytes of one line.
 const LINE_AT_MOST: usize = 4096;
 
-impl Table<File> {
+/// What some editors put before the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl Table<BufReader<File>> {
     /// Opens `path` and reads its header.
-    pub(super) fn open(path: &Path, header: &'static [&'static str]) -> Result<Table<File>, FileError> {
+    pub(super) fn open(path: &Path, header: &'static [&'static str]) -> Result<Self, FileError> {
         let failed = |error: io::Error| FileError::whole(path, error, "name a file that can be read");
-        Table::new(path, File::open(path).map_err(failed)?, header)
+        Table::new(path, BufReader::new(File::open(path).map_err(failed)?), header)
     }
 }
 
-impl<R: Read> Table<R> {
+impl<R: BufRead> Table<R> {
     /// Reads the header of `from`, which is called `path`.
     pub(super) fn new(path: &Path, from: R, header: &'static [&'static str]) -> Result<Table<R>, FileError> {
-        // No quotes: no value here needs one, and a quote that is never closed would swallow the rest of the file.
-        let rows = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .quoting(false)
-            .trim(csv::Trim::All)
-            .from_reader(Lines { from, length: 0 });
-        let mut table = Table { path: path.to_owned(), header, rows, record: csv::ByteRecord::new(), count: 0 };
+        let mut table = Table { path: path.to_owned(), header, from, text: Vec::new(), line: 0 };
         let wanted = format!("the first line is `{}`", header.join(","));
         let Some(row) = table.next()? else { return Err(FileError::whole(path, "is empty", &wanted)) };
         for (i, name) in header.iter().enumerate() {
-            match row.record.get(i) {
+            match row.values().nth(i) {
                 Some(found) if found == name.as_bytes() => {}
                 Some(found) => return Err(row.wrong(name, &format!("found the column {}", shown(found)), &wanted)),
                 None => return Err(row.wrong(name, "the column is missing", &wanted)),
             }
         }
         row.no_more(&wanted)?;
-        table.count = 0;
         Ok(table)
     }
 
-    /// The next line that is not empty.
+    /// The next line that is not blank.
     pub(super) fn next(&mut self) -> Result<Option<Row<'_>>, FileError> {
-        let read = self.rows.read_byte_record(&mut self.record).map_err(|error| {
-            let line = error.position().map_or(self.rows.position().line(), csv::Position::line);
-            let problem = match error.into_kind() {
-                csv::ErrorKind::Io(error) => error.to_string(),
-                other => format!("{other:?}"),
+        loop {
+            self.text.clear();
+            let mut rest = self.from.by_ref().take(LINE_AT_MOST as u64 + 1);
+            let read = rest.read_until(b'\n', &mut self.text);
+            self.line += 1;
+            let refused = |problem: String, remedy: &str| {
+                let (path, remedy) = (self.path.clone(), remedy.to_owned());
+                FileError { path, line: Some(self.line), field: None, problem, remedy }
             };
-            let remedy = "bring a CSV file with short lines".to_owned();
-            FileError { path: self.path.clone(), line: Some(line), field: None, problem, remedy }
-        })?;
-        if !read {
-            return Ok(None);
+            match read {
+                Err(error) => return Err(refused(error.to_string(), "name a file that can be read")),
+                Ok(0) => return Ok(None),
+                Ok(length) if length > LINE_AT_MOST => {
+                    let problem = format!("is longer than {LINE_AT_MOST} bytes");
+                    return Err(refused(problem, "bring a CSV file with short lines"));
+                }
+                Ok(_) if self.line > LINES_AT_MOST => {
+                    return Err(refused(format!("is one more than {LINES_AT_MOST}"), "cut the file into parts"));
+                }
+                Ok(_) if self.text.trim_ascii().is_empty() => {}
+                Ok(_) => break,
+            }
         }
-        self.count += 1;
-        let line = self.record.position().map_or(0, csv::Position::line);
-        let row = Row { path: &self.path, header: self.header, line, record: &self.record };
-        if self.count > ROWS_AT_MOST {
-            let remedy = "cut the file into parts";
-            return Err(row.error(None, format!("more than {ROWS_AT_MOST} rows"), remedy));
-        }
-        Ok(Some(row))
+        let mark = if self.line == 1 { BYTE_ORDER_MARK } else { b"" };
+        let text = self.text.strip_prefix(mark).unwrap_or(&self.text).trim_ascii();
+        Ok(Some(Row { path: &self.path, header: self.header, line: self.line, text }))
     }
 }
 
 impl<'a> Row<'a> {
+    fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+    }
+
     /// The value of column `i`.
-    pub(super) fn get(&self, i: usize) -> Result<&'a [u8], FileError> {
+    fn get(&self, i: usize) -> Result<&'a [u8], FileError> {
         let missing = || self.wrong(self.header[i], "the value is missing", "write one for every column");
-        self.record.get(i).ok_or_else(missing)
+        self.values().nth(i).ok_or_else(missing)
     }
 
     /// The value of column `i` as text.
@@ -116,7 +125,7 @@ impl<'a> Row<'a> {
 
     /// Refuses more values than there are columns.
     pub(super) fn no_more(&self, remedy: &str) -> Result<(), FileError> {
-        match self.record.get(self.header.len()) {
+        match self.values().nth(self.header.len()) {
             Some(more) => Err(self.error(None, format!("{} is one value too many", shown(more)), remedy)),
             None => Ok(()),
         }
@@ -124,7 +133,7 @@ impl<'a> Row<'a> {
 
     /// That the value of column `i` is wrong.
     pub(super) fn about(&self, i: usize, problem: &str, remedy: &str) -> FileError {
-        let value = shown(self.record.get(i).unwrap_or_default());
+        let value = shown(self.values().nth(i).unwrap_or_default());
         self.wrong(self.header[i], &format!("{value} {problem}"), remedy)
     }
 
@@ -134,28 +143,5 @@ impl<'a> Row<'a> {
 
     fn error(&self, field: Option<&'static str>, problem: String, remedy: &str) -> FileError {
         FileError { path: self.path.to_owned(), line: Some(self.line), field, problem, remedy: remedy.to_owned() }
-    }
-}
-
-/// Passes on what it reads, as long as it has line ends.
-struct Lines<R> {
-    from: R,
-    /// Bytes since the last line end.
-    length: usize,
-}
-
-impl<R: Read> Read for Lines<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        // In pieces of a line, so that no more than two lines are ever held.
-        let most = buf.len().min(LINE_AT_MOST);
-        let read = self.from.read(&mut buf[..most])?;
-        let mut lines = buf[..read].split(|byte| matches!(byte, b'\n' | b'\r'));
-        let first = lines.next().map_or(0, <[u8]>::len);
-        let longest = lines.clone().map(<[u8]>::len).fold(self.length + first, usize::max);
-        if longest > LINE_AT_MOST {
-            return Err(io::Error::other(format!("a line of more than {LINE_AT_MOST} bytes")));
-        }
-        self.length = lines.next_back().map_or(self.length + first, <[u8]>::len);
-        Ok(read)
     }
 }

@@ -1,7 +1,7 @@
 //! A recording of what callers asked for.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Trace {
         Trace::of(Table::open(path, HEADER)?)
     }
 
-    pub(super) fn of<R: Read>(mut table: Table<R>) -> Result<Trace, FileError> {
+    pub(super) fn of<R: BufRead>(mut table: Table<R>) -> Result<Trace, FileError> {
         let mut arrivals = Vec::new();
         let mut last = Duration::ZERO;
         while let Some(row) = table.next()? {

@@ -16,6 +16,11 @@ impl Server {
         running + percent_of(self.queued, self.health.slowdown_percent)
     }
 
+    /// Whether it runs, as fast as ever.
+    pub fn is_normal(&self) -> bool {
+        self.health.hung_since.is_none() && self.health.slowdown_percent == NORMAL_PERCENT
+    }
+
     /// How long a request that arrived at `now` would wait, if none came after it: to the nanosecond without batching;
     /// with it, another arrival may complete its batch, or make it a larger one. A server that hangs is taken to go on
     /// at `now`.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use plimsoll::id::PodId;
 use plimsoll::observe::{Cost, Ejection};
-use plimsoll::pick::{Outcome, PickError, Request, Ticket};
+use plimsoll::pick::{Outcome, PickError, Readmission, Request, Ticket};
 use plimsoll::time::Time;
 use smallvec::SmallVec;
 
-use super::pods::{model_name, probe_pause};
+use super::pods::model_name;
 use super::{Happening, World};
 use crate::arrivals::Arrivals;
+use crate::check::Rule;
 use crate::config::{Config, Costs};
 use crate::files::Trace;
 use crate::law::Ask;
@@ -45,17 +46,17 @@ impl From<u64> for Key {
 /// A request under way.
 pub(super) struct Asked {
     key: Key,
-    node: usize,
+    pub(super) node: usize,
     /// Which life of the node asked.
     life: u32,
     model: usize,
     ask: Ask,
     cost: Option<Cost>,
-    asked_at: Time,
+    pub(super) asked_at: Time,
     retries: u32,
     tried: SmallVec<[PodId; 2]>,
     ticket: Option<Ticket>,
-    pod: usize,
+    pub(super) pod: usize,
     pod_incarnation: u32,
 }
 
@@ -110,7 +111,7 @@ pub struct Done {
 pub(super) struct Recording {
     trace: Trace,
     starts: Option<Time>,
-    models: Vec<String>,
+    pub(super) models: Vec<String>,
 }
 
 /// The recording that `config` names, if it does.
@@ -206,6 +207,7 @@ impl World {
             pod_incarnation: 0,
         };
         self.serial += 1;
+        self.tally.asked += 1;
         let place = self.requests.insert(asked);
         let key = Key::new(place, self.serial);
         self.requests[place].key = key;
@@ -243,15 +245,11 @@ impl World {
         self.note("pick", [n as u64, index as u64, key.0]);
         self.nodes[n].ledger[index] += 1;
         let known = self.nodes[n].known[index];
-        if in_flight != self.nodes[n].ledger[index] {
-            let ledger = self.nodes[n].ledger[index];
-            self.fail(
-                "own-exact",
-                Some(n),
-                Some(index),
-                format!("{ledger} in flight by the ledger, {in_flight} counted"),
-            );
-        }
+        let ledger = self.nodes[n].ledger[index];
+        self.judge(Rule::OwnExact, Some(n), Some(index), in_flight == ledger, || {
+            format!("expected {ledger} in flight by the ledger; got {in_flight}")
+        });
+        self.tally_pick(n, index, &ticket);
         if pod.is_ejected() {
             self.check_no_other(key, n, index);
         }
@@ -272,9 +270,10 @@ impl World {
         };
         let pods = self.core(n).picker().pods();
         let better = pods.iter().find(|p| serves(p) && !p.is_ejected() && !asked.tried.contains(&p.id()));
-        if let Some(better) = better.map(|pod| pod.name().to_owned()) {
-            self.fail("no-dead-pod", Some(n), Some(index), format!("picked while ejected, though {better} was not"));
-        }
+        let better = better.map(|pod| pod.name().to_owned());
+        self.judge(Rule::NoDeadPod, Some(n), Some(index), better.is_none(), || {
+            format!("expected {} to be picked, which is not out; got one that is", better.unwrap_or_default())
+        });
     }
 
     fn nothing_picked(&mut self, key: Key, error: &PickError) {
@@ -286,9 +285,10 @@ impl World {
             let models = &pod.spec().models;
             (models.is_empty() || models.contains(&model)) && !tried.contains(&pod.id())
         });
-        if let Some(left) = left.map(|pod| pod.name().to_owned()) {
-            self.fail("some-pod", Some(n), None, format!("`{error}`, though {left} was left"));
-        }
+        let left = left.map(|pod| pod.name().to_owned());
+        self.judge(Rule::SomePod, Some(n), None, left.is_none(), || {
+            format!("expected {} to be picked; got `{error}`", left.unwrap_or_default())
+        });
         self.end(key, End::Refused, Duration::ZERO);
     }
 
@@ -359,11 +359,13 @@ impl World {
         let Some(asked) = self.asked(key) else { return };
         let (n, k) = (asked.node, asked.pod);
         let Some(pod) = asked.ticket.as_ref().map(|ticket| ticket.pod().clone()) else { return };
+        self.tally_refused(n, k);
         if pod.eject() == Ejection::Now {
             let life = self.nodes[n].life;
-            let after = probe_pause(seed, n, k, 0);
+            let mut schedule = Box::new(Readmission::new(crate::rng::hash(&[seed, 13, n as u64, k as u64])));
+            let after = schedule.next_pause();
             self.note("eject", [n as u64, k as u64, 0]);
-            self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, turn: 0 });
+            self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, schedule });
         }
     }
 
@@ -387,18 +389,15 @@ impl World {
         asked.tried.push(ticket.pod().id());
         let (pod, now) = (Arc::clone(ticket.pod()), self.local(n));
         self.inputs += 1;
+        self.tally.moves[k] += 1;
+        self.tally.cancels[k] += u64::from(outcome == Outcome::Cancelled);
         ticket.finish(now, outcome);
         if self.nodes[n].known[k] == Some(incarnation) {
             self.nodes[n].ledger[k] -= 1;
             let (ledger, counted) = (self.nodes[n].ledger[k], pod.own_in_flight());
-            if ledger != counted {
-                self.fail(
-                    "own-exact",
-                    Some(n),
-                    Some(k),
-                    format!("{ledger} in flight by the ledger, {counted} counted"),
-                );
-            }
+            self.judge(Rule::OwnExact, Some(n), Some(k), ledger == counted, || {
+                format!("expected {ledger} in flight by the ledger; got {counted}")
+            });
         }
     }
 
@@ -407,6 +406,7 @@ impl World {
             return;
         }
         let asked = self.requests.remove(key.place());
+        self.tally_end(&asked, end);
         let took = self.now.since(asked.asked_at);
         self.note("end", [asked.node as u64, end as u64, key.0]);
         let (asked_at, kind) = (asked.asked_at, asked.ask.kind);
@@ -415,7 +415,9 @@ impl World {
 
     /// The requests of a node that died end with it.
     pub(super) fn forget_requests_of(&mut self, n: usize) {
+        let before = self.requests.len();
         self.requests.retain(|_, asked| asked.node != n);
+        self.tally.forgotten += (before - self.requests.len()) as u64;
     }
 
     /// Requests that have not ended.

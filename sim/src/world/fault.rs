@@ -8,18 +8,54 @@ use crate::link::Link;
 use crate::plan::Ending;
 use crate::rng::Share;
 
+/// What weighs on every link for a while.
+#[derive(Clone, Copy)]
+pub(super) struct Trouble {
+    loss: Share,
+    delay_us: u64,
+}
+
+/// A link under the worst of the losses and the sum of the delays.
+fn troubled(link: Link, troubles: &[(u64, Trouble)]) -> Link {
+    let worst = troubles.iter().map(|(_, trouble)| trouble.loss).fold(link.loss, Share::max);
+    let added = troubles.iter().map(|(_, trouble)| trouble.delay_us).sum::<u64>();
+    Link { loss: worst, delay_us: link.delay_us + added, ..link }
+}
+
 /// What makes a fault pass.
 pub(super) enum Undo {
-    Start { node: usize, epoch: u64, life: u32 },
-    Resume { node: usize },
-    Quicken { node: usize },
-    Open { walls: Vec<(usize, usize)> },
-    Link(Link),
-    RestartPod { pod: usize },
-    ResumePod { pod: usize },
-    SpeedUpPod { pod: usize },
-    CurePod { pod: usize },
-    AnnouncePod { pod: usize, spread: Duration },
+    Start {
+        node: usize,
+        epoch: u64,
+        life: u32,
+    },
+    Resume {
+        node: usize,
+    },
+    Quicken {
+        node: usize,
+    },
+    Open {
+        walls: Vec<(usize, usize)>,
+    },
+    /// The link trouble of this number.
+    Clear(u64),
+    RestartPod {
+        pod: usize,
+    },
+    ResumePod {
+        pod: usize,
+    },
+    SpeedUpPod {
+        pod: usize,
+    },
+    CurePod {
+        pod: usize,
+    },
+    AnnouncePod {
+        pod: usize,
+        spread: Duration,
+    },
     Calm,
 }
 
@@ -28,6 +64,7 @@ impl World {
         if self.settled {
             return;
         }
+        *self.struck.entry(fault.kind()).or_default() += 1;
         self.note("fault", [crate::trace::digest(fault.kind().as_bytes()), fault.lasts_ms(), 0]);
         let after = Duration::from_millis(fault.lasts_ms());
         if let Some(undo) = self.begin(fault) {
@@ -71,15 +108,8 @@ impl World {
                 self.links.clog(from, to, until);
                 None
             }
-            Fault::Loss { share, .. } => {
-                let link = std::mem::replace(&mut self.links.link.loss, share);
-                Some(Undo::Link(Link { loss: link, ..self.links.link }))
-            }
-            Fault::Delay { add_ms, .. } => {
-                let before = self.links.link;
-                self.links.link.delay_us += add_ms * 1000;
-                Some(Undo::Link(before))
-            }
+            Fault::Loss { share, .. } => Some(self.trouble(Trouble { loss: share, delay_us: 0 })),
+            Fault::Delay { add_ms, .. } => Some(self.trouble(Trouble { loss: Share::NEVER, delay_us: add_ms * 1000 })),
             Fault::Replay { node, count } => {
                 self.replay(node, count);
                 None
@@ -118,6 +148,14 @@ impl World {
         }
     }
 
+    /// Adds trouble to every link, for as long as it is not undone: several may overlap, and end in any order.
+    fn trouble(&mut self, trouble: Trouble) -> Undo {
+        self.serial += 1;
+        self.troubles.push((self.serial, trouble));
+        self.links.link = troubled(self.config.link, &self.troubles);
+        Undo::Clear(self.serial)
+    }
+
     /// Takes a node down, if it is up, and says how it comes back.
     fn down(&mut self, node: usize, clock_back: bool, how: fn(&mut World, usize)) -> Option<Undo> {
         self.nodes[node].core.as_ref()?;
@@ -140,11 +178,14 @@ impl World {
             Undo::Resume { node } => self.resume(node),
             Undo::Quicken { node } => self.nodes[node].slow = Duration::ZERO,
             Undo::Open { walls } => walls.into_iter().for_each(|(from, to)| self.open(from, to)),
-            Undo::Link(link) => self.links.link = link,
+            Undo::Clear(number) => {
+                self.troubles.retain(|(of, _)| *of != number);
+                self.links.link = troubled(self.config.link, &self.troubles);
+            }
             Undo::RestartPod { pod } => self.restart_pod(pod),
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
             Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
-            Undo::CurePod { pod } => self.pods[pod].errors = Share::NEVER,
+            Undo::CurePod { pod } => self.cure_pod(pod),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
                 self.restart_pod(pod);
@@ -179,7 +220,7 @@ impl World {
         for k in 0..self.pods.len() {
             self.hang_pod(k, false);
             self.pods[k].server.set_slowdown(100);
-            self.pods[k].errors = Share::NEVER;
+            self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {
                     let incarnation = self.pods[k].incarnation;

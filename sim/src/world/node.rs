@@ -12,7 +12,7 @@ use plimsoll::time::Time;
 
 use super::{Happening, World, id_of};
 use crate::arrivals::ArrivalStream;
-use crate::config::{Config, Join};
+use crate::config::Config;
 use crate::policy::Policy;
 use crate::rng::Rng;
 
@@ -38,7 +38,9 @@ pub(super) struct SimNode {
     pub(super) epoch: u64,
     /// Which of the addresses it has.
     pub(super) address: usize,
-    started: Time,
+    pub(super) started: Time,
+    /// Its former lives, the last one last.
+    pub(super) former: Vec<FormerLife>,
     /// Its clock runs fast (or slow) by this many millionths.
     drift_ppm: i64,
     pub(super) paused: bool,
@@ -70,6 +72,7 @@ impl SimNode {
             epoch: 0,
             address: n,
             started: Time::ZERO,
+            former: Vec::new(),
             drift_ppm,
             paused: false,
             slow: Duration::ZERO,
@@ -100,6 +103,14 @@ impl SimNode {
         };
         self.started + Duration::from_nanos(real as u64)
     }
+}
+
+/// A life of a node that ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FormerLife {
+    pub(crate) ended: Time,
+    /// The epoch that it had in the end.
+    pub(crate) epoch: Epoch,
 }
 
 fn scaled(nanos: i64, ppm: i64) -> i64 {
@@ -141,26 +152,19 @@ impl World {
         self.ask_later(n);
     }
 
-    fn join_list(&self, n: usize) -> Vec<SocketAddr> {
-        let nodes = self.nodes.len();
-        let some = |count: usize| {
-            let mut chance = Rng::new(self.config.seed, "join", n as u64);
-            (0..count).map(|_| chance.below(nodes as u64) as usize).collect::<Vec<_>>()
-        };
-        let list = match &self.config.join {
-            Join::All => (0..nodes).collect(),
-            Join::First(count) => (0..(*count).min(nodes)).collect(),
-            Join::Ring => vec![(n + 1) % nodes],
-            // The first is everybody's, so that one cluster can come of it at all.
-            Join::Some(count) => [vec![0], some(*count)].concat(),
-            Join::Lists(lists) => lists[n].clone(),
-        };
-        list.into_iter().map(address).collect()
+    pub(super) fn join_list(&self, n: usize) -> Vec<SocketAddr> {
+        self.config.joins(n).into_iter().map(address).collect()
     }
 
     /// Kills node `n`: its tickets and connections die with it, and nobody is told.
     pub fn crash(&mut self, n: usize) {
         let node = &mut self.nodes[n];
+        if let Some(core) = &node.core {
+            let epoch = core.me().epoch;
+            // Whoever starts next has a clock that went on from here, unless it was set back.
+            node.epoch = node.epoch.max(epoch.0);
+            node.former.push(FormerLife { ended: self.now, epoch });
+        }
         (node.core, node.timer_at, node.changes_at, node.paused) = (None, None, None, false);
         node.inbox.clear();
         node.ledger.fill(0);
@@ -179,6 +183,7 @@ impl World {
         if !std::mem::replace(&mut self.nodes[n].paused, false) {
             return;
         }
+        self.tally.resumed(n, self.now);
         for happening in std::mem::take(&mut self.nodes[n].inbox) {
             self.happen(happening);
         }
@@ -236,6 +241,8 @@ impl World {
         if let Some(core) = &mut self.nodes[n].core {
             self.inputs += 1;
             core.handle_timeout(now);
+            let next = core.next_timeout();
+            self.tally_timer(n, next, now);
         }
         self.note("timer", [n as u64, 0, 0]);
         self.turn(n);
