@@ -10,7 +10,6 @@ pub mod check;
 mod config;
 pub mod detect;
 pub mod fault;
-pub mod files;
 pub mod law;
 mod link;
 pub mod measure;
@@ -24,6 +23,9 @@ pub mod server;
 pub mod swarm;
 pub mod trace;
 mod world;
+
+#[doc(inline)]
+pub use plimsoll_files as files;
 
 pub use bad::BadValue;
 pub use config::{Clients, Config, Costs, Join, MOST, spec};
