@@ -13,7 +13,6 @@ mod config;
 pub mod detect;
 mod exact;
 pub mod fault;
-pub mod files;
 pub mod law;
 mod link;
 pub mod measure;
@@ -27,6 +26,9 @@ pub mod server;
 pub mod swarm;
 pub mod trace;
 mod world;
+
+#[doc(inline)]
+pub use plimsoll_files as files;
 
 pub use bad::BadValue;
 pub use config::{Clients, Config, Costs, Join, MOST, spec};

@@ -59,7 +59,7 @@ impl Trace {
         Trace::of(Table::open(path, HEADER)?)
     }
 
-    pub(super) fn of<R: BufRead>(mut table: Table<R>) -> Result<Trace, FileError> {
+    pub(crate) fn of<R: BufRead>(mut table: Table<R>) -> Result<Trace, FileError> {
         let mut arrivals = Vec::new();
         let mut last = Duration::ZERO;
         while let Some(row) = table.next()? {
