@@ -370,7 +370,8 @@ impl World {
         if pod.errors > Share::NEVER && chance.hits(pod.errors) {
             return self.answer(key, Answer::Error);
         }
-        let arrived = pod.server.arrive(now, Job { id: key.0, service });
+        self.catch_up(k);
+        let arrived = self.pods[k].server.arrive(now, Job { id: key.0, service });
         self.arm(k);
         if arrived.is_err() {
             self.answer(key, Answer::QueueFull);

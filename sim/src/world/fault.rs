@@ -128,7 +128,7 @@ impl World {
                 Some(Undo::ResumePod { pod })
             }
             Fault::PodSlow { pod, percent, .. } => {
-                self.pods[pod].server.set_slowdown(percent);
+                self.slow_pod(pod, percent);
                 Some(Undo::SpeedUpPod { pod })
             }
             Fault::PodErrors { pod, share, .. } => {
@@ -193,7 +193,7 @@ impl World {
             }
             Undo::RestartPod { pod } => self.restart_pod(pod),
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
-            Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
+            Undo::SpeedUpPod { pod } => self.slow_pod(pod, 100),
             Undo::CurePod { pod } => self.cure_pod(pod),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
@@ -230,7 +230,7 @@ impl World {
         }
         for k in 0..self.pods.len() {
             self.hang_pod(k, false);
-            self.pods[k].server.set_slowdown(100);
+            self.slow_pod(k, 100);
             self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {
