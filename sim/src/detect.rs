@@ -81,7 +81,7 @@ pub const STEP: Duration = Duration::from_millis(5);
 const GASP: Duration = Duration::from_millis(64);
 
 /// Nodes know each other by then; those that take longer are waited for.
-const FORMED: Duration = Duration::from_secs(5);
+const FORMED: Duration = Duration::from_secs(2);
 /// But not for ever.
 const FORMED_AT_MOST: Duration = Duration::from_secs(60);
 

@@ -57,6 +57,7 @@ pub(super) enum Undo {
         spread: Duration,
     },
     Calm,
+    RestartRedis,
 }
 
 impl World {
@@ -127,7 +128,7 @@ impl World {
                 Some(Undo::ResumePod { pod })
             }
             Fault::PodSlow { pod, percent, .. } => {
-                self.pods[pod].server.set_slowdown(percent);
+                self.slow_pod(pod, percent);
                 Some(Undo::SpeedUpPod { pod })
             }
             Fault::PodErrors { pod, share, .. } => {
@@ -139,6 +140,14 @@ impl World {
                 self.crash_pod(pod);
                 self.announce(pod, None, spread);
                 Some(Undo::AnnouncePod { pod, spread })
+            }
+            Fault::RedisStall { for_ms } => {
+                self.stall_store(Duration::from_millis(for_ms));
+                None
+            }
+            Fault::RedisDeath { .. } => {
+                self.kill_store();
+                Some(Undo::RestartRedis)
             }
             Fault::Surge { percent, .. } => {
                 self.surge_percent = percent;
@@ -184,7 +193,7 @@ impl World {
             }
             Undo::RestartPod { pod } => self.restart_pod(pod),
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
-            Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
+            Undo::SpeedUpPod { pod } => self.slow_pod(pod, 100),
             Undo::CurePod { pod } => self.cure_pod(pod),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
@@ -192,6 +201,7 @@ impl World {
                 let incarnation = self.pods[pod].incarnation;
                 self.announce(pod, Some(incarnation), spread);
             }
+            Undo::RestartRedis => self.restart_store(),
             Undo::Calm => {
                 self.surge_percent = 100;
                 self.set_load(self.load);
@@ -206,6 +216,7 @@ impl World {
         self.settled = true;
         self.links.heal();
         self.links.link = self.config.link;
+        self.restart_store();
         self.surge_percent = 100;
         let named = |names: &[usize], k: usize| names.is_empty() || names.contains(&k);
         for n in 0..self.nodes.len() {
@@ -219,7 +230,7 @@ impl World {
         }
         for k in 0..self.pods.len() {
             self.hang_pod(k, false);
-            self.pods[k].server.set_slowdown(100);
+            self.slow_pod(k, 100);
             self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {

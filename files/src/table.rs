@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::{FileError, shown};
 
 /// A file with the columns `header`, read one line at a time.
-pub(super) struct Table<R> {
+pub(crate) struct Table<R> {
     path: PathBuf,
     header: &'static [&'static str],
     from: R,
@@ -21,7 +21,7 @@ pub(super) struct Table<R> {
 }
 
 /// One line of a table.
-pub(super) struct Row<'a> {
+pub(crate) struct Row<'a> {
     path: &'a Path,
     header: &'static [&'static str],
     line: u64,
@@ -39,7 +39,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Table<BufReader<File>> {
     /// Opens `path` and reads its header.
-    pub(super) fn open(path: &Path, header: &'static [&'static str]) -> Result<Self, FileError> {
+    pub(crate) fn open(path: &Path, header: &'static [&'static str]) -> Result<Self, FileError> {
         let failed = |error: io::Error| FileError::whole(path, error, "name a file that can be read");
         Table::new(path, BufReader::new(File::open(path).map_err(failed)?), header)
     }
@@ -47,7 +47,7 @@ impl Table<BufReader<File>> {
 
 impl<R: BufRead> Table<R> {
     /// Reads the header of `from`, which is called `path`.
-    pub(super) fn new(path: &Path, from: R, header: &'static [&'static str]) -> Result<Table<R>, FileError> {
+    pub(crate) fn new(path: &Path, from: R, header: &'static [&'static str]) -> Result<Table<R>, FileError> {
         let mut table = Table { path: path.to_owned(), header, from, text: Vec::new(), line: 0 };
         let wanted = format!("the first line is `{}`", header.join(","));
         let Some(row) = table.next()? else { return Err(FileError::whole(path, "is empty", &wanted)) };
@@ -63,7 +63,7 @@ impl<R: BufRead> Table<R> {
     }
 
     /// The next line that is not blank.
-    pub(super) fn next(&mut self) -> Result<Option<Row<'_>>, FileError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Row<'_>>, FileError> {
         loop {
             self.text.clear();
             let mut rest = self.from.by_ref().take(LINE_AT_MOST as u64 + 1);
@@ -105,14 +105,14 @@ impl<'a> Row<'a> {
     }
 
     /// The value of column `i` as text.
-    pub(super) fn text(&self, i: usize) -> Result<&'a str, FileError> {
+    pub(crate) fn text(&self, i: usize) -> Result<&'a str, FileError> {
         let value = self.get(i)?;
         std::str::from_utf8(value)
             .map_err(|_| self.wrong(self.header[i], &format!("{} is not UTF-8", shown(value)), "write UTF-8"))
     }
 
     /// The whole number in column `i`, at most `most`.
-    pub(super) fn whole(&self, i: usize, most: u64, remedy: &str) -> Result<u64, FileError> {
+    pub(crate) fn whole(&self, i: usize, most: u64, remedy: &str) -> Result<u64, FileError> {
         let value = self.text(i)?;
         // `parse` would take a plus sign, and nothing that writes these files has one.
         let number = value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()));
@@ -124,7 +124,7 @@ impl<'a> Row<'a> {
     }
 
     /// Refuses more values than there are columns.
-    pub(super) fn no_more(&self, remedy: &str) -> Result<(), FileError> {
+    pub(crate) fn no_more(&self, remedy: &str) -> Result<(), FileError> {
         match self.values().nth(self.header.len()) {
             Some(more) => Err(self.error(None, format!("{} is one value too many", shown(more)), remedy)),
             None => Ok(()),
@@ -132,7 +132,7 @@ impl<'a> Row<'a> {
     }
 
     /// That the value of column `i` is wrong.
-    pub(super) fn about(&self, i: usize, problem: &str, remedy: &str) -> FileError {
+    pub(crate) fn about(&self, i: usize, problem: &str, remedy: &str) -> FileError {
         let value = shown(self.values().nth(i).unwrap_or_default());
         self.wrong(self.header[i], &format!("{value} {problem}"), remedy)
     }

@@ -41,7 +41,7 @@ impl Histogram {
         Histogram::of(Table::open(path, HEADER)?, path)
     }
 
-    pub(super) fn of<R: BufRead>(mut table: Table<R>, path: &Path) -> Result<Histogram, FileError> {
+    pub(crate) fn of<R: BufRead>(mut table: Table<R>, path: &Path) -> Result<Histogram, FileError> {
         let mut bins: Vec<Bin> = Vec::new();
         let mut ended = false;
         while let Some(row) = table.next()? {
