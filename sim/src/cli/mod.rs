@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod bench;
 mod compare;
 mod detect;
 mod fail;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Play one fleet, and say what its callers saw
     Run(Box<run::Run>),
+    /// Measure how fast the simulator is
+    Bench(bench::Bench),
     /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
     Detect(detect::Detect),
     /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
@@ -53,6 +56,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Bench(bench) => bench.main(),
         Command::Detect(detect) => detect.main(),
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),
