@@ -127,6 +127,11 @@ impl Links {
         self.walls = 0;
     }
 
+    /// How many walls stand.
+    pub(crate) fn walls(&self) -> usize {
+        self.walls
+    }
+
     pub(crate) fn is_open(&self, from: usize, to: usize) -> bool {
         self.walls == 0 || !self.walled[self.pair(from, to)]
     }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Core;
-use crate::gossip::wire::Ident;
+use crate::gossip::wire::{Ident, MemberState};
 use crate::id::{NodeId, PodId};
-use crate::observe::{MemberView, PeerShare, Pod, PodView, View};
+use crate::observe::{Belief, Footprint, MemberView, PeerShare, Pod, PodView, View};
 use crate::time::Time;
 
 impl Core {
@@ -110,6 +110,50 @@ impl Core {
             view(&peer.ident, &peer.name, state, peer.row.age(now), weight, false)
         });
         std::iter::once(own).chain(others).collect()
+    }
+
+    /// What SWIM holds `node` for at this instant; none where it knows no such member. [`Core::members`] has it too, a
+    /// suspicion up to a tick later.
+    pub fn member_state(&self, node: NodeId) -> Option<MemberState> {
+        let known = self.swim.members().filter(|member| member.id().id == node);
+        known.max_by_key(|member| (member.id().epoch, member.id().r#gen)).map(|member| member.state().into())
+    }
+
+    /// What this node believes about member `node`, in numbers: for who asks often. None where it never heard of it.
+    pub fn belief(&self, now: Time, node: NodeId) -> Option<Belief> {
+        let peer = self.peers.get(&node)?;
+        Some(Belief {
+            active: peer.is_active(),
+            epoch: peer.ident.epoch,
+            row_epoch: peer.row.epoch(),
+            row_age: peer.row.age(now),
+            weight_x256: self.weight_x256(now, peer),
+        })
+    }
+
+    /// Who this node is in gossip now: it may have taken a higher epoch or gen than it was born with.
+    pub fn me(&self) -> Ident {
+        self.swim.me()
+    }
+
+    /// How much this node keeps, by kind: each of it is bounded.
+    pub fn footprint(&self) -> Footprint {
+        let (own_lanes, repeats) = self.own.held();
+        let (mut peer_entries, mut peer_names) = (0, 0);
+        for (entries, names) in self.peers.values().map(|peer| peer.row.held()) {
+            (peer_entries, peer_names) = (peer_entries + entries, peer_names + names);
+        }
+        Footprint {
+            active: self.active().count(),
+            peers: self.peers.len(),
+            members: self.swim.members().count(),
+            timers: self.swim.timers(),
+            own_lanes,
+            own_names: (self.own.table().1.0 + self.own.table().1.1) as usize,
+            repeats,
+            peer_entries,
+            peer_names,
+        }
     }
 }
 

@@ -191,6 +191,11 @@ impl OwnRow {
         (self.table, (self.pods.len() as u32, self.models.len() as u32))
     }
 
+    /// How many lanes are known, and how many changes wait to be repeated.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.lanes.len(), self.repeats.len())
+    }
+
     /// The index table from (`pods`, `models`) on, in messages that fit a stream.
     pub(crate) fn names(&self, epoch: Epoch, (pods, models): (u32, u32)) -> Vec<Names> {
         // Below what a stream holds with nine bytes a pod, or 260 a model.

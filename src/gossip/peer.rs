@@ -238,6 +238,11 @@ impl PeerRow {
         self.applied.iter().map(|(pod, share)| (*pod, *share))
     }
 
+    /// How many entries and names are kept of it.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.entries.len(), self.pods.len())
+    }
+
     /// Tickets and remainders per pod, unweighted.
     pub(crate) fn shares(&self, now: Time) -> BTreeMap<PodId, Share> {
         let mut shares: BTreeMap<PodId, Share> = BTreeMap::new();

@@ -10,4 +10,4 @@ pub(crate) use model::Models;
 pub use model::{CostModel, Model};
 pub(crate) use pod::Lane;
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
-pub use view::{MemberView, PeerShare, PodView, View};
+pub use view::{Belief, Footprint, MemberView, PeerShare, PodView, View};

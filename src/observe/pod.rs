@@ -301,6 +301,14 @@ pub struct PodStats {
     pub ejections: AtomicU64,
 }
 
+impl PodStats {
+    /// Tickets charged, and tickets that ended in any way: what lies between is in flight.
+    pub fn balance(&self) -> (u64, u64) {
+        let ends = [&self.served, &self.failed, &self.refused, &self.cancelled];
+        (self.picks.load(Relaxed), ends.iter().map(|ended| ended.load(Relaxed)).sum())
+    }
+}
+
 /// The requests of one model on one pod, by size class: what this node's row says.
 #[derive(Debug)]
 pub(crate) struct Lane {

@@ -1,5 +1,9 @@
 //! What a node believes, as plain values for people and tools: `plimsoll view`, `plimsoll members`, the admin API.
 
+use std::time::Duration;
+
+use crate::id::Epoch;
+
 /// What one node believes about every pod.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "driver", derive(serde::Serialize))]
@@ -108,4 +112,44 @@ pub struct MemberView {
     pub row_age_ms: Option<f64>,
     /// How much its row counts, 0 to 1.
     pub weight: f64,
+}
+
+/// What one node believes about one member, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Belief {
+    /// Alive or suspect, not down.
+    pub active: bool,
+    /// Its epoch, as membership has it.
+    pub epoch: Epoch,
+    /// The epoch of its row; a row counts only where it is the member's.
+    pub row_epoch: Epoch,
+    /// Since anything came from it; none where nothing ever did.
+    pub row_age: Option<Duration>,
+    /// What its row counts, in 1/256.
+    pub weight_x256: u64,
+}
+
+/// How much a node keeps, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Footprint {
+    /// Members that are alive or suspect, without this node.
+    pub active: usize,
+    /// Nodes that it keeps a row or a name of, the down ones too.
+    pub peers: usize,
+    /// Identities that SWIM remembers.
+    pub members: usize,
+    /// SWIM's timers.
+    pub timers: usize,
+    /// Pairs of pod and model that this node counted on.
+    pub own_lanes: usize,
+    /// Pods and models in this node's index table.
+    pub own_names: usize,
+    /// Changes that wait to be told once more.
+    pub repeats: usize,
+    /// Entries in all peers' rows.
+    pub peer_entries: usize,
+    /// Pods in all peers' index tables.
+    pub peer_names: usize,
 }

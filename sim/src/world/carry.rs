@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Who lives at `addr`.
-    fn at_address(&self, addr: std::net::SocketAddr) -> Option<usize> {
+    pub(super) fn at_address(&self, addr: std::net::SocketAddr) -> Option<usize> {
         let IpAddr::V4(ip) = addr.ip() else { return None };
         let [10, 0, high, low] = ip.octets() else { return None };
         let slot = usize::from(high) * 256 + usize::from(low);
@@ -114,6 +114,7 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: usize, transmit: Transmit) {
+        self.tally_send(from, transmit.channel, transmit.data.len());
         let Some(to) = self.at_address(transmit.addr).filter(|to| *to != from) else { return };
         self.push(from, to, Carried { channel: transmit.channel, data: transmit.data });
     }

@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plimsoll::core::Core;
+use plimsoll::observe::{Belief, Pod};
 use plimsoll::time::Time;
 
 use super::World;
+use super::node::FormerLife;
+use super::tally::Tally;
 use crate::config::Config;
+use crate::rng::Share;
 use crate::server::Server;
 
 impl World {
@@ -41,6 +45,117 @@ impl World {
         self.nodes[n].paused
     }
 
+    /// What is counted of what really happens.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether node `n` runs.
+    pub fn is_up(&self, n: usize) -> bool {
+        self.nodes[n].core.is_some()
+    }
+
+    /// Whether node `n` runs, neither stopped nor slow.
+    pub(crate) fn node_is_well(&self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        node.core.is_some() && !node.paused && node.slow.is_zero()
+    }
+
+    /// When node `n` started last.
+    pub(crate) fn started(&self, n: usize) -> Time {
+        self.nodes[n].started
+    }
+
+    /// Which life of node `n` this is.
+    pub(crate) fn life(&self, n: usize) -> u32 {
+        self.nodes[n].life
+    }
+
+    /// Inputs that wait for node `n`.
+    pub(crate) fn inbox(&self, n: usize) -> usize {
+        self.nodes[n].inbox.len()
+    }
+
+    /// The nodes that are dead, and since when.
+    pub(crate) fn dead(&self) -> impl Iterator<Item = (usize, Time)> {
+        let dead = self.nodes.iter().enumerate().filter(|(_, node)| node.core.is_none());
+        dead.map(|(n, node)| (n, node.former.last().map_or(Time::ZERO, |life| life.ended)))
+    }
+
+    /// The last life of each node that had one before, or has none now.
+    pub(crate) fn former_lives(&self) -> impl Iterator<Item = (usize, FormerLife)> {
+        self.nodes.iter().enumerate().filter_map(|(n, node)| Some((n, *node.former.last()?)))
+    }
+
+    /// What node `n` believes about node `m`.
+    pub(crate) fn belief(&self, n: usize, m: usize) -> Option<Belief> {
+        self.nodes[n].core.as_ref()?.belief(self.local(n), self.nodes[m].id)
+    }
+
+    /// Who has the addresses that node `n` is told to join.
+    pub(crate) fn told_to_join(&self, n: usize) -> Vec<usize> {
+        self.join_list(n).into_iter().filter_map(|addr| self.at_address(addr)).collect()
+    }
+
+    /// How many walls stand.
+    pub(crate) fn walls(&self) -> usize {
+        self.links.walls()
+    }
+
+    /// Whether anything gets through from `a` to `b`.
+    pub(crate) fn is_open(&self, a: usize, b: usize) -> bool {
+        self.links.is_open(a, b)
+    }
+
+    /// Whether walls keep everybody who is up from node `n`.
+    pub(crate) fn hears_nobody(&self, n: usize) -> bool {
+        (0..self.nodes.len()).all(|m| m == n || !self.is_up(m) || !self.links.is_open(m, n))
+    }
+
+    /// Whether links are as the plan's world has them.
+    pub(crate) fn links_are_as_planned(&self) -> bool {
+        self.links.link == self.config.link
+    }
+
+    /// Calls `look` with each pod that node `n` knows, by its number.
+    pub(crate) fn each_pod(&self, n: usize, mut look: impl FnMut(usize, &Pod)) {
+        let pods = self.core(n).picker().pods();
+        let known = self.nodes[n].known.iter().enumerate().filter(|(_, known)| known.is_some());
+        known.zip(pods.iter()).for_each(|((k, _), pod)| look(k, pod));
+    }
+
+    /// Pairs of pod and model that a node may count on.
+    pub(crate) fn lanes(&self) -> u64 {
+        let models = match &self.recorded {
+            Some(recording) => recording.models.len(),
+            None => self.config.clients.models,
+        };
+        (self.pods.len() * models) as u64
+    }
+
+    /// The mean service time.
+    pub(crate) fn mean_service(&self) -> Duration {
+        self.sizes.mean()
+    }
+
+    /// The request that was asked for first, of those on nodes that are not stopped: node, and when.
+    pub(crate) fn oldest_awake(&self) -> Option<(usize, Time)> {
+        let awake = self.requests.iter().filter(|(_, asked)| !self.nodes[asked.node].paused);
+        awake.map(|(_, asked)| (asked.node, asked.asked_at)).min_by_key(|(_, asked_at)| *asked_at)
+    }
+
+    /// Whether pod `k` listens.
+    pub(crate) fn pod_is_up(&self, k: usize) -> bool {
+        self.pods[k].up
+    }
+
+    /// Whether pod `k` is announced, up, not hung and as fast and right as ever.
+    pub(crate) fn pod_is_itself(&self, k: usize) -> bool {
+        let pod = &self.pods[k];
+        let there = pod.up && !pod.hung && pod.announced == Some(pod.incarnation);
+        there && pod.errors == Share::NEVER && pod.server.is_normal()
+    }
+
     /// Pod `k` as a server.
     pub fn server(&self, k: usize) -> &Server {
         &self.pods[k].server
@@ -58,7 +173,7 @@ impl World {
 
     /// Slot time that each pod has spent so far.
     pub fn busy(&self) -> Vec<Duration> {
-        self.pods.iter().map(|pod| pod.server.busy()).collect()
+        self.pods.iter().map(|pod| pod.server.busy_at(self.now)).collect()
     }
 
     /// The members that node `n` holds for alive (or suspect), itself included.

@@ -1,0 +1,150 @@
+//! Counts: a node's own are exact, what it believes of others is bounded, and becomes true.
+
+use std::time::Duration;
+
+use plimsoll::observe::Pod;
+use plimsoll::time::Time;
+
+use super::bounds::Bounds;
+use super::{Family, Found, Look, Rule};
+use crate::plan::Plan;
+use crate::run::Phase;
+use crate::world::World;
+
+/// Counts are compared every so many looks: twice a second.
+const EVERY: u64 = 5;
+/// What a hostile member may claim; beyond, a counter has wrapped.
+const ABSURD: f64 = 1e12;
+/// After silence, empty pods and the last predicted end, what was on its way is over; rows refresh and fade.
+const SETTLES: Duration = Duration::from_secs(5);
+
+pub(super) struct Counts {
+    bounds: Bounds,
+    /// When pods were empty and remainders over first, in silence.
+    idle_since: Option<Time>,
+    /// What each comparison saw, the latest last: as far back as news may be old.
+    past: Vec<Past>,
+}
+
+/// What there was at each pod at one moment.
+struct Past {
+    at: Time,
+    moves: Vec<u64>,
+    remainders: Vec<u64>,
+}
+
+impl Counts {
+    pub(super) fn new(plan: &Plan) -> Counts {
+        Counts { bounds: Bounds::new(&plan.world), idle_since: None, past: Vec::new() }
+    }
+}
+
+impl Family for Counts {
+    fn look(&mut self, look: &Look, world: &World, found: &mut Found) {
+        if !(look.number.is_multiple_of(EVERY) || look.over) {
+            return;
+        }
+        let idle = self.is_idle(look, world);
+        let mut truth = vec![Truth::default(); world.config().pods];
+        for n in world.live() {
+            let now = world.local(n);
+            world.each_pod(n, |k, pod| {
+                let load = pod.load(now, k);
+                own(world, n, k, pod, found);
+                bounded(look, world, (n, k), f64::from(load.in_flight), f64::from(load.cost_ms), found);
+                truth[k].own += u64::from(pod.own_in_flight());
+                truth[k].remainders += u64::from(pod.own_remainders());
+                if idle {
+                    found.judge(Rule::Leak, Some(n), Some(k), load.in_flight == 0.0 && load.cost_ms == 0.0, || {
+                        let (count, cost) = (load.in_flight, load.cost_ms);
+                        format!("expected no load after the silence; got {count} in flight, {cost} ms")
+                    });
+                }
+            });
+        }
+        self.compare(look, world, &truth, found);
+    }
+}
+
+/// What is really at a pod.
+#[derive(Clone, Copy, Default)]
+struct Truth {
+    own: u64,
+    remainders: u64,
+}
+
+fn own(world: &World, n: usize, k: usize, pod: &Pod, found: &mut Found) {
+    let (counted, ledger) = (pod.own_in_flight(), world.ledger(n)[k]);
+    found.judge(Rule::OwnExact, Some(n), Some(k), counted == ledger, || {
+        format!("expected {ledger} in flight by the ledger; got {counted}")
+    });
+    let (picks, ends) = pod.stats().balance();
+    found.judge(Rule::TicketsBalance, Some(n), Some(k), picks == ends + u64::from(counted), || {
+        format!("expected {picks} picks to be {ends} ends and what is in flight; got {counted} in flight")
+    });
+}
+
+fn bounded(look: &Look, world: &World, (n, k): (usize, usize), count: f64, cost_ms: f64, found: &mut Found) {
+    // Each ticket counts once while it lasts, and perhaps once more as a remainder.
+    let most = (world.tally().picks[k] + world.tally().cancels[k]) as f64;
+    let most = if look.weather.hostile_at.is_some() { ABSURD } else { most };
+    found.judge(Rule::CountsBounded, Some(n), Some(k), count <= most && cost_ms <= ABSURD, || {
+        format!("expected at most {most} in flight, all there ever were; got {count}, {cost_ms} ms")
+    });
+}
+
+impl Counts {
+    fn is_idle(&mut self, look: &Look, world: &World) -> bool {
+        let busy = (0..world.config().pods).any(|k| world.server(k).in_flight() > 0);
+        let remains = world.tally().remains_until;
+        if look.phase != Phase::Quiet || busy || world.under_way() > 0 || look.now < remains {
+            self.idle_since = None;
+            return false;
+        }
+        let since = *self.idle_since.get_or_insert(look.now);
+        let since = since.max(look.weather.calm_since(world));
+        // A slow clock's remainder ends later by its drift.
+        let drift = (remains.since(Time::ZERO) / 1_000_000).saturating_mul(world.config().drift_ppm);
+        look.now.since(since) > SETTLES + self.bounds.faded + 2 * drift
+    }
+
+    /// Compares each node's count of the others' requests with what there is.
+    fn compare(&mut self, look: &Look, world: &World, truth: &[Truth], found: &mut Found) {
+        let weather = look.weather;
+        let known = self.bounds.known + self.bounds.told;
+        let calm = weather.hostile_at.is_none() && look.now.since(weather.calm_since(world)) > known;
+        let dead_are_gone = world.dead().all(|(_, since)| look.now.since(since) > self.bounds.detected);
+        if !self.bounds.fair || !calm || !dead_are_gone {
+            self.past.clear();
+            return;
+        }
+        let moves = world.tally().moves.clone();
+        self.past.push(Past { at: look.now, moves, remainders: truth.iter().map(|t| t.remainders).collect() });
+        let news = Time::ZERO + look.now.since(Time::ZERO).saturating_sub(self.bounds.told);
+        while self.past.len() > 1 && self.past[1].at <= news {
+            self.past.remove(0);
+        }
+        if self.past[0].at > news {
+            return;
+        }
+        for n in world.live() {
+            world.each_pod(n, |k, pod| {
+                let own = u64::from(pod.own_in_flight()) + u64::from(pod.own_remainders());
+                let others = (truth[k].own + truth[k].remainders - own) as f64;
+                let believed = pod.peers_in_flight();
+                let slack = self.slack(k);
+                found.judge(Rule::ViewTrue, Some(n), Some(k), (believed - others).abs() <= slack as f64, || {
+                    let within = self.bounds.told;
+                    format!("expected {others} in flight from others, give or take {slack} that changed within {within:?}; got {believed}")
+                });
+            });
+        }
+    }
+
+    /// What changed at pod `k` since news is told: tickets that came and went, remainders that may have.
+    fn slack(&self, k: usize) -> u64 {
+        let (first, last) = (&self.past[0], &self.past[self.past.len() - 1]);
+        let remainders = self.past.iter().map(|past| past.remainders[k]).max().unwrap_or(0);
+        last.moves[k] - first.moves[k] + remainders
+    }
+}

@@ -1,0 +1,144 @@
+//! Gossip: what it costs, what it keeps, and that nothing in it fails.
+
+use plimsoll::core::Stats;
+use plimsoll::gossip::wire::Kind;
+use plimsoll::observe::{Footprint, SizeClass};
+
+use super::{Family, Found, Look, Rule};
+use crate::plan::Plan;
+use crate::run::Phase;
+use crate::world::World;
+
+/// Nodes' counters are read every second.
+const EVERY: u64 = 10;
+/// Turns by timers in one second: 500 flushes 2 ms apart, 500 moments at which a budget is out of debt, some forty of
+/// SWIM's, ten ticks; and as much again.
+const MOST_TURNS: u64 = 2000;
+/// What changes and remainders wait in.
+const QUEUE: u64 = 4096;
+/// Bounds of what a node keeps: members, entries of a row, names of a table, lanes of models.
+const MOST_MEMBERS: usize = 4096;
+const MOST_ENTRIES: usize = 4096;
+const MOST_NAMES: usize = 16_384;
+const MOST_MODELS: usize = 1024;
+/// Changes that wait to be told again: so many, and those that were told last, at most all classes of all lanes.
+const MOST_REPEATED: usize = 16;
+/// Reasons for which messages are not used though they are in order: overtaken, from somebody not known yet.
+const IN_ORDER: [&str; 3] = ["old", "stranger", "too_many_members"];
+
+pub(super) struct Gossip {
+    /// What each node had sent at the last look, and in which life, and how often it was turned.
+    before: Vec<Sent>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    life: u32,
+    messages: u64,
+    bytes: u64,
+    turns: u64,
+}
+
+impl Gossip {
+    pub(super) fn new(plan: &Plan) -> Gossip {
+        Gossip { before: vec![Sent::default(); plan.world.nodes] }
+    }
+}
+
+impl Family for Gossip {
+    fn look(&mut self, look: &Look, world: &World, found: &mut Found) {
+        if !look.number.is_multiple_of(EVERY) {
+            return;
+        }
+        for n in world.live() {
+            let (stats, footprint) = (world.core(n).stats(), world.core(n).footprint());
+            self.look_at_rates(look, world, n, &stats, found);
+            sound(look, world, n, &stats, found);
+            bounded(world, n, &footprint, found);
+            if look.phase == Phase::Quiet && look.over {
+                baseline(look, world, n, &footprint, found);
+            }
+        }
+    }
+}
+
+impl Gossip {
+    fn look_at_rates(&mut self, look: &Look, world: &World, n: usize, stats: &Stats, found: &mut Found) {
+        let (messages, bytes) = stats.sent.values().fold((0, 0), |sum, sent| (sum.0 + sent.0, sum.1 + sent.1));
+        let now = Sent { life: world.life(n), messages, bytes, turns: world.tally().turns[n] };
+        let before = std::mem::replace(&mut self.before[n], now);
+        if before.life != now.life {
+            return;
+        }
+        let turns = now.turns - before.turns;
+        found.judge(Rule::NoSpin, Some(n), None, turns <= MOST_TURNS, || {
+            format!("expected at most {MOST_TURNS} turns by timers in a second; got {turns}")
+        });
+        let hostile = look.weather.hostile_at.is_some();
+        if !hostile {
+            let (most, most_bytes) = most_sent(world, n);
+            let (messages, bytes) = (now.messages - before.messages, now.bytes - before.bytes);
+            found.judge(Rule::NoStorm, Some(n), None, messages <= most && bytes <= most_bytes, || {
+                format!(
+                    "expected at most {most} messages, {most_bytes} bytes in a second; got {messages}, {bytes}: {:?}",
+                    stats.sent
+                )
+            });
+        }
+    }
+}
+
+/// What a node may send in a second: see the constants.
+fn most_sent(world: &World, n: usize) -> (u64, u64) {
+    let _ = n;
+    let config = world.config();
+    let (peers, pods) = (config.nodes as u64, config.pods as u64);
+    let budget = config.budget_bits / 8;
+    (budget / 70 + 200 + 40 * peers, 2 * budget + 200 * 1200 + peers * (20_000 + 100 * pods))
+}
+
+fn sound(look: &Look, world: &World, n: usize, stats: &Stats, found: &mut Found) {
+    let errors = stats.swim_internal_errors;
+    found.judge(Rule::SwimSound, Some(n), None, errors == 0, || {
+        format!("expected no error of SWIM's own; got {errors}")
+    });
+    let tally = world.tally();
+    let few = (tally.cancels.iter().sum::<u64>() < QUEUE, world.lanes() < QUEUE);
+    let missed = (stats.missed_remainders, stats.missed_changes);
+    let right = !(few.0 && missed.0 > 0 || few.1 && missed.1 > 0);
+    found.judge(Rule::NothingMissed, Some(n), None, right, || {
+        format!("expected no change and no remainder to be missed; got {} and {}", missed.1, missed.0)
+    });
+    if look.weather.hostile_at.is_none() {
+        let unread = stats.refused.iter().find(|(why, _)| !IN_ORDER.contains(why));
+        found.judge(Rule::Readable, Some(n), None, unread.is_none(), || {
+            format!("expected every message of honest nodes to be of use; got {unread:?}")
+        });
+    }
+    let _ = Kind::ALL;
+}
+
+fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
+    let within = [
+        (kept.peers, MOST_MEMBERS),
+        (kept.members, MOST_MEMBERS + 1000),
+        (kept.peer_entries, kept.peers * MOST_ENTRIES),
+        (kept.peer_names, kept.peers * MOST_NAMES),
+        (kept.own_names, MOST_NAMES / 2 + MOST_MODELS),
+        (kept.repeats, MOST_REPEATED + SizeClass::COUNT * kept.own_lanes),
+        (kept.timers, 100 + 10 * kept.members),
+    ];
+    let over = within.iter().any(|(is, most)| is > most);
+    let inbox = world.inbox(n);
+    found.judge(Rule::Bounded, Some(n), None, !over, || format!("expected less; got {kept:?}, {inbox} inputs waiting"));
+}
+
+fn baseline(look: &Look, world: &World, n: usize, kept: &Footprint, found: &mut Found) {
+    let _ = look;
+    let (nodes, lanes) = (world.config().nodes, world.lanes() as usize);
+    let ghosts = if look.weather.hostile_at.is_some() { MOST_MEMBERS } else { 0 };
+    let within = kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;
+    found.judge(Rule::Baseline, Some(n), None, within, || {
+        format!("expected at most {lanes} lanes and {nodes} members in the end; got {kept:?}")
+    });
+}

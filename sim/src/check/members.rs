@@ -1,0 +1,223 @@
+//! Members: well nodes know each other, the dead are forgotten in time, nobody is declared dead who is not.
+
+use std::time::Duration;
+
+use plimsoll::core::Event;
+use plimsoll::id::Epoch;
+use plimsoll::pick::Rung;
+use plimsoll::time::Time;
+
+use super::bounds::{Bounds, can_meet};
+use super::{Family, Found, Look, Rule};
+use crate::plan::Plan;
+use crate::world::World;
+
+/// Who knows whom is looked at every second; in crowds, where that is much, less often.
+const EVERY: u64 = 10;
+const CROWD: usize = 100;
+/// From when on a Down of a well member is false: what went wrong before may have begun it.
+const EFFECTS_LAST: Duration = Duration::from_secs(10);
+/// In a run without faults, from so early on.
+const FORMED: Duration = Duration::from_secs(5);
+/// Rows are silent after 2 s, the ladder looks at every tick and takes 0.2 s; it remembers who went down for 30 s.
+const CUT_OFF: (Duration, Duration) = (Duration::from_millis(4500), Duration::from_secs(25));
+/// Between two identities of a node lie a suspicion and its end: 2 s.
+const SUSPICION: Duration = Duration::from_secs(2);
+
+pub(super) struct Members {
+    bounds: Bounds,
+    /// Events that were looked at.
+    events: usize,
+    /// Since when each node hears nobody, though it heard somebody before.
+    cut_off: Vec<Option<Time>>,
+    /// For how long something was wrong with each node in its life, and which life.
+    unwell: Vec<(u32, Duration)>,
+    looked_at: Time,
+}
+
+impl Members {
+    pub(super) fn new(plan: &Plan) -> Members {
+        let nodes = plan.world.nodes;
+        Members {
+            bounds: Bounds::new(&plan.world),
+            events: 0,
+            cut_off: vec![None; nodes],
+            unwell: vec![(0, Duration::ZERO); nodes],
+            looked_at: Time::ZERO,
+        }
+    }
+}
+
+impl Family for Members {
+    fn look(&mut self, look: &Look, world: &World, found: &mut Found) {
+        self.look_at_events(look, world, found);
+        self.look_at_rungs(look, world, found);
+        let every = if world.config().nodes > CROWD { 10 * EVERY } else { EVERY };
+        if look.number.is_multiple_of(every) || look.over {
+            self.look_at_pairs(look, world, found);
+            self.look_at_the_dead(look, world, found);
+            self.look_at_renewals(look, world, found);
+        }
+    }
+}
+
+impl Members {
+    /// How long nothing was wrong between two nodes, or with them.
+    fn well_for(&self, look: &Look, n: usize, m: usize) -> Duration {
+        let weather = look.weather;
+        let since = weather.node_well_since(n).max(weather.node_well_since(m)).max(weather.links_well_since());
+        look.now.since(since.max(weather.hostile_at.unwrap_or_default()))
+    }
+
+    fn look_at_events(&mut self, look: &Look, world: &World, found: &mut Found) {
+        let new = world.events.get(self.events..).unwrap_or_default();
+        self.events = world.events.len();
+        for (at, n, event) in new {
+            let Event::MemberDown(name) = event else { continue };
+            let Some(m) = name.strip_prefix("node-").and_then(|m| m.parse().ok()) else { continue };
+            let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && !look.weather.turned[m];
+            let needed = if look.weather.struck == 0 { FORMED } else { EFFECTS_LAST };
+            if well && self.well_for(look, *n, m) > needed {
+                found.fail(
+                    Rule::FalseDown,
+                    Some(*n),
+                    None,
+                    format!("expected {name} to be alive, as it is; got it declared down at {at:?}"),
+                );
+            }
+        }
+        found.mark(Rule::FalseDown, u64::from(self.bounds.fair));
+    }
+
+    fn look_at_rungs(&mut self, look: &Look, world: &World, found: &mut Found) {
+        let faultless = look.weather.struck == 0 && self.bounds.lossless && self.bounds.fair;
+        if faultless && look.now.since(Time::ZERO) > self.bounds.known && look.number.is_multiple_of(EVERY) {
+            for n in world.live() {
+                let rung = world.core(n).picker().rung();
+                found.judge(Rule::Rung, Some(n), None, rung == Rung::Fill, || {
+                    format!("expected picks by the view, as all is well; got {rung:?}")
+                });
+            }
+        }
+        for n in 0..self.cut_off.len() {
+            if world.walls() == 0 || !world.node_is_well(n) || !world.hears_nobody(n) {
+                self.cut_off[n] = None;
+                continue;
+            }
+            let heard = || (0..self.cut_off.len()).any(|m| m != n && world.is_up(m) && self.weight(world, n, m) > 0);
+            if self.cut_off[n].is_none() && !heard() {
+                continue;
+            }
+            let since = *self.cut_off[n].get_or_insert(look.now);
+            let (from, to) = CUT_OFF;
+            let lasted = look.now.since(since.max(look.weather.links_well_since()));
+            if lasted > from + self.bounds.way && lasted < to && look.weather.hostile_at.is_none() {
+                let rung = world.core(n).picker().rung();
+                found.judge(Rule::Rung, Some(n), None, rung != Rung::Fill, || {
+                    format!("expected no trust in a view without news since {since:?}; got {rung:?}")
+                });
+            }
+        }
+    }
+
+    fn weight(&self, world: &World, n: usize, m: usize) -> u64 {
+        world.belief(n, m).map_or(0, |belief| belief.weight_x256)
+    }
+
+    fn look_at_pairs(&self, look: &Look, world: &World, found: &mut Found) {
+        if !self.bounds.fair {
+            return;
+        }
+        let well = |n: &usize| look.now.since(look.weather.node_well_since(*n)) > self.bounds.known;
+        let well: Vec<usize> = world.live().into_iter().filter(well).collect();
+        let links_are_well = look.now.since(look.weather.links_well_since()) > self.bounds.known;
+        let hostile = look.weather.hostile_at.is_some_and(|at| look.now.since(at) < self.bounds.known);
+        if well.is_empty() || !links_are_well || hostile {
+            return;
+        }
+        if !can_meet(&world.config().join, &well, |n| world.told_to_join(n)) {
+            return;
+        }
+        for n in &well {
+            for m in well.iter().filter(|m| *m != n && !look.weather.turned[**m]) {
+                self.look_at_pair(look, world, (*n, *m), found);
+            }
+        }
+        self.look_for_one_component(look, world, &well, found);
+    }
+
+    fn look_at_pair(&self, look: &Look, world: &World, (n, m): (usize, usize), found: &mut Found) {
+        let belief = world.belief(n, m);
+        let epoch = world.core(m).me().epoch;
+        let counts = belief.is_some_and(|b| b.active && b.epoch == epoch && b.row_epoch == epoch);
+        found.judge(Rule::Counted, Some(n), None, counts, || {
+            let well = self.well_for(look, n, m);
+            format!("expected node-{m} to count, with epoch {epoch:?}, both well for {well:?}; got {belief:?}")
+        });
+        if self.bounds.lossless {
+            let age = belief.and_then(|belief| belief.row_age);
+            found.judge(Rule::RowFresh, Some(n), None, age.is_some_and(|age| age <= self.bounds.refresh), || {
+                format!("expected a word of node-{m} within {:?}; got {age:?}", self.bounds.refresh)
+            });
+        }
+    }
+
+    fn look_for_one_component(&self, look: &Look, world: &World, well: &[usize], found: &mut Found) {
+        let detected = |(_, since): (usize, Time)| look.now.since(since) > self.bounds.detected;
+        let all_are_well = well.len() == world.live().len();
+        if !all_are_well || !world.dead().all(detected) || look.weather.ghosts {
+            return;
+        }
+        for n in well {
+            let (active, others) = (world.core(*n).footprint().active, well.len() - 1);
+            found.judge(Rule::OneComponent, Some(*n), None, active == others, || {
+                let members = world.members(*n);
+                format!("expected {others} other members; got {active}: {members:?}")
+            });
+        }
+    }
+
+    fn look_at_the_dead(&self, look: &Look, world: &World, found: &mut Found) {
+        for (m, life) in world.former_lives() {
+            for n in world.live().into_iter().filter(|n| *n != m && !look.weather.turned[m]) {
+                let weather = look.weather;
+                let since = life.ended.max(weather.node_well_since(n)).max(weather.links_well_since());
+                if look.now.since(since) <= self.bounds.faded {
+                    continue;
+                }
+                let belief = world.belief(n, m);
+                let ghost = belief.filter(|belief| belief.weight_x256 > 0 && belief.row_epoch <= life.epoch);
+                found.judge(Rule::DeadGone, Some(n), None, ghost.is_none(), || {
+                    let Epoch(epoch) = life.epoch;
+                    format!(
+                        "expected nothing of node-{m}, whose life of epoch {epoch} ended at {:?}; got {belief:?}",
+                        life.ended
+                    )
+                });
+            }
+        }
+    }
+
+    fn look_at_renewals(&mut self, look: &Look, world: &World, found: &mut Found) {
+        let past = look.now.since(self.looked_at);
+        self.looked_at = look.now;
+        for n in world.live() {
+            let (life, unwell) = &mut self.unwell[n];
+            if *life != world.life(n) {
+                (*life, *unwell) = (world.life(n), Duration::ZERO);
+            }
+            let since = look.weather.node_well_since(n).max(look.weather.links_well_since());
+            if !self.bounds.fair || look.now.since(since) < EFFECTS_LAST {
+                *unwell += past;
+            }
+            if look.weather.hostile_at.is_some() {
+                continue;
+            }
+            let most = 2 + 2 * look.weather.struck as u64 + (unwell.as_nanos() / SUSPICION.as_nanos()) as u64;
+            let renewals = world.core(n).stats().renewals;
+            found.judge(Rule::Renewals, Some(n), None, renewals <= most, || {
+                format!("expected at most {most} identities in this life; got {renewals}")
+            });
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The rules: each has a name that failures, mutants and reports carry, and says what must hold and how exactly.
+
+/// Makes the enum from its list, so that a rule's documentation is also what `says` prints.
+macro_rules! rules {
+    ($($(#[doc = $says:literal])+ $rule:ident = $id:literal,)+) => {
+        /// What must hold in every run. The invariant it stands for (I1 to I19, G1 to G12) is named in brackets.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Rule {
+            $($(#[doc = $says])+ $rule,)+
+        }
+
+        impl Rule {
+            /// All of them.
+            pub const ALL: [Rule; [$($id),+].len()] = [$(Rule::$rule),+];
+
+            /// Its name, for ever.
+            pub const fn id(self) -> &'static str {
+                match self {
+                    $(Rule::$rule => $id,)+
+                }
+            }
+
+            /// What must hold, and the bound.
+            pub const fn says(self) -> &'static str {
+                match self {
+                    $(Rule::$rule => concat!($($says, "\n"),+),)+
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    /// A request ends once: asked = ended + under way + died with its node. [I1]
+    EndsOnce = "ends-once",
+    /// No request ends, or is still under way, a second after its deadline, on a node that was not stopped since. [I1]
+    InTime = "in-time",
+    /// Once all pods have been empty for a second, and every hop is over, no request is under way. [I1]
+    NoneLost = "none-lost",
+    /// An error has a cause in the world: a failure a pod that crashed or fails, a refusal a full queue or a pod that was
+    /// away, a cancel a caller. So callers see nothing of nodes that come and go. [I1, I17]
+    Blameless = "blameless",
+    /// While what must work in the end works (from 10 s on), requests go on being served: one in 10 s at least, where 20
+    /// were asked for. [I18]
+    Progress = "progress",
+    /// A node counts its own tickets on every pod exactly, at every pick and every end; without tickets their cost is
+    /// nothing. [I3]
+    OwnExact = "own-exact",
+    /// At every pod of every node: picks = served + failed + refused + cancelled + in flight. [I1, I3]
+    TicketsBalance = "tickets-balance",
+    /// No pod's load exceeds all tickets there ever were at it, and no counter wraps. [I2, G6]
+    CountsBounded = "counts-bounded",
+    /// When callers were silent, pods empty and remainders over for 5 s, no node believes in any load anywhere. [I4]
+    Leak = "leak",
+    /// In calm, a node's count of the others' requests at a pod is the truth, give or take what changed there within the
+    /// last refreshes (1 s, more where links lose). [I6, G3, G6]
+    ViewTrue = "view-true",
+    /// The row of a node that died counts nowhere 3 s (and a tick, and the longest way) later, whether or not it started
+    /// again. [I5, G4]
+    DeadGone = "dead-gone",
+    /// Without loss, the last word of a member is never older than a refresh (1 s, a tick, the way). [G5]
+    RowFresh = "row-fresh",
+    /// Two nodes that were up, well and connected for long enough count each other, as what they are now. [I13, G5]
+    Counted = "counted",
+    /// After the faults, all nodes that are up know each other and nobody else. [I13, I18, G11]
+    OneComponent = "one-component",
+    /// A member that was up, well and connected is not declared down. [I13, G12]
+    FalseDown = "false-down",
+    /// A node takes a new identity only for a reason: two for each fault, and two more. [G7]
+    Renewals = "renewals",
+    /// Without faults and loss, picks go by the view; cut off from all, they do not.
+    Rung = "rung",
+    /// An ejected pod is picked only where no other is left. [I8]
+    NoDeadPod = "no-dead-pod",
+    /// From 1 s after a dead pod refused a node first, that node sends it nothing while it is dead, unless all others are
+    /// out too. [I8]
+    DeadPodTraffic = "dead-pod-traffic",
+    /// A pod that is well for 5 s is out nowhere. [I8]
+    Readmitted = "readmitted",
+    /// A pick fails only where no pod is left. [I9]
+    SomePod = "some-pod",
+    /// In calm, over 10 s and 100 requests per pod, every pod gets 0.3 of its fair share, unless it was busy all the same.
+    /// [I10]
+    Starvation = "starvation",
+    /// In calm, requests wait on the mean no more than twice as long as if pods were picked by chance
+    /// (Pollaczek-Khinchine), and 20 ms: a herd waits longer. [I11]
+    Herd = "herd",
+    /// A pod that became ten times as slow gets, from 5 s later on, at most half of its fair share. [I12]
+    GreyPod = "grey-pod",
+    /// A node sends no more messages and bytes in a second than its budget, refreshes and membership need. [I14, G8]
+    NoStorm = "no-storm",
+    /// Everything a node keeps is below its bound. [I15]
+    Bounded = "bounded",
+    /// In the end a node keeps no more than its pods, models and members need. [I15]
+    Baseline = "baseline",
+    /// Nothing panics. [I16, G10]
+    NoPanic = "no-panic",
+    /// A timer that was handled is not due any more, and a node is turned by timers at most 2,000 times a second. [I16]
+    NoSpin = "no-spin",
+    /// SWIM never fails by itself. [I19]
+    SwimSound = "swim-sound",
+    /// No change and no remainder is missed while their queues (4,096 each) can hold them. [I19]
+    NothingMissed = "nothing-missed",
+    /// What one node sends, the others can read, unless there was a hostile one.
+    Readable = "readable",
+    /// A datagram has at most 1,150 bytes, a stream 64 KiB. [G8]
+    Fits = "fits",
+}
+
+/// How often each rule was really looked at: one that never applies catches nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks([u64; Rule::ALL.len()]);
+
+impl Default for Marks {
+    fn default() -> Marks {
+        Marks([0; Rule::ALL.len()])
+    }
+}
+
+impl Marks {
+    /// How often `rule` was looked at.
+    pub fn of(&self, rule: Rule) -> u64 {
+        self.0[rule as usize]
+    }
+
+    /// `rule` was looked at `times` times more.
+    pub(crate) fn add(&mut self, rule: Rule, times: u64) {
+        self.0[rule as usize] += times;
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn merge(&mut self, other: &Marks) {
+        self.0.iter_mut().zip(other.0).for_each(|(mine, its)| *mine += its);
+    }
+
+    /// Every rule and how often it was looked at.
+    pub fn iter(&self) -> impl Iterator<Item = (Rule, u64)> {
+        Rule::ALL.into_iter().zip(self.0)
+    }
+}
