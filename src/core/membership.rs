@@ -85,7 +85,8 @@ impl Core {
         let me = self.swim.me();
         let wins = (me.epoch, me.r#gen) > (known.epoch, known.r#gen);
         let same = (me.epoch, me.r#gen) == (known.epoch, known.r#gen);
-        if wins || (same && (known.alive || mutant::is(Mutant::StayDown))) || self.leaving {
+        let deaf = mutant::is(Mutant::RenewBlindly) || (same && mutant::is(Mutant::StayDown));
+        if wins || (same && known.alive) || self.leaving || deaf {
             return;
         }
         let next = if known.epoch > me.epoch && !mutant::is(Mutant::RaiseGenNotEpoch) {
