@@ -21,8 +21,9 @@ use crate::gossip::peer::{FRESH, PeerRow};
 use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
+use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, PodSpec};
-use crate::pick::{Draw, Picker, PolicyKind, Rung, Wake};
+use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
 mod ladder;
@@ -178,12 +179,18 @@ impl Core {
     /// A core that knows nobody. `wake` is told when a pick or the end of a ticket leaves something for
     /// [`Core::handle_changes`].
     pub fn new(config: CoreConfig, now: Time, wake: Box<dyn Wake>) -> Core {
+        let policy = config.policy.policy();
+        Core::with_policy(config, now, wake, policy)
+    }
+
+    /// The same with a policy of the caller's own instead of the configuration's.
+    pub fn with_policy(config: CoreConfig, now: Time, wake: Box<dyn Wake>, policy: Box<dyn Policy>) -> Core {
         let id = NodeId::of(&config.name);
         let me = Ident { id, epoch: config.epoch, r#gen: 0, addr: config.advertise };
         Core {
             tag: cluster_tag(&config.cluster),
             id,
-            picker: Picker::new(config.policy, config.seed ^ id.0, wake),
+            picker: Picker::new(policy, config.seed ^ id.0, wake),
             pods: BTreeMap::new(),
             swim: Swim::new(me, config.seed ^ id.0),
             own: OwnRow::new(),
@@ -363,6 +370,9 @@ impl Core {
     /// are no longer told of.
     pub fn leave(&mut self, now: Time) {
         self.leaving = true;
+        if mutant::is(Mutant::SilentLeave) {
+            return;
+        }
         // Datagrams get lost, and there is no next time.
         for _ in 0..3 {
             self.tell_full(now, &self.active_idents());
@@ -477,7 +487,7 @@ impl Core {
 
     fn note_refusal(&mut self, from: NodeId, why: String) {
         if let Some(peer) = self.peers.get_mut(&from)
-            && peer.refused.len() < 8
+            && (peer.refused.len() < 8 || mutant::is(Mutant::UnboundedRefusals))
             && peer.refused.insert(why.clone())
         {
             self.events.push_back(Event::Refused(from, why));

@@ -6,6 +6,7 @@
 pub mod core;
 pub mod gossip;
 pub mod id;
+pub mod mutant;
 pub mod observe;
 pub mod pick;
 pub mod time;

@@ -68,6 +68,10 @@ fn no_more_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::E
 /// A year: longer than any run, short enough for every sum.
 const LONGEST_MS: u64 = 366 * 86_400_000;
 
+/// A node that sends less outlasts many bursts and spikes between two requests: their mean is all it sees, and adding
+/// them up one by one would take for ever.
+const LONGEST_GAP: Duration = Duration::from_secs(600);
+
 impl Arrivals {
     /// Whether streams can be made of it. Files are checked where they are read.
     ///
@@ -160,6 +164,9 @@ impl ArrivalStream {
         }
         // The gap in requests: at a steady rate, so many mean gaps; at any other, what the stretches of it add up to.
         let mut left = self.gaps.exponential();
+        if mean_gap > LONGEST_GAP {
+            return scaled(mean_gap, left);
+        }
         let mut at = now;
         loop {
             let (factor, until) = self.rate.at(at);

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::arrivals::Arrivals;
 use crate::bad::{BadValue, within};
+use crate::exact::Redis;
 use crate::law::Law;
 use crate::link::Link;
 use crate::policy::Policy;
-use crate::rng::Share;
+use crate::rng::{Rng, Share};
 use crate::server::ServerSpec;
 
 /// Nodes and pods that a world can have: beyond, its tables of pairs would not fit a machine.
@@ -54,6 +55,8 @@ pub struct Config {
     pub link: Link,
     /// Each pod as a server.
     pub server: ServerSpec,
+    /// The store, where the policy has one.
+    pub redis: Redis,
 }
 
 impl Default for Config {
@@ -77,6 +80,7 @@ impl Default for Config {
             clients: Clients::default(),
             link: Link::default(),
             server: ServerSpec::default(),
+            redis: Redis::default(),
         }
     }
 }
@@ -187,7 +191,25 @@ impl Config {
         }
         self.arrivals.check()?;
         self.server.check()?;
+        self.redis.check()?;
         self.link.check()
+    }
+
+    /// The addresses that node `n` is told to join, by the nodes that have them in the beginning.
+    pub fn joins(&self, n: usize) -> Vec<usize> {
+        let nodes = self.nodes;
+        let some = |count: usize| {
+            let mut chance = Rng::new(self.seed, "join", n as u64);
+            (0..count).map(|_| chance.below(nodes as u64) as usize).collect::<Vec<_>>()
+        };
+        match &self.join {
+            Join::All => (0..nodes).collect(),
+            Join::First(count) => (0..(*count).min(nodes)).collect(),
+            Join::Ring => vec![(n + 1) % nodes],
+            // The first is everybody's, so that one cluster can come of it at all.
+            Join::Some(count) => [vec![0], some(*count)].concat(),
+            Join::Lists(lists) => lists[n].clone(),
+        }
     }
 
     /// From 1 on queues grow without end, unless something ends them: then the length of the run makes the numbers.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::policy::{ExactKind, Policy};
 use crate::rng::Share;
 
 /// One thing that goes wrong. What lasts ends after its `for_ms`.
@@ -147,6 +148,16 @@ pub enum Fault {
         /// Nodes learn within this.
         spread_ms: u64,
     },
+    /// The store of a world that has one answers nothing, then all at once. Other policies do not notice.
+    RedisStall {
+        /// For this long.
+        for_ms: u64,
+    },
+    /// The store of a world that has one dies, and comes back empty. Other policies do not notice.
+    RedisDeath {
+        /// Down for this long.
+        for_ms: u64,
+    },
     /// Clients ask for more.
     Surge {
         /// In percent of the load: 200 is twice as much.
@@ -193,6 +204,28 @@ impl Trick {
 }
 
 impl Fault {
+    /// The names of all kinds, in the order in which they stand here.
+    pub const KINDS: [&str; 18] = [
+        "node-crash",
+        "node-restart",
+        "node-swap",
+        "node-pause",
+        "node-slow",
+        "wall",
+        "partition",
+        "clog",
+        "loss",
+        "delay",
+        "replay",
+        "hostile",
+        "pod-crash",
+        "pod-hang",
+        "pod-slow",
+        "pod-errors",
+        "pod-replace",
+        "surge",
+    ];
+
     /// Its kind, as plans have it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -213,6 +246,8 @@ impl Fault {
             Fault::PodSlow { .. } => "pod-slow",
             Fault::PodErrors { .. } => "pod-errors",
             Fault::PodReplace { .. } => "pod-replace",
+            Fault::RedisStall { .. } => "redis-stall",
+            Fault::RedisDeath { .. } => "redis-death",
             Fault::Surge { .. } => "surge",
         }
     }
@@ -235,6 +270,8 @@ impl Fault {
             | Fault::PodSlow { for_ms, .. }
             | Fault::PodErrors { for_ms, .. }
             | Fault::PodReplace { for_ms, .. }
+            | Fault::RedisStall { for_ms }
+            | Fault::RedisDeath { for_ms }
             | Fault::Surge { for_ms, .. } => *for_ms,
             Fault::Replay { .. } | Fault::Hostile { .. } => 0,
         }
@@ -276,6 +313,9 @@ impl Fault {
         if let Some(pod) = self.pod().filter(|pod| *pod >= config.pods) {
             return Some(format!("there is no pod {pod}: pods are 0 to {}", config.pods - 1));
         }
+        if config.policy == Policy::Exact(ExactKind::CentralQueue) && self.pod().is_some() {
+            return Some("central_queue has no pods of their own to strike: take another policy".into());
+        }
         match self {
             Fault::Wall { from, to, .. } | Fault::Clog { from, to, .. } if from == to => {
                 Some(format!("`from` and `to` are both {from}: a node has no link with itself"))
@@ -286,7 +326,17 @@ impl Fault {
             Fault::PodSlow { percent: 0, .. } => {
                 Some("`percent = 0`: must be 1 or more; 100 is as fast as ever".into())
             }
+            Fault::NodeSlow { us, .. } => above("us", *us, 1_000_000),
+            Fault::Delay { add_ms, .. } => above("add_ms", *add_ms, 60_000),
+            Fault::PodReplace { spread_ms, .. } => above("spread_ms", *spread_ms, 3_600_000),
+            Fault::Surge { percent, .. } => above("percent", u64::from(*percent), 100_000),
+            Fault::Replay { count, .. } | Fault::Hostile { count, .. } => above("count", u64::from(*count), 10_000),
             _ => None,
         }
     }
+}
+
+/// Says that `value` is above `most`, if it is: what is larger than any world needs only makes numbers overflow.
+fn above(field: &str, value: u64, most: u64) -> Option<String> {
+    (value > most).then(|| format!("`{field} = {value}`: must be at most {most}"))
 }

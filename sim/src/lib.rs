@@ -6,25 +6,34 @@
 
 pub mod arrivals;
 mod bad;
+mod baseline;
 pub mod check;
+pub mod compare;
 mod config;
+pub mod detect;
+mod exact;
 pub mod fault;
-pub mod files;
 pub mod law;
 mod link;
 pub mod measure;
 pub mod plan;
 mod policy;
 mod queue;
+pub mod report;
 mod rng;
 pub mod run;
 pub mod server;
+pub mod swarm;
 pub mod trace;
 mod world;
 
+#[doc(inline)]
+pub use plimsoll_files as files;
+
 pub use bad::BadValue;
 pub use config::{Clients, Config, Costs, Join, MOST, spec};
+pub use exact::{Fallback, Redis};
 pub use link::Link;
-pub use policy::Policy;
+pub use policy::{Baseline, ExactKind, Policy, UnknownPolicy};
 pub use rng::{Rng, Share};
 pub use world::{Done, End, Failure, World};

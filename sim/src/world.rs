@@ -9,24 +9,27 @@ mod carry;
 mod fault;
 mod hostile;
 mod node;
+mod outside;
 mod pods;
 mod sight;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plimsoll::core::Event;
 use plimsoll::id::NodeId;
 use plimsoll::observe::{Cost, PodSpec};
-use plimsoll::pick::{Outcome, Request, Ticket};
+use plimsoll::pick::{Outcome, Readmission, Request, Ticket};
 use plimsoll::time::Time;
 use slab::Slab;
 
 use self::ask::{Answer, Asked, Key, Recording};
 pub use self::ask::{Done, End};
 use self::carry::{Carried, Connections};
-use self::fault::Undo;
+use self::fault::{Trouble, Undo};
 use self::node::SimNode;
+use self::outside::Outside;
 use self::pods::SimPod;
 use self::tally::Tally;
 use crate::check::Marks;
@@ -68,7 +71,11 @@ enum Happening {
     Server { pod: u32, life: u32 },
     Answer { request: Key, answer: Answer },
     GiveUp { request: Key },
-    Probe { node: u32, life: u32, pod: u32, turn: u32 },
+    Probe { node: u32, life: u32, pod: u32, schedule: Box<Readmission> },
+    Question { request: Key, asked: Time },
+    Placed { request: Key, asked: Time, pod: u32, cost_us: u64 },
+    NoAnswer { request: Key, asked: Time },
+    GiveBack { pod: u32, cost_us: u64 },
     Learn { node: u32, life: u32, pod: u32 },
     Fault(Box<Fault>),
     Undo(Box<Undo>),
@@ -87,12 +94,16 @@ pub struct World {
     links: Links,
     connections: Connections,
     requests: Slab<Asked>,
+    /// Who decides, where nodes do not.
+    outside: Option<Outside>,
     /// Numbers requests and connections.
     serial: u64,
     load: f64,
     surge_percent: u32,
     wave: u32,
     silenced: Vec<bool>,
+    /// What weighs on all links now, by number.
+    troubles: Vec<(u64, Trouble)>,
     /// Whether the ending has begun: no fault strikes any more, and none passes.
     settled: bool,
     tally: Tally,
@@ -106,6 +117,8 @@ pub struct World {
     pub events: Vec<(Time, usize, Event)>,
     /// Requests that ended, in order of their ends.
     pub done: Vec<Done>,
+    /// How often each kind of fault struck.
+    pub struck: BTreeMap<&'static str, u64>,
     /// What must never be and was, the first first.
     pub failures: Vec<Failure>,
 }
@@ -116,6 +129,7 @@ impl World {
     /// # Panics
     /// Where the config names files that cannot be read: [`Config::check`] and [`crate::law::Law::load`] say so before.
     pub fn new(config: Config) -> World {
+        let config = outside::fleet_of(config);
         let sizes = config.law.load().expect("whoever makes a world has loaded its law before");
         let seed = config.seed;
         let mut world = World {
@@ -126,14 +140,17 @@ impl World {
             links: Links::new(config.link, seed, config.nodes),
             connections: Connections::new(config.nodes),
             requests: Slab::new(),
+            outside: Outside::of(&config),
             serial: 0,
             load: 0.0,
             surge_percent: 100,
             wave: 0,
             silenced: vec![false; config.nodes],
+            troubles: Vec::new(),
             settled: false,
             tally: Tally::new(&config),
             marks: Marks::default(),
+            struck: BTreeMap::new(),
             trace: Trace::default(),
             inputs: 0,
             events: Vec::new(),
@@ -244,7 +261,11 @@ impl World {
             Happening::Server { pod, life } => self.serve(pod as usize, life),
             Happening::Answer { request, answer } => self.answered(request, answer),
             Happening::GiveUp { request } => self.caller_gives_up(request),
-            Happening::Probe { node, life, pod, turn } => self.probe(node as usize, life, pod as usize, turn),
+            Happening::Probe { node, life, pod, schedule } => self.probe(node as usize, life, pod as usize, schedule),
+            Happening::Question { request, asked } => self.question(request, asked),
+            Happening::Placed { request, asked, pod, cost_us } => self.placed(request, asked, pod as usize, cost_us),
+            Happening::NoAnswer { request, asked } => self.no_answer(request, asked),
+            Happening::GiveBack { pod, cost_us } => self.give_back(pod as usize, cost_us),
             Happening::Learn { node, life, pod } => self.learn_pod(node as usize, life, pod as usize),
             Happening::Fault(fault) => self.strike(*fault),
             Happening::Undo(undo) => self.undo(*undo),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::mutant::{self, Mutant};
 use crate::pick::Rung;
 use crate::time::Time;
 
@@ -49,7 +50,8 @@ impl Ladder {
         };
         self.wanted = Some((right, since));
         let patience = if right > self.rung { DOWN_AFTER } else { UP_AFTER };
-        if now.since(since) < patience {
+        let stuck = if right > self.rung { Mutant::LadderNeverDown } else { Mutant::LadderNeverUp };
+        if now.since(since) < patience || mutant::is(stuck) {
             return None;
         }
         (self.rung, self.wanted) = (right, None);

@@ -10,6 +10,7 @@ use crate::gossip::peer::FRESH;
 use crate::gossip::swim::Heard;
 use crate::gossip::wire::{Hello, Ident, Known, MAX_STREAM, MemberState, Message, Sync, SyncMember};
 use crate::id::{Epoch, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 impl Core {
@@ -43,7 +44,8 @@ impl Core {
 
     pub(super) fn handle_hello(&mut self, now: Time, from: NodeId, remote: SocketAddr, hello: Hello) {
         // A name is what an id is made from: what people read in logs and views is what the certificate proved.
-        if hello.me.id != from || NodeId::of(&hello.name) != from {
+        let proven = hello.me.id == from && NodeId::of(&hello.name) == from;
+        if !proven && !mutant::is(Mutant::TrustSender) {
             self.stats.refuse("identity");
             return;
         }
@@ -59,7 +61,7 @@ impl Core {
         }
         let known = self.swim.known(&hello.me);
         let beaten = known.is_some_and(|k| !k.alive && (k.epoch, k.r#gen) >= (hello.me.epoch, hello.me.r#gen));
-        if !hello.reply {
+        if !hello.reply || mutant::is(Mutant::AnswerEveryHello) {
             self.answer_hello(now, from, remote, known);
         }
         if beaten || self.leaving {
@@ -83,10 +85,10 @@ impl Core {
         let me = self.swim.me();
         let wins = (me.epoch, me.r#gen) > (known.epoch, known.r#gen);
         let same = (me.epoch, me.r#gen) == (known.epoch, known.r#gen);
-        if wins || (same && known.alive) || self.leaving {
+        if wins || (same && (known.alive || mutant::is(Mutant::StayDown))) || self.leaving {
             return;
         }
-        let next = if known.epoch > me.epoch {
+        let next = if known.epoch > me.epoch && !mutant::is(Mutant::RaiseGenNotEpoch) {
             // An earlier start with a clock ahead of ours: beat it, or its rows would count and ours would not.
             Ident { epoch: Epoch(known.epoch.0.saturating_add(1)), r#gen: 0, ..me }
         } else {
@@ -167,7 +169,10 @@ impl Core {
     pub(super) fn greet_strangers(&mut self, now: Time) {
         let due: Vec<SocketAddr> = self.greet.iter().filter(|(_, (at, _))| *at <= now).map(|(addr, _)| *addr).collect();
         for addr in due {
-            let met = self.active().any(|peer| peer.ident.addr == addr);
+            let met = self.active().any(|peer| peer.ident.addr == addr || mutant::is(Mutant::GreetUntilAny));
+            if met && mutant::is(Mutant::Spin) {
+                continue;
+            }
             let gap = self.greet.get(&addr).map_or(GREET_FIRST, |(_, gap)| *gap);
             let next = if met { GREET_FIRST } else { (gap * 2).min(GREET_AT_MOST) };
             self.greet.insert(addr, (now + if met { GREET_AT_MOST } else { gap }, next));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Core;
-use crate::gossip::wire::Ident;
+use crate::gossip::wire::{Ident, MemberState};
 use crate::id::{NodeId, PodId};
 use crate::observe::{Belief, Footprint, MemberView, PeerShare, Pod, PodView, View};
 use crate::time::Time;
@@ -33,7 +33,6 @@ impl Core {
 
     pub(super) fn view_pod(&self, now: Time, index: usize, pod: &Pod, peers: Vec<PeerShare>) -> PodView {
         let load = pod.load(now, index);
-        let own_remainders = pod.remainders.count.load(Relaxed);
         let stats = pod.stats();
         PodView {
             name: pod.name().to_owned(),
@@ -43,8 +42,8 @@ impl Core {
             ejected: pod.is_ejected(),
             in_flight: f64::from(load.in_flight),
             own_in_flight: load.own_in_flight,
-            peers_in_flight: pod.peers.count_x256.load(Relaxed) as f64 / 256.0,
-            own_remainders,
+            peers_in_flight: pod.peers_in_flight(),
+            own_remainders: pod.own_remainders(),
             cost_ms: f64::from(load.cost_ms),
             residual_ms: f64::from(load.residual_ms),
             picks: stats.picks.load(Relaxed),
@@ -55,6 +54,14 @@ impl Core {
             ejections: stats.ejections.load(Relaxed),
             peers,
         }
+    }
+
+    /// What each peer's row adds to each pod now, in requests: the parts of [`Pod::peers_in_flight`]. For checks that run
+    /// too often for a [`View`].
+    pub fn peer_shares(&self) -> impl Iterator<Item = (NodeId, PodId, f64)> {
+        self.peers.iter().flat_map(|(node, peer)| {
+            peer.row.applied().map(|(pod, share)| (*node, pod, share.count_x256 as f64 / 256.0))
+        })
     }
 
     /// What each peer has where, by pod.
@@ -105,6 +112,13 @@ impl Core {
         std::iter::once(own).chain(others).collect()
     }
 
+    /// What SWIM holds `node` for at this instant; none where it knows no such member. [`Core::members`] has it too, a
+    /// suspicion up to a tick later.
+    pub fn member_state(&self, node: NodeId) -> Option<MemberState> {
+        let known = self.swim.members().filter(|member| member.id().id == node);
+        known.max_by_key(|member| (member.id().epoch, member.id().r#gen)).map(|member| member.state().into())
+    }
+
     /// What this node believes about member `node`, in numbers: for who asks often. None where it never heard of it.
     pub fn belief(&self, now: Time, node: NodeId) -> Option<Belief> {
         let peer = self.peers.get(&node)?;
@@ -140,5 +154,52 @@ impl Core {
             peer_entries,
             peer_names,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::CoreConfig;
+    use crate::observe::{Cost, PodLoad, PodSpec};
+    use crate::pick::{Context, Policy, Request, Wake};
+
+    struct Last;
+
+    impl Policy for Last {
+        fn name(&self) -> &'static str {
+            "last"
+        }
+
+        fn choose(&self, loads: &[PodLoad], _: &Context) -> usize {
+            loads.len() - 1
+        }
+    }
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    /// A comparison is worth nothing if the core picks by its own policy all the same, or the view calls it by another's
+    /// name; and the reads without a view must say what the view says.
+    #[test]
+    fn a_policy_of_the_callers_own_chooses_and_is_named() {
+        let now = Time::ZERO;
+        let config = CoreConfig::new("a", ([127, 0, 0, 1], 7600).into());
+        let mut core = Core::with_policy(config, now, Box::new(NoWake), Box::new(Last));
+        core.set_pods(now, (0..3).map(|k| PodSpec::new(format!("pod-{k}"), format!("http://10.1.0.{k}:1"))).collect());
+        let request = Request::new("m").cost(Cost::from_ms(20.0).unwrap());
+        let _held = core.picker().pick(now, &request).unwrap();
+        drop(core.picker().pick(now, &request).unwrap());
+        let (view, pods) = (core.view(now), core.picker().pods());
+        assert_eq!(view.policy, "last");
+        let (seen, pod) = (&view.pods[2], &pods[2]);
+        assert_eq!((pod.own_in_flight(), pod.own_remainders()), (1, 1));
+        assert_eq!((seen.own_in_flight, seen.own_remainders), (1, 1));
+        assert_eq!((pod.own_cost_ms(), pod.peers_in_flight(), pod.peers_cost_ms()), (20.0, 0.0, 0.0));
+        assert_eq!(f64::from(pod.load(now, 2).cost_ms), seen.cost_ms);
+        assert_eq!(core.peer_shares().count(), 0);
     }
 }

@@ -8,6 +8,7 @@ use crate::gossip::own::pack;
 use crate::gossip::peer::News;
 use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, Part, Rows};
 use crate::id::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::observe::Cost;
 use crate::time::Time;
 
@@ -122,7 +123,7 @@ impl Core {
             peer.refresh_at = now + REFRESH - Duration::from_nanos(into);
             due.push(peer.ident);
         }
-        if !due.is_empty() {
+        if !due.is_empty() && !mutant::is(Mutant::NeverRefresh) {
             self.tell_full(now, &due);
         }
     }

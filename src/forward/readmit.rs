@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::Code;
@@ -12,14 +11,7 @@ use super::ask::{EMPTY, ask, says_yes};
 use super::upstream::Upstream;
 use crate::driver::clock;
 use crate::observe::{Ejection, Pod};
-use crate::pick::Draw;
-
-/// The first question comes after this: a pod that only restarted its listener is back within a breath.
-const FIRST: Duration = Duration::from_millis(100);
-/// And then at most so rarely: what a dead pod costs, against how long a living one idles.
-const LAST: Duration = Duration::from_secs(2);
-/// How long it may take to answer: a pod that needs longer would not be fit for requests either.
-const ANSWER: Duration = Duration::from_secs(1);
+use crate::pick::Readmission;
 
 /// Takes `pod` out and sees to its return. Asked for again while it is out, it does nothing.
 pub(super) fn eject(pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
@@ -45,9 +37,9 @@ pub(super) fn check_soon(pod: &Arc<Pod>) {
 
 /// Ends when the pod answers, was readmitted by others, or is gone from the table.
 async fn readmit(pod: Weak<Pod>) {
-    let mut pause = FIRST;
-    for turn in 0.. {
-        tokio::time::sleep(jittered(pause, turn)).await;
+    let mut readmission = Readmission::new(clock::now().as_nanos());
+    loop {
+        tokio::time::sleep(readmission.next_pause()).await;
         let Some(pod) = pod.upgrade().filter(|pod| pod.is_ejected()) else { return };
         if is_live(&pod).await {
             if pod.readmit() {
@@ -55,18 +47,11 @@ async fn readmit(pod: Weak<Pod>) {
             }
             return;
         }
-        pause = (pause * 2).min(LAST);
     }
 }
 
-/// Half to all of `pause`: nodes that ejected a pod together should not knock together.
-fn jittered(pause: Duration, turn: u64) -> Duration {
-    let draw = Draw::new(clock::now().as_nanos(), turn);
-    pause / 2 + (pause / 2).mul_f32(draw.below(0, 1024) as f32 / 1024.0)
-}
-
 async fn is_live(pod: &Pod) -> bool {
-    match ask(pod, "/inference.GRPCInferenceService/ServerLive", HeaderMap::new(), EMPTY, ANSWER).await {
+    match ask(pod, "/inference.GRPCInferenceService/ServerLive", HeaderMap::new(), EMPTY, Readmission::ANSWER).await {
         Ok(answer) => says_yes(&answer),
         // A server that does not know the question is there to say so.
         Err(status) => status.code() == Code::Unimplemented,

@@ -7,3 +7,5 @@ pub(crate) mod own;
 pub(crate) mod peer;
 pub(crate) mod swim;
 pub mod wire;
+
+pub use swim::{PROBE_PERIOD, SUSPECT_FOR};

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
 use crate::id::{Epoch, PodId};
+use crate::mutant::{self, Mutant};
 use crate::observe::{Cost, Lane, Pod, SizeClass};
 use crate::pick::{Picker, Remainder};
 use crate::time::Time;
@@ -173,7 +174,7 @@ impl OwnRow {
         let pods = picker.pods();
         self.lanes.retain(|key, own| {
             own.remainders.retain(|remainder| {
-                let live = remainder.ends > now;
+                let live = remainder.ends > now || mutant::is(Mutant::RemainderForEver);
                 if !live {
                     own.pod.remainders.remove(remainder.cost);
                     own.pod.shorten_residual(now);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::wire::{Entry, Key, Names, Rows};
 use crate::id::{Epoch, PodId, Seq};
+use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, SizeClass};
 use crate::time::Time;
 
@@ -90,7 +91,9 @@ impl PeerRow {
             return Err(Unused::Old);
         }
         if epoch > self.epoch || table != self.table {
-            self.entries.clear();
+            if epoch == self.epoch || !mutant::is(Mutant::RestartInherits) {
+                self.entries.clear();
+            }
             self.pods.clear();
             if epoch > self.epoch {
                 self.floor = Seq(0);
@@ -105,6 +108,9 @@ impl PeerRow {
         let indexes = names.first_pod..MAX_TABLE;
         if names.pods.len() > indexes.len() {
             return Err(Unused::TooMany);
+        }
+        if mutant::is(Mutant::NamesOnce) && !self.pods.is_empty() {
+            return Ok(());
         }
         for (index, pod) in indexes.zip(names.pods) {
             // Told again after a reconnect: an index never changes its meaning within a table.
@@ -125,7 +131,8 @@ impl PeerRow {
             return (Vec::new(), Some(old));
         }
         let full = rows.part.is_some();
-        if rows.seq < self.floor || (!full && rows.seq == self.floor) {
+        let old = rows.seq < self.floor || (!full && rows.seq == self.floor);
+        if old && !mutant::is(Mutant::AcceptOlder) {
             return (Vec::new(), Some(Unused::Old));
         }
         self.heard_at = Some(now);
@@ -139,7 +146,8 @@ impl PeerRow {
                 |key: &Key| part.after.is_none_or(|after| *key > after) && part.upto.is_none_or(|upto| *key <= upto);
             let pods = &self.pods;
             self.entries.retain(|key, entry| {
-                let gone = covered(key) && entry.seq < rows.seq && !told.contains(key);
+                let absent = covered(key) && entry.seq < rows.seq && !told.contains(key);
+                let gone = absent && !mutant::is(Mutant::FullKeepsAbsent);
                 if gone && entry.count > 0 {
                     news.extend(news_of(pods, *key, -i64::from(entry.count), transit));
                 }
@@ -159,7 +167,7 @@ impl PeerRow {
     fn merge_entry(&mut self, now: Time, seq: Seq, entry: Entry, transit: Duration) -> Result<Option<News>, Unused> {
         let Entry { key, count, age_100us, remainders_ms } = entry;
         let before = self.entries.get(&key);
-        if before.is_some_and(|before| before.seq >= seq) {
+        if before.is_some_and(|before| before.seq >= seq) && !mutant::is(Mutant::AcceptOlder) {
             return Ok(None);
         }
         let bounded = key.pod < MAX_TABLE && key.model < MAX_TABLE && self.entries.len() < MAX_ENTRIES;
@@ -167,6 +175,7 @@ impl PeerRow {
             return Err(Unused::TooMany);
         }
         let old = before.map_or(0, |before| before.count);
+        let count = if mutant::is(Mutant::MergeAdds) { old.saturating_add(count) } else { count };
         let age = Duration::from_micros(u64::from(age_100us) * 100) + transit;
         let ends = |ms: u32| now + Duration::from_millis(u64::from(ms));
         let remainders = remainders_ms.into_iter().map(ends).collect();
@@ -178,7 +187,11 @@ impl PeerRow {
     /// How much it counts now, in 1/256: all of it while fresh, fading after, nothing from someone never heard.
     pub(crate) fn weight_x256(&self, now: Time) -> u64 {
         let Some(heard_at) = self.heard_at else { return 0 };
-        let over = now.since(heard_at).saturating_sub(FRESH);
+        if mutant::is(Mutant::NeverFade) {
+            return 256;
+        }
+        let fresh = if mutant::is(Mutant::FadeEarly) { FRESH / 8 } else { FRESH };
+        let over = now.since(heard_at).saturating_sub(fresh);
         let left = FADE.saturating_sub(over).as_nanos();
         (256 * left / FADE.as_nanos()) as u64
     }
@@ -206,6 +219,8 @@ impl PeerRow {
             pod.peers.cost_us.fetch_add(new.cost_us.wrapping_sub(old.cost_us), Relaxed);
             if new != Share::default() {
                 self.applied.insert(*id, new);
+            } else if mutant::is(Mutant::WithdrawAgain) {
+                self.applied.insert(*id, old);
             }
         }
     }
@@ -216,6 +231,11 @@ impl PeerRow {
             pod.peers.count_x256.fetch_sub(share.count_x256, Relaxed);
             pod.peers.cost_us.fetch_sub(share.cost_us, Relaxed);
         }
+    }
+
+    /// What is on each pod for it now, weighted.
+    pub(crate) fn applied(&self) -> impl Iterator<Item = (PodId, Share)> {
+        self.applied.iter().map(|(pod, share)| (*pod, *share))
     }
 
     /// How many entries and names are kept of it.

@@ -16,6 +16,7 @@ use bytes::{Buf, BufMut, Bytes};
 use foca::{Header, Member, Message as Swim, State};
 
 use crate::id::{Epoch, NodeId, PodId, Seq};
+use crate::mutant::{self, Mutant};
 use crate::observe::SizeClass;
 
 /// The protocol version in front of every message.
@@ -371,7 +372,9 @@ fn put(out: &mut Vec<u8>, value: impl Encode) {
 
 /// Takes one value off the front of `bytes`.
 fn take<T: Decode<()>>(bytes: &mut &[u8], what: &'static str) -> Result<T, WireError> {
-    let (value, used) = bincode::decode_from_slice(bytes, config()).map_err(|_| WireError::Body(what))?;
+    let decoded = bincode::decode_from_slice(bytes, config()).map_err(|_| WireError::Body(what));
+    assert!(decoded.is_ok() || !mutant::is(Mutant::UnwrapOnDecode), "malformed {what}");
+    let (value, used) = decoded?;
     *bytes = &bytes[used..];
     Ok(value)
 }

@@ -13,6 +13,7 @@ use crossbeam::utils::CachePadded;
 
 use super::{Cost, Model, SizeClass};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What discovery or configuration says about one pod.
@@ -119,14 +120,24 @@ impl Pod {
         self.own.count.load(Relaxed)
     }
 
+    /// Estimated work of these tickets, ms.
+    pub fn own_cost_ms(&self) -> f64 {
+        self.own.cost_us.load(Relaxed) as f64 / 1e3
+    }
+
     /// Cancelled requests of this node that it may still run.
     pub fn own_remainders(&self) -> u32 {
         self.remainders.count.load(Relaxed)
     }
 
-    /// What the peers have here, in flight and as remainders; rows that fade count in part.
+    /// Tickets and remainders of the peers, by the weight of their rows.
     pub fn peers_in_flight(&self) -> f64 {
         self.peers.count_x256.load(Relaxed) as f64 / 256.0
+    }
+
+    /// Estimated work of these, by the weight of their rows, ms.
+    pub fn peers_cost_ms(&self) -> f64 {
+        self.peers.cost_us.load(Relaxed) as f64 / 1e3
     }
 
     /// What the driver keeps beside a pod (its connection, for instance); made by `init` on first use and dropped with
@@ -169,7 +180,7 @@ impl Pod {
         self.spec.weight * f64::from(self.spec.slots)
     }
 
-    /// What a policy sees of it.
+    /// What a policy sees of it at `now`; `index` is its place among the picker's pods.
     pub fn load(&self, now: Time, index: usize) -> PodLoad {
         let own = self.own_in_flight();
         let known = own + self.remainders.count.load(Relaxed);
@@ -258,7 +269,9 @@ impl Charge {
     pub(crate) fn remove(&self, cost: Cost) {
         let before = self.count.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "a charge is taken back only by who made it");
-        self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+        if !mutant::is(Mutant::CostLeaks) {
+            self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+        }
     }
 }
 

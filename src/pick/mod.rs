@@ -11,6 +11,7 @@ mod p2c;
 mod plimsoll;
 mod policy;
 mod random;
+mod readmission;
 mod round_robin;
 mod ticket;
 
@@ -28,8 +29,10 @@ use tracing::trace;
 
 pub use self::draw::Draw;
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
+pub use self::readmission::Readmission;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::observe::{Cost, Lane, Model, Models, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
@@ -100,14 +103,13 @@ pub struct Picker {
 
 impl std::fmt::Debug for Picker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Picker").field("policy", &self.shared.kind).finish_non_exhaustive()
+        f.debug_struct("Picker").field("policy", &self.shared.policy.name()).finish_non_exhaustive()
     }
 }
 
 pub(crate) struct Shared {
     pods: ArcSwap<Vec<Arc<Pod>>>,
     models: Models,
-    kind: PolicyKind,
     policy: Box<dyn Policy>,
     seed: u64,
     turn: CachePadded<AtomicU64>,
@@ -159,14 +161,13 @@ pub(crate) struct Remainder {
 }
 
 impl Picker {
-    /// A picker without pods. `seed` decides the draws; `wake` is told of changes.
-    pub(crate) fn new(kind: PolicyKind, seed: u64, wake: Box<dyn Wake>) -> Picker {
+    /// A picker without pods that chooses by `policy`. `seed` decides the draws; `wake` is told of changes.
+    pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, wake: Box<dyn Wake>) -> Picker {
         Picker {
             shared: Arc::new(Shared {
                 pods: ArcSwap::default(),
                 models: Models::new(),
-                kind,
-                policy: kind.policy(),
+                policy,
                 seed,
                 turn: CachePadded::default(),
                 last_seen: CachePadded::default(),
@@ -221,8 +222,8 @@ impl Picker {
     }
 
     /// The policy that chooses.
-    pub fn policy(&self) -> PolicyKind {
-        self.shared.kind
+    pub fn policy(&self) -> &dyn Policy {
+        &*self.shared.policy
     }
 
     /// The rung of the ladder that picks stand on now.
@@ -246,11 +247,14 @@ impl Picker {
 
 /// The loads of the pods that may take the request: those not ejected, or all where every one of them is.
 fn candidates(pods: &[Arc<Pod>], model: &Model, request: &Request<'_>, now: Time) -> SmallVec<[PodLoad; 64]> {
-    let may = |pod: &&Arc<Pod>| pod.serves(model) && !request.exclude.contains(&pod.id());
+    let serves = |pod: &Arc<Pod>| pod.serves(model) || mutant::is(Mutant::AnyPodServes);
+    let tried = |pod: &Arc<Pod>| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
+    let may = |pod: &&Arc<Pod>| serves(pod) && !tried(pod);
+    let out = |pod: &Arc<Pod>| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
     let load = |(index, pod): (usize, &Arc<Pod>)| pod.load(now, index);
     let all = || pods.iter().enumerate().filter(|(_, pod)| may(pod));
-    let admitted: SmallVec<[PodLoad; 64]> = all().filter(|(_, pod)| !pod.is_ejected()).map(load).collect();
-    if admitted.is_empty() { all().map(load).collect() } else { admitted }
+    let admitted: SmallVec<[PodLoad; 64]> = all().filter(|(_, pod)| !out(pod)).map(load).collect();
+    if admitted.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) { all().map(load).collect() } else { admitted }
 }
 
 impl Shared {

@@ -1,11 +1,15 @@
 //! The better of two random pods, by requests in flight (Mitzenmacher 2001): what most proxies do.
 
-use super::policy::{Context, Policy};
+use super::policy::{Context, Policy, PolicyKind};
 use crate::observe::PodLoad;
 
 pub(super) struct P2c;
 
 impl Policy for P2c {
+    fn name(&self) -> &'static str {
+        PolicyKind::P2c.name()
+    }
+
     fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
         better_of_two(loads, context, |load| load.in_flight / load.slots as f32)
     }

@@ -13,8 +13,9 @@
 use smallvec::SmallVec;
 
 use super::p2c::better_of_two;
-use super::policy::{Context, Policy, Rung};
+use super::policy::{Context, Policy, PolicyKind, Rung};
 use super::round_robin::shuffled;
+use crate::mutant::{self, Mutant};
 use crate::observe::PodLoad;
 
 /// Share of the unseen work that is poured. Flat optimum: 0.5 to 2 costs at most 14 % of the wait, so the estimate of
@@ -32,6 +33,10 @@ const LEAST_POURED: f32 = 1e-3;
 pub(super) struct Plimsoll;
 
 impl Policy for Plimsoll {
+    fn name(&self) -> &'static str {
+        PolicyKind::Plimsoll.name()
+    }
+
     fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
         match context.rung {
             Rung::Fill => fill(loads, context),
@@ -61,6 +66,10 @@ fn fill(loads: &[PodLoad], context: &Context) -> usize {
         .collect();
     let spread = if context.heavy { HEAVY_SPREAD } else { 1.0 };
     let water = (KAPPA * context.unseen_ms * spread + context.others * context.cost_ms).max(LEAST_POURED);
+    let water = if mutant::is(Mutant::GreedyOnOldNews) { LEAST_POURED } else { water };
+    if mutant::is(Mutant::FirstOfEquals) {
+        return drop_into(&pods, level(&pods, water), 0.0, 0);
+    }
     drop_into(&pods, level(&pods, water), water * context.draw.even(), context.draw.phase())
 }
 

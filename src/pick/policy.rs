@@ -8,6 +8,9 @@ use crate::observe::PodLoad;
 
 /// How to pick: a pure function of the candidates' loads and one pick's context.
 pub trait Policy: Send + Sync {
+    /// What views call it; the product's own are called as [`PolicyKind::name`] says.
+    fn name(&self) -> &'static str;
+
     /// The position in `loads` (never empty) of the pod to take.
     fn choose(&self, loads: &[PodLoad], context: &Context) -> usize;
 }

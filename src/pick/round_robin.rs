@@ -1,11 +1,15 @@
 //! One after the other, from a starting point of the node's own.
 
-use super::policy::{Context, Policy};
+use super::policy::{Context, Policy, PolicyKind};
 use crate::observe::PodLoad;
 
 pub(super) struct RoundRobin;
 
 impl Policy for RoundRobin {
+    fn name(&self) -> &'static str {
+        PolicyKind::RoundRobin.name()
+    }
+
     fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
         (context.draw.phase().wrapping_add(context.draw.turn()) % loads.len() as u64) as usize
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::{Remainder, Shared};
+use crate::mutant::{self, Mutant};
 use crate::observe::{Cost, Lane, Model, Pod, SizeClass};
 use crate::time::Time;
 
@@ -125,11 +126,20 @@ impl Ticket {
     }
 
     fn end(&mut self, now: Time, outcome: Outcome) {
-        if std::mem::replace(&mut self.ended, true) {
+        if std::mem::replace(&mut self.ended, true) && !mutant::is(Mutant::DoubleRelease) {
             return;
         }
-        self.pod.own.remove(self.cost);
-        self.lane.remove(self.class);
+        if mutant::is(Mutant::DropReleaseOnCancel) && outcome == Outcome::Cancelled {
+            return;
+        }
+        if mutant::is(Mutant::ReleaseByPlace) {
+            self.pod_at_its_place().own.remove(self.cost);
+        } else {
+            self.pod.own.remove(self.cost);
+        }
+        if !(mutant::is(Mutant::RowKeepsFailed) && outcome == Outcome::Failed) {
+            self.lane.remove(self.class);
+        }
         let stats = self.pod.stats();
         match outcome {
             Outcome::Served => &stats.served,
@@ -147,6 +157,12 @@ impl Ticket {
         self.shared.changed(now, &self.pod, &self.lane, self.cost);
     }
 
+    /// For a mutant: what stands in the table where the pod was put when all were first.
+    fn pod_at_its_place(&self) -> Arc<Pod> {
+        let place = (self.pod.life as usize).wrapping_sub(1);
+        self.shared.pods.load().get(place).unwrap_or(&self.pod).clone()
+    }
+
     fn learn(&self, now: Time) {
         if self.cost == Cost::ZERO || !self.teaches {
             return;
@@ -161,7 +177,7 @@ impl Ticket {
 
     /// Keeps the cost charged until the predicted end, under the remainders' name.
     fn leave_remainder(&self, now: Time) {
-        if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now {
+        if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now || mutant::is(Mutant::NoRemainder) {
             return;
         }
         let remainder = Remainder {
@@ -220,7 +236,7 @@ mod tests {
 
     fn picker(pods: usize) -> (Picker, Wakes) {
         let wakes = Wakes::default();
-        let picker = Picker::new(PolicyKind::Plimsoll, 1, Box::new(wakes.clone()));
+        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
         picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
         (picker, wakes)

@@ -79,7 +79,10 @@ impl Gossip {
             let (most, most_bytes) = most_sent(world, n);
             let (messages, bytes) = (now.messages - before.messages, now.bytes - before.bytes);
             found.judge(Rule::NoStorm, Some(n), None, messages <= most && bytes <= most_bytes, || {
-                format!("expected at most {most} messages, {most_bytes} bytes in a second; got {messages}, {bytes}: {:?}", stats.sent)
+                format!(
+                    "expected at most {most} messages, {most_bytes} bytes in a second; got {messages}, {bytes}: {:?}",
+                    stats.sent
+                )
             });
         }
     }

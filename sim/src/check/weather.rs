@@ -85,7 +85,8 @@ impl Weather {
         }
         for which in std::mem::take(&mut self.active) {
             let (from, mut to, fault) = self.schedule[which].clone();
-            if let (Some(settles), false) = (self.settles_at, matches!(fault, Fault::Clog { .. } | Fault::Delay { .. })) {
+            if let (Some(settles), false) = (self.settles_at, matches!(fault, Fault::Clog { .. } | Fault::Delay { .. }))
+            {
                 to = to.min(settles);
             }
             self.strike(&fault, from, to.min(now));

@@ -1,7 +1,15 @@
 //! The command line: one file for each command.
 
+mod compare;
+mod detect;
+mod fail;
+mod output;
+mod pace;
+mod replay;
 mod run;
+mod seeds;
 mod shape;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -11,6 +19,12 @@ use clap::{Parser, Subcommand};
 pub(crate) mod exit {
     /// Options, or a file, that make no sense.
     pub(crate) const USAGE: u8 = 2;
+    /// Something happened that must not.
+    pub(crate) const SAFETY: u8 = 10;
+    /// Something did not happen that must.
+    pub(crate) const LIVENESS: u8 = 11;
+    /// The product panicked.
+    pub(crate) const PANIC: u8 = 13;
 }
 
 /// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
@@ -24,13 +38,25 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Play one fleet, and say what its callers saw
-    Run(run::Run),
+    Run(Box<run::Run>),
+    /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
+    Detect(detect::Detect),
+    /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
+    Swarm(swarm::Swarm),
+    /// Play a plan again, as a failure left it behind
+    Replay(replay::Replay),
+    /// Play the same arrivals under several policies, loads and seeds, and set them side by side
+    Compare(Box<compare::Compare>),
 }
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Detect(detect) => detect.main(),
+        Command::Swarm(swarm) => swarm.main(),
+        Command::Replay(replay) => replay.main(),
+        Command::Compare(compare) => compare.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");

@@ -1,16 +1,17 @@
 //! Logarithm, exponential and the normal's quantile from the four operations and the square root.
+#![expect(clippy::excessive_precision, reason = "the tables stand as they were published")]
 
-use std::f64::consts::{LN_2, LOG2_E};
+use std::f64::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E};
 
 /// ln x for x in (0, 1], to 1e-15 of its size: halvings, then the series of the inverse hyperbolic tangent.
 pub(super) fn ln(mut x: f64) -> f64 {
     let mut halvings = 0.0;
-    while x < 0.75 {
+    while x < FRAC_1_SQRT_2 {
         x *= 2.0;
         halvings += 1.0;
     }
     let t = (x - 1.0) / (x + 1.0);
-    // 2 / (2k + 1), from the last term to the first: |t| <= 1/7, so the next would add 1e-18.
+    // 2 / (2k + 1), from the last term to the first: |t| <= 0.172, so the next would add 3e-17 of the sum.
     const TERMS: [f64; 10] = {
         let mut terms = [0.0; 10];
         let mut k = 0;
@@ -146,7 +147,7 @@ mod tests {
     /// A wrong logarithm or exponential would change every load silently: against the library's.
     #[test]
     fn they_agree_with_the_library() {
-        for x in [1e-300, 1e-16, 1e-9, 0.01, 0.3, 0.74, 0.75, 0.76, 0.99, 1.0] {
+        for x in [1e-300, 1e-16, 1e-9, 0.01, 0.3, 0.707, 0.708, 0.99, 1.0] {
             assert!((ln(x) - f64::ln(x)).abs() <= 2e-15 * f64::ln(x).abs() + 1e-17, "ln {x}");
         }
         for tenths in -6900..6900 {

@@ -27,7 +27,7 @@ impl Share {
     /// From 0 to 1, to the nearest millionth. None for anything else, and for what is not 0 but would become it: a fault
     /// that never comes, where a rare one was asked for, is a lie.
     pub fn new(share: f64) -> Option<Share> {
-        let millionths = (0.0..=1.0).contains(&share).then(|| (share * 1e6 + 0.5) as u32)?;
+        let millionths = (0.0..=1.0).contains(&share).then_some((share * 1e6 + 0.5) as u32)?;
         (millionths > 0 || share == 0.0).then_some(Share(millionths))
     }
 

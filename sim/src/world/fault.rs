@@ -6,20 +6,58 @@ use super::{Happening, World};
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::plan::Ending;
+use crate::rng::Share;
+
+/// What weighs on every link for a while.
+#[derive(Clone, Copy)]
+pub(super) struct Trouble {
+    loss: Share,
+    delay_us: u64,
+}
+
+/// A link under the worst of the losses and the sum of the delays.
+fn troubled(link: Link, troubles: &[(u64, Trouble)]) -> Link {
+    let worst = troubles.iter().map(|(_, trouble)| trouble.loss).fold(link.loss, Share::max);
+    let added = troubles.iter().map(|(_, trouble)| trouble.delay_us).sum::<u64>();
+    Link { loss: worst, delay_us: link.delay_us + added, ..link }
+}
 
 /// What makes a fault pass.
 pub(super) enum Undo {
-    Start { node: usize, epoch: u64, life: u32 },
-    Resume { node: usize },
-    Quicken { node: usize },
-    Open { walls: Vec<(usize, usize)> },
-    Link(Link),
-    RestartPod { pod: usize },
-    ResumePod { pod: usize },
-    SpeedUpPod { pod: usize },
-    CurePod { pod: usize },
-    AnnouncePod { pod: usize, spread: Duration },
+    Start {
+        node: usize,
+        epoch: u64,
+        life: u32,
+    },
+    Resume {
+        node: usize,
+    },
+    Quicken {
+        node: usize,
+    },
+    Open {
+        walls: Vec<(usize, usize)>,
+    },
+    /// The link trouble of this number.
+    Clear(u64),
+    RestartPod {
+        pod: usize,
+    },
+    ResumePod {
+        pod: usize,
+    },
+    SpeedUpPod {
+        pod: usize,
+    },
+    CurePod {
+        pod: usize,
+    },
+    AnnouncePod {
+        pod: usize,
+        spread: Duration,
+    },
     Calm,
+    RestartRedis,
 }
 
 impl World {
@@ -27,6 +65,7 @@ impl World {
         if self.settled {
             return;
         }
+        *self.struck.entry(fault.kind()).or_default() += 1;
         self.note("fault", [crate::trace::digest(fault.kind().as_bytes()), fault.lasts_ms(), 0]);
         let after = Duration::from_millis(fault.lasts_ms());
         if let Some(undo) = self.begin(fault) {
@@ -70,15 +109,8 @@ impl World {
                 self.links.clog(from, to, until);
                 None
             }
-            Fault::Loss { share, .. } => {
-                let link = std::mem::replace(&mut self.links.link.loss, share);
-                Some(Undo::Link(Link { loss: link, ..self.links.link }))
-            }
-            Fault::Delay { add_ms, .. } => {
-                let before = self.links.link;
-                self.links.link.delay_us += add_ms * 1000;
-                Some(Undo::Link(before))
-            }
+            Fault::Loss { share, .. } => Some(self.trouble(Trouble { loss: share, delay_us: 0 })),
+            Fault::Delay { add_ms, .. } => Some(self.trouble(Trouble { loss: Share::NEVER, delay_us: add_ms * 1000 })),
             Fault::Replay { node, count } => {
                 self.replay(node, count);
                 None
@@ -96,7 +128,7 @@ impl World {
                 Some(Undo::ResumePod { pod })
             }
             Fault::PodSlow { pod, percent, .. } => {
-                self.pods[pod].server.set_slowdown(percent);
+                self.slow_pod(pod, percent);
                 Some(Undo::SpeedUpPod { pod })
             }
             Fault::PodErrors { pod, share, .. } => {
@@ -109,12 +141,28 @@ impl World {
                 self.announce(pod, None, spread);
                 Some(Undo::AnnouncePod { pod, spread })
             }
+            Fault::RedisStall { for_ms } => {
+                self.stall_store(Duration::from_millis(for_ms));
+                None
+            }
+            Fault::RedisDeath { .. } => {
+                self.kill_store();
+                Some(Undo::RestartRedis)
+            }
             Fault::Surge { percent, .. } => {
                 self.surge_percent = percent;
                 self.set_load(self.load);
                 Some(Undo::Calm)
             }
         }
+    }
+
+    /// Adds trouble to every link, for as long as it is not undone: several may overlap, and end in any order.
+    fn trouble(&mut self, trouble: Trouble) -> Undo {
+        self.serial += 1;
+        self.troubles.push((self.serial, trouble));
+        self.links.link = troubled(self.config.link, &self.troubles);
+        Undo::Clear(self.serial)
     }
 
     /// Takes a node down, if it is up, and says how it comes back.
@@ -139,10 +187,13 @@ impl World {
             Undo::Resume { node } => self.resume(node),
             Undo::Quicken { node } => self.nodes[node].slow = Duration::ZERO,
             Undo::Open { walls } => walls.into_iter().for_each(|(from, to)| self.open(from, to)),
-            Undo::Link(link) => self.links.link = link,
+            Undo::Clear(number) => {
+                self.troubles.retain(|(of, _)| *of != number);
+                self.links.link = troubled(self.config.link, &self.troubles);
+            }
             Undo::RestartPod { pod } => self.restart_pod(pod),
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
-            Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
+            Undo::SpeedUpPod { pod } => self.slow_pod(pod, 100),
             Undo::CurePod { pod } => self.cure_pod(pod),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
@@ -150,6 +201,7 @@ impl World {
                 let incarnation = self.pods[pod].incarnation;
                 self.announce(pod, Some(incarnation), spread);
             }
+            Undo::RestartRedis => self.restart_store(),
             Undo::Calm => {
                 self.surge_percent = 100;
                 self.set_load(self.load);
@@ -164,6 +216,7 @@ impl World {
         self.settled = true;
         self.links.heal();
         self.links.link = self.config.link;
+        self.restart_store();
         self.surge_percent = 100;
         let named = |names: &[usize], k: usize| names.is_empty() || names.contains(&k);
         for n in 0..self.nodes.len() {
@@ -177,7 +230,7 @@ impl World {
         }
         for k in 0..self.pods.len() {
             self.hang_pod(k, false);
-            self.pods[k].server.set_slowdown(100);
+            self.slow_pod(k, 100);
             self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plimsoll::observe::PodSpec;
+use plimsoll::pick::Readmission;
 use plimsoll::time::Time;
 
 use super::ask::Answer;
@@ -10,9 +11,6 @@ use super::{Happening, World};
 use crate::config::{Config, spec};
 use crate::rng::{Rng, Share, hash};
 use crate::server::{Finished, Server};
-
-/// A hop's worth: how long it takes a caller to notice a broken or refused connection is the way there and back.
-const PROBE_ANSWER: Duration = Duration::from_secs(1);
 
 pub(super) struct SimPod {
     pub(super) server: Server,
@@ -92,6 +90,7 @@ impl World {
         // Tickets of an earlier incarnation end on it.
         self.nodes[n].ledger[k] = 0;
         let specs = self.specs_for(n);
+        self.nodes[n].latencies.set_pods(self.known_to(n));
         self.set_pods(n, specs);
     }
 
@@ -108,6 +107,7 @@ impl World {
 
     /// Kills pod `k`: what it had is lost, and its callers see their connections break.
     pub fn crash_pod(&mut self, k: usize) {
+        self.catch_up(k);
         self.note("pod down", [k as u64, 0, 0]);
         self.tally.hurt(k, self.now);
         let pod = &mut self.pods[k];
@@ -132,6 +132,7 @@ impl World {
 
     /// Stops pod `k` (SIGSTOP), or lets it run again.
     pub fn hang_pod(&mut self, k: usize, hung: bool) {
+        self.catch_up(k);
         let (now, pod) = (self.now, &mut self.pods[k]);
         if !pod.up || pod.hung == hung {
             return;
@@ -143,6 +144,12 @@ impl World {
             pod.server.resume(now)
         }
         self.arm(k);
+    }
+
+    /// What pod `k` starts from now on takes `percent` of its usual time.
+    pub(super) fn slow_pod(&mut self, k: usize, percent: u32) {
+        self.catch_up(k);
+        self.pods[k].server.set_slowdown(percent);
     }
 
     /// Pod `k` fails nothing any more.
@@ -169,16 +176,24 @@ impl World {
             return;
         }
         pod.armed = None;
-        let mut finished = Vec::new();
-        pod.server.advance(self.now, &mut finished);
-        for Finished { id, started, ended } in finished {
-            self.answer(id.into(), Answer::Served { started, ended });
-        }
+        self.catch_up(k);
         self.arm(k);
     }
 
+    /// What is done at pod `k` by now is answered: before anything changes there, so that what was over is not touched.
+    pub(super) fn catch_up(&mut self, k: usize) {
+        if !self.pods[k].up {
+            return;
+        }
+        let mut finished = Vec::new();
+        self.pods[k].server.advance(self.now, &mut finished);
+        for Finished { id, started, ended } in finished {
+            self.answer(id.into(), Answer::Served { started, ended });
+        }
+    }
+
     /// A node that took pod `k` out asks whether it is back.
-    pub(super) fn probe(&mut self, n: usize, life: u32, k: usize, turn: u32) {
+    pub(super) fn probe(&mut self, n: usize, life: u32, k: usize, mut schedule: Box<Readmission>) {
         if !self.is(n, life) {
             return;
         }
@@ -190,14 +205,8 @@ impl World {
             self.note("readmit", [n as u64, k as u64, 0]);
             return;
         }
-        let answer = if self.pods[k].hung { PROBE_ANSWER } else { Duration::ZERO };
-        let after = answer + probe_pause(self.config.seed, n, k, turn + 1);
-        self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, turn: turn + 1 });
+        let answer = if self.pods[k].hung { Readmission::ANSWER } else { Duration::ZERO };
+        let after = answer + schedule.next_pause();
+        self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, schedule });
     }
-}
-
-/// How long a node waits before it asks an ejected pod for the `turn`-th time.
-pub(super) fn probe_pause(seed: u64, n: usize, k: usize, turn: u32) -> Duration {
-    let pause = Duration::from_millis(100 << turn.min(5)).min(Duration::from_secs(2));
-    Rng::from_hash(hash(&[seed, 13, n as u64, k as u64, u64::from(turn)])).between(pause / 2, pause)
 }

@@ -6,8 +6,8 @@ use plimsoll::gossip::wire::{Channel, MAX_DATAGRAM, MAX_STREAM};
 use plimsoll::pick::Ticket;
 use plimsoll::time::Time;
 
-use super::ask::{Asked, End};
 use super::World;
+use super::ask::{Asked, End};
 use crate::check::Rule;
 use crate::config::Config;
 

@@ -160,9 +160,7 @@ fn fault(kind: u64, world: &Config, chance: &mut Rng) -> Fault {
         8 => Fault::Loss { share: up_to(chance, 600_000), for_ms },
         9 => Fault::Delay { add_ms: chance.below(300), for_ms },
         10 => Fault::Replay { node, count: chance.below(100) as u32 },
-        11 => {
-            Fault::Hostile { node, trick: *chance.pick(&Trick::ALL), count: 1 + chance.below(10) as u32 }
-        }
+        11 => Fault::Hostile { node, trick: *chance.pick(&Trick::ALL), count: 1 + chance.below(10) as u32 },
         12 => Fault::PodCrash { pod, for_ms },
         13 => Fault::PodHang { pod, for_ms },
         14 => Fault::PodSlow { pod, percent: 200 + chance.below(5_000) as u32, for_ms },

@@ -21,7 +21,7 @@ pub struct FileError {
 
 impl FileError {
     /// About the whole file.
-    pub(crate) fn whole(path: &Path, problem: impl fmt::Display, remedy: &str) -> FileError {
+    pub fn whole(path: &Path, problem: impl fmt::Display, remedy: &str) -> FileError {
         let (path, problem, remedy) = (path.to_owned(), problem.to_string(), remedy.to_owned());
         FileError { path, line: None, field: None, problem, remedy }
     }
@@ -43,7 +43,7 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 /// As much of a value as fits in a line.
-pub(super) fn shown(value: &[u8]) -> String {
+pub(crate) fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     let mut shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
     if text.chars().nth(40).is_some() {

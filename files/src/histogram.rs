@@ -1,6 +1,6 @@
 //! A measured distribution of service times.
 
-use std::io::Read;
+use std::io::BufRead;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub struct Bin {
 
 const HEADER: &[&str] = &["le_ms", "count"];
 
-/// A day.
-const LONGEST_MS: f64 = 86_400_000.0;
+/// A microsecond to a day.
+const BOUNDS_MS: (f64, f64) = (0.001, 86_400_000.0);
 
 impl Histogram {
     /// Reads a histogram.
@@ -41,7 +41,7 @@ impl Histogram {
         Histogram::of(Table::open(path, HEADER)?, path)
     }
 
-    pub(super) fn of<R: Read>(mut table: Table<R>, path: &Path) -> Result<Histogram, FileError> {
+    pub(crate) fn of<R: BufRead>(mut table: Table<R>, path: &Path) -> Result<Histogram, FileError> {
         let mut bins: Vec<Bin> = Vec::new();
         let mut ended = false;
         while let Some(row) = table.next()? {
@@ -55,7 +55,7 @@ impl Histogram {
                 Some(le) => bins.push(Bin { le, upto }),
                 None => {
                     ended = true;
-                    if before.is_none_or(|before| upto > before.upto) {
+                    if upto > before.map_or(0.0, |before| before.upto) {
                         let remedy = "add a line with a bound that all requests are under";
                         return Err(row.about(1, "counts requests above every bound", remedy));
                     }
@@ -75,12 +75,11 @@ fn bound(row: &Row<'_>, before: Option<Bin>) -> Result<Option<Duration>, FileErr
     if written == "+Inf" {
         return Ok(None);
     }
-    let range = "write milliseconds, above 0 and at most a day, or +Inf in the last line";
-    let ms = written.parse().ok().filter(|ms| (0.0..=LONGEST_MS).contains(ms));
+    let range = "write milliseconds, from 0.001 to 86400000 (a day), or +Inf in the last line";
+    let ms = written.parse().ok().filter(|ms| (BOUNDS_MS.0..=BOUNDS_MS.1).contains(ms));
     let le = Duration::from_nanos((ms.ok_or_else(|| row.about(0, "is not a bound", range))? * 1e6 + 0.5) as u64);
-    if le <= before.map_or(Duration::ZERO, |before| before.le) {
-        let problem = if before.is_some() { "is not above the line before" } else { "is not above 0" };
-        return Err(row.about(0, problem, "sort the lines by le_ms, each bound once, in milliseconds"));
+    if before.is_some_and(|before| le <= before.le) {
+        return Err(row.about(0, "is not above the line before", "sort the lines by le_ms, each bound once"));
     }
     Ok(Some(le))
 }
