@@ -5,5 +5,7 @@
 pub(crate) mod budget;
 pub(crate) mod own;
 pub(crate) mod peer;
+mod sums;
 pub(crate) mod swim;
+mod table;
 pub mod wire;
