@@ -149,6 +149,8 @@ pub struct Core {
     own: OwnRow,
     seq: Seq,
     peers: BTreeMap<NodeId, Peer>,
+    /// The pods of the index table that was learned last: most peers have the same.
+    latest_names: Arc<Vec<PodId>>,
     greet: BTreeMap<SocketAddr, (Time, Duration)>,
     /// Where somebody answered under this node's name.
     namesakes: BTreeSet<SocketAddr>,
@@ -196,6 +198,7 @@ impl Core {
             own: OwnRow::new(),
             seq: Seq(0),
             peers: BTreeMap::new(),
+            latest_names: Arc::default(),
             greet: BTreeMap::new(),
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
@@ -265,8 +268,10 @@ impl Core {
         self.own.learn_pods(&pods);
         self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();
         self.picker.set_pods(pods);
-        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
-        peers.into_iter().for_each(|id| self.apply_row(now, id));
+        for peer in self.peers.values_mut() {
+            peer.row.look_again();
+            peer.apply_row(now, &self.pods);
+        }
     }
 
     /// A connection with `node`, proven to be it, is up.
@@ -420,9 +425,8 @@ impl Core {
         self.announce_downs(now);
         self.own.collect(&self.picker);
         self.own.expire(now, &self.picker);
-        let ids: Vec<NodeId> = self.peers.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.apply_row(now, id));
-        let others = self.peers.values().filter(|peer| self.weight_x256(now, peer) > 0).map(|peer| peer.row.rates);
+        self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
+        let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
         let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
         let capacity = self.pods.values().map(|pod| pod.capacity()).sum();
