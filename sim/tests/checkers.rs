@@ -80,14 +80,28 @@ fn a_plan_by_chance_in_words() {
 struct Tell(Vec<usize>, usize);
 impl plimsoll_sim::run::Watch for Tell {
     fn look(&mut self, world: &mut World, phase: plimsoll_sim::run::Phase, _: plimsoll::time::Time, _: bool) {
-        for (at, n, event) in &world.events[self.1..] { println!("{at:?} {phase:?} node {n}: {event:?}"); }
+        for (at, n, event) in &world.events[self.1..] {
+            println!("{at:?} {phase:?} node {n}: {event:?}");
+        }
         self.1 = world.events.len();
         let now = world.now();
         if now.as_nanos() % 1_000_000_000 < 100_000_000 {
             for n in &self.0 {
                 if world.live().contains(n) {
                     let ms = world.core(*n).members(world.local(*n));
-                    println!("  {now:?} {n}: {:?}", ms.iter().map(|m| (m.name.as_str(), m.state, m.epoch, m.r#gen, m.row_age_ms.map(|a| a as u64), m.addr.as_str())).collect::<Vec<_>>());
+                    println!(
+                        "  {now:?} {n}: {:?}",
+                        ms.iter()
+                            .map(|m| (
+                                m.name.as_str(),
+                                m.state,
+                                m.epoch,
+                                m.r#gen,
+                                m.row_age_ms.map(|a| a as u64),
+                                m.addr.as_str()
+                            ))
+                            .collect::<Vec<_>>()
+                    );
                 }
             }
         }

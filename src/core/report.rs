@@ -127,7 +127,7 @@ impl Core {
             epoch: peer.ident.epoch,
             row_epoch: peer.row.epoch(),
             row_age: peer.row.age(now),
-            weight_x256: self.weight_x256(now, peer),
+            weight_x256: peer.weight_x256(now),
         })
     }
 

@@ -19,6 +19,11 @@ impl Table {
         self.first.get(index as usize).or_else(|| self.behind.get(&index)).copied()
     }
 
+    /// How many are known.
+    pub(crate) fn len(&self) -> usize {
+        self.first.len() + self.behind.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_empty() && self.behind.is_empty()
     }
