@@ -287,6 +287,9 @@ impl OwnLane {
 
 /// Splits entries into groups that each fit a datagram.
 pub(crate) fn pack(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    if Rows::HEAD + entries.iter().map(Rows::entry_bytes).sum::<usize>() <= MAX_DATAGRAM {
+        return vec![entries];
+    }
     let mut groups = vec![Vec::new()];
     let mut used = Rows::HEAD;
     for entry in entries {
