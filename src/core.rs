@@ -424,7 +424,7 @@ impl Core {
         self.take_in_members(now);
         self.announce_downs(now);
         self.own.collect(&self.picker);
-        self.own.expire(now, &self.picker);
+        self.own.expire(now);
         self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
         let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
         let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
