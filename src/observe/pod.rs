@@ -378,6 +378,22 @@ pub struct PodLoad {
     pub weight: f32,
 }
 
+impl PodLoad {
+    /// An idle pod with one slot, for policies to be tried on: set what the trial needs.
+    pub fn idle(index: usize) -> PodLoad {
+        PodLoad {
+            index,
+            own_in_flight: 0,
+            in_flight: 0.0,
+            own_cost_ms: 0.0,
+            cost_ms: 0.0,
+            residual_ms: 0.0,
+            slots: 1,
+            weight: 1.0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,6 @@ use plimsoll::core::Event;
 use plimsoll::pick::Rung;
 
 use crate::check::Rule;
-use crate::fault::Fault;
 use crate::run::Phase;
 use crate::world::{End, World};
 
@@ -23,8 +22,9 @@ const PHASES: [&str; 4] = ["forming", "asking", "living", "quiet"];
 impl Default for Marks {
     fn default() -> Marks {
         let (rungs, rules) = (RUNGS.map(Rung::name), Rule::ALL.map(Rule::id));
+        let kinds = super::faults::ALL.map(|kind| kind.name);
         let groups: [(&str, &[&'static str]); 6] = [
-            ("fault", &Fault::KINDS),
+            ("fault", &kinds),
             ("end", &ENDS),
             ("event", &EVENTS),
             ("rung", &rungs),

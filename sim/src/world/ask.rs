@@ -484,7 +484,7 @@ impl World {
         let asked = self.requests.remove(key.place());
         self.tally_end(&asked, end);
         let took = self.now.since(asked.asked_at);
-        self.note("end", [asked.node as u64, end as u64, key.0]);
+        self.note("end", [asked.node as u64, (asked.pod as u64) << 8 | end as u64, key.0]);
         let (asked_at, kind) = (asked.asked_at, asked.ask.kind);
         self.done.push(Done { asked_at, took, served, kind, node: asked.node, pod: asked.pod, end });
     }

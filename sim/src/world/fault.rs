@@ -66,7 +66,8 @@ impl World {
             return;
         }
         *self.struck.entry(fault.kind()).or_default() += 1;
-        self.note("fault", [crate::trace::digest(fault.kind().as_bytes()), fault.lasts_ms(), 0]);
+        let kind = Fault::KINDS.iter().position(|kind| *kind == fault.kind()).unwrap_or(Fault::KINDS.len());
+        self.note("fault", [kind as u64, fault.lasts_ms(), crate::trace::struck(&fault)]);
         let after = Duration::from_millis(fault.lasts_ms());
         if let Some(undo) = self.begin(fault) {
             self.later(after, Happening::Undo(Box::new(undo)));
