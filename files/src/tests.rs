@@ -44,6 +44,12 @@ fn a_recording_reads_as_it_was_written() {
     let path = folder.path().join("trace.csv");
     read.write(&path).unwrap();
     assert_eq!(Trace::read(&path).unwrap(), read);
+    // What would come back as something else is not written at all.
+    for name in ["", "a,b", " a", "a\n", "\"a\""] {
+        let error = Trace { arrivals: vec![arrival(0, 0, name, 1, 1)] }.write(&path).unwrap_err().to_string();
+        assert!(error.contains("is not the name of a model"), "{error}");
+    }
+    assert_eq!(Trace::read(&path).unwrap(), read);
 }
 
 /// Somebody with a hundred thousand lines needs to be told which one, and what to write there.
@@ -68,7 +74,10 @@ fn a_malformed_recording_is_told_by_line_and_field() {
         ("0,0,,,1\n", "line 2, bytes: `` is not a whole number"),
         ("0,0,a,b,1,1\n", "line 2, bytes: `b` is not a whole number"),
         ("0,0,a,1,1,\n", "line 2: `` is one value too many"),
-        ("0,0,\"a\",1,1\n", "line 2, model: `\\\"a\\\"` is not the name of a model: write it without quotes"),
+        (
+            "0,0,\"a\",1,1\n",
+            "line 2, model: `\\\"a\\\"` is not the name of a model: write at most 256 bytes without quotes",
+        ),
     ];
     for (lines, says) in cases {
         let text =

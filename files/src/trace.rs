@@ -5,7 +5,7 @@ use std::io::{BufRead, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::FileError;
+use super::error::{FileError, shown};
 use super::table::{Row, Table};
 
 /// Requests as they came, in order: what node asked what model for how much and when, and how long it ran.
@@ -47,6 +47,7 @@ const NODES_AT_MOST: u64 = 10_000;
 /// A terabyte.
 const BYTES_AT_MOST: u64 = 1 << 40;
 const MODEL_BYTES_AT_MOST: usize = 256;
+const NAME_REMEDY: &str = "write at most 256 bytes without quotes, commas, outer blanks and control characters";
 
 impl Trace {
     /// Reads a recording.
@@ -77,8 +78,12 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// The file cannot be written, or a model has a name that could not be read back; then nothing is written.
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
+        if let Some(arrival) = self.arrivals.iter().find(|arrival| !is_name(&arrival.model)) {
+            let problem = format!("{} is not the name of a model", shown(arrival.model.as_bytes()));
+            return Err(FileError::whole(path, problem, NAME_REMEDY));
+        }
         let written = File::create(path).and_then(|file| self.write_to(BufWriter::new(file)));
         written.map_err(|error| FileError::whole(path, error, "name a file that can be written"))
     }
@@ -97,19 +102,22 @@ impl Trace {
     }
 }
 
+/// Whether `model` comes back from a file as it went in.
+fn is_name(model: &str) -> bool {
+    let fits = (1..=MODEL_BYTES_AT_MOST).contains(&model.len()) && model.trim_ascii().len() == model.len();
+    fits && !model.contains(|c: char| c.is_control() || matches!(c, '"' | ','))
+}
+
 fn arrival(row: &Row<'_>) -> Result<TraceArrival, FileError> {
     let at = row.whole(0, LATEST_US, "write microseconds since the recording began, within 31 days")?;
     let node = row.whole(1, NODES_AT_MOST - 1, "number the nodes from 0 to 9999")?;
     let model = match row.text(2)? {
         "" => MODEL,
-        model if model.len() > MODEL_BYTES_AT_MOST => {
-            return Err(row.about(2, "is too long for the name of a model", "write at most 256 bytes"));
-        }
-        model if model.contains(|c: char| c.is_control() || c == '"') => {
-            return Err(row.about(2, "is not the name of a model", "write it without quotes and control characters"));
-        }
         model => model,
     };
+    if !is_name(model) {
+        return Err(row.about(2, "is not the name of a model", NAME_REMEDY));
+    }
     let bytes = row.whole(3, BYTES_AT_MOST, "write the bytes of the payload, at most a terabyte")?;
     let service = row.whole(4, LONGEST_US, "write the microseconds it ran, at most a day")?;
     row.no_more("write five values a line, and no comma within one")?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arrivals::Arrivals;
 use crate::bad::{BadValue, within};
+use crate::exact::Redis;
 use crate::law::Law;
 use crate::link::Link;
 use crate::policy::Policy;
@@ -54,6 +55,8 @@ pub struct Config {
     pub link: Link,
     /// Each pod as a server.
     pub server: ServerSpec,
+    /// The store, where the policy has one.
+    pub redis: Redis,
 }
 
 impl Default for Config {
@@ -77,6 +80,7 @@ impl Default for Config {
             clients: Clients::default(),
             link: Link::default(),
             server: ServerSpec::default(),
+            redis: Redis::default(),
         }
     }
 }
@@ -187,6 +191,7 @@ impl Config {
         }
         self.arrivals.check()?;
         self.server.check()?;
+        self.redis.check()?;
         self.link.check()
     }
 

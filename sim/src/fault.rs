@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::policy::{ExactKind, Policy};
 use crate::rng::Share;
 
 /// One thing that goes wrong. What lasts ends after its `for_ms`.
@@ -147,6 +148,16 @@ pub enum Fault {
         /// Nodes learn within this.
         spread_ms: u64,
     },
+    /// The store of a world that has one answers nothing, then all at once. Other policies do not notice.
+    RedisStall {
+        /// For this long.
+        for_ms: u64,
+    },
+    /// The store of a world that has one dies, and comes back empty. Other policies do not notice.
+    RedisDeath {
+        /// Down for this long.
+        for_ms: u64,
+    },
     /// Clients ask for more.
     Surge {
         /// In percent of the load: 200 is twice as much.
@@ -235,6 +246,8 @@ impl Fault {
             Fault::PodSlow { .. } => "pod-slow",
             Fault::PodErrors { .. } => "pod-errors",
             Fault::PodReplace { .. } => "pod-replace",
+            Fault::RedisStall { .. } => "redis-stall",
+            Fault::RedisDeath { .. } => "redis-death",
             Fault::Surge { .. } => "surge",
         }
     }
@@ -257,6 +270,8 @@ impl Fault {
             | Fault::PodSlow { for_ms, .. }
             | Fault::PodErrors { for_ms, .. }
             | Fault::PodReplace { for_ms, .. }
+            | Fault::RedisStall { for_ms }
+            | Fault::RedisDeath { for_ms }
             | Fault::Surge { for_ms, .. } => *for_ms,
             Fault::Replay { .. } | Fault::Hostile { .. } => 0,
         }
@@ -297,6 +312,9 @@ impl Fault {
         }
         if let Some(pod) = self.pod().filter(|pod| *pod >= config.pods) {
             return Some(format!("there is no pod {pod}: pods are 0 to {}", config.pods - 1));
+        }
+        if config.policy == Policy::Exact(ExactKind::CentralQueue) && self.pod().is_some() {
+            return Some("central_queue has no pods of their own to strike: take another policy".into());
         }
         match self {
             Fault::Wall { from, to, .. } | Fault::Clog { from, to, .. } if from == to => {

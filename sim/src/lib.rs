@@ -6,9 +6,12 @@
 
 pub mod arrivals;
 mod bad;
+mod baseline;
 pub mod check;
+pub mod compare;
 mod config;
 pub mod detect;
+mod exact;
 pub mod fault;
 pub mod law;
 mod link;
@@ -29,7 +32,8 @@ pub use plimsoll_files as files;
 
 pub use bad::BadValue;
 pub use config::{Clients, Config, Costs, Join, MOST, spec};
+pub use exact::{Fallback, Redis};
 pub use link::Link;
-pub use policy::Policy;
+pub use policy::{Baseline, ExactKind, Policy, UnknownPolicy};
 pub use rng::{Rng, Share};
 pub use world::{Done, End, Failure, World};

@@ -5,21 +5,27 @@ use std::time::Duration;
 use plimsoll::time::Time;
 
 use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::report::{Row, Samples};
 use crate::run::{LOOK, Phase, Watch, run};
-use crate::world::{Done, World};
+use crate::world::{Done, End, World};
 
 /// What a datagram costs beside its payload: QUIC's part, IP and UDP, its share of acknowledgements. As the product's
 /// budget counts it.
 const OVERHEAD: u64 = 38 + 28 + 7;
 /// The busy share of a pod is taken over windows this long.
 const WINDOW: Duration = Duration::from_secs(1);
+/// Of the time in which clients ask, this part warms up.
+const WARM: u32 = 10;
 
 /// Looks at a run, and says at its end what came of it. Of the time in which clients ask, the first tenth warms up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Measure {
     warm: Time,
     end: Time,
-    looks: u64,
+    /// At the end of the warm-up.
+    sent: Option<Sent>,
+    sampled_at: Time,
     busy: Vec<Duration>,
     /// Busy shares, by window and pod.
     shares: Vec<Vec<f64>>,
@@ -40,11 +46,21 @@ pub struct Gossip {
     pub news_age_ms: [f64; 2],
 }
 
+/// What all nodes sent so far.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Time,
+    messages: u64,
+    bytes: u64,
+}
+
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// Requests that were asked for after the warm-up, in order of their ends.
     pub done: Vec<Done>,
+    /// Requests that had no end when everything else had.
+    pub unanswered: usize,
     /// Busy share of each pod in each second.
     pub shares: Vec<Vec<f64>>,
     /// The mean age of the work that picks did not know of, ms: each look's mean over the nodes.
@@ -57,56 +73,96 @@ pub struct Measured {
     pub trace: u64,
 }
 
-/// Carries out `plan` and measures it.
+/// Carries out `plan`, waits for what is still being served then, and measures it.
 pub fn measure(plan: &Plan) -> (Measured, World) {
-    let mut watch = Measure::default();
-    let world = run(plan, &mut watch);
+    let mut watch = Measure::of(plan);
+    let mut world = run(plan, &mut watch);
+    drain(&mut world, Duration::from_millis(plan.ask_ms));
     (watch.finish(&world), world)
 }
 
+/// Lets what was asked for be answered, so that the slowest requests count too. A fleet that was overloaded gets four
+/// times as long as it was asked for; what has no answer then, has none.
+fn drain(world: &mut World, asked_for: Duration) {
+    world.set_load(0.0);
+    let patience = world.now() + 4 * asked_for + Duration::from_secs(60);
+    while world.under_way() > 0 && world.now() < patience && world.failures.is_empty() {
+        world.run_for(LOOK);
+    }
+}
+
 impl Watch for Measure {
-    fn look(&mut self, world: &mut World, phase: Phase, since: Time, over: bool) {
-        if phase != Phase::Asking {
+    fn look(&mut self, world: &mut World, phase: Phase, _: Time, over: bool) {
+        if phase != Phase::Asking || world.now() < self.warm {
             return;
         }
-        self.looks += 1;
         self.end = world.now();
-        if self.looks.is_multiple_of(WINDOW.as_nanos() as u64 / LOOK.as_nanos() as u64) {
+        let sent = *self.sent.get_or_insert_with(|| Sent::of(world));
+        if self.busy.is_empty() || self.sampled_at + WINDOW <= world.now() {
             self.sample(world);
         }
         if over {
-            self.warm = since + world.now().since(since) / 10;
-            self.gossip = gossip(world, world.now());
+            self.gossip = gossip(world, sent);
         }
     }
 }
 
 impl Measure {
+    /// Of a run of `plan`.
+    pub fn of(plan: &Plan) -> Measure {
+        Measure {
+            warm: Time::ZERO + Duration::from_millis(plan.form_ms) + Duration::from_millis(plan.ask_ms) / WARM,
+            end: Time::ZERO,
+            sent: None,
+            sampled_at: Time::ZERO,
+            busy: Vec::new(),
+            shares: Vec::new(),
+            ages_ms: Vec::new(),
+            gossip: Gossip::default(),
+        }
+    }
+
     fn sample(&mut self, world: &World) {
         let busy = world.busy();
-        let slots = f64::from(world.config().server.slots) * WINDOW.as_secs_f64();
+        let since = world.now().since(self.sampled_at).as_secs_f64();
+        let slots = f64::from(world.config().server.slots) * since;
         if self.busy.len() == busy.len() {
             let spent = busy.iter().zip(&self.busy).map(|(now, before)| now.saturating_sub(*before));
             self.shares.push(spent.map(|spent| spent.as_secs_f64() / slots).collect());
         }
-        self.busy = busy;
-        let live = world.live();
-        let ages = live.iter().map(|n| unseen_age_ms(world, *n));
-        self.ages_ms.push(ages.sum::<f64>() / live.len().max(1) as f64);
+        (self.busy, self.sampled_at) = (busy, world.now());
+        if world.config().policy.gossips() {
+            let live = world.live();
+            let ages = live.iter().map(|n| unseen_age_ms(world, *n));
+            self.ages_ms.push(ages.sum::<f64>() / live.len().max(1) as f64);
+        }
     }
 
     /// What came of it.
     pub fn finish(self, world: &World) -> Measured {
         let asked = |done: &&Done| done.asked_at >= self.warm && done.asked_at <= self.end;
-        let warm_windows = self.shares.len() / 10;
         Measured {
             done: world.done.iter().filter(asked).copied().collect(),
-            shares: self.shares.into_iter().skip(warm_windows).collect(),
-            ages_ms: self.ages_ms.into_iter().skip(warm_windows).collect(),
+            unanswered: world.under_way(),
+            shares: self.shares,
+            ages_ms: self.ages_ms,
             gossip: self.gossip,
             inputs: world.inputs,
             trace: world.trace.hash(),
         }
+    }
+}
+
+impl Sent {
+    fn of(world: &World) -> Sent {
+        let mut sent = Sent { at: world.now(), messages: 0, bytes: 0 };
+        for n in world.live() {
+            for (messages, bytes) in world.core(n).stats().sent.values() {
+                sent.messages += messages;
+                sent.bytes += bytes + messages * OVERHEAD;
+            }
+        }
+        sent
     }
 }
 
@@ -119,16 +175,18 @@ fn unseen_age_ms(world: &World, n: usize) -> f64 {
     if rate > 0.0 { view.unseen_ms / rate } else { 0.0 }
 }
 
-fn gossip(world: &World, now: Time) -> Gossip {
+fn gossip(world: &World, before: Sent) -> Gossip {
     let live = world.live();
-    let (nodes, seconds) = (live.len().max(1) as f64, now.since(Time::ZERO).as_secs_f64());
-    let mut gossip = Gossip::default();
+    let (nodes, sent) = (live.len().max(1) as f64, Sent::of(world));
+    let node_seconds = sent.at.since(before.at).as_secs_f64().max(1e-3) * nodes;
+    // A node that was started anew counts from zero again.
+    let mut gossip = Gossip {
+        bytes_per_node_s: sent.bytes.saturating_sub(before.bytes) as f64 / node_seconds,
+        messages_per_node_s: sent.messages.saturating_sub(before.messages) as f64 / node_seconds,
+        ..Gossip::default()
+    };
     for n in live {
         let (stats, view) = (world.core(n).stats(), world.core(n).view(world.local(n)));
-        for (messages, bytes) in stats.sent.values() {
-            gossip.messages_per_node_s += *messages as f64 / seconds / nodes;
-            gossip.bytes_per_node_s += (bytes + messages * OVERHEAD) as f64 / seconds / nodes;
-        }
         gossip.news_age_ms[0] += view.news_age_small_ms / nodes;
         gossip.news_age_ms[1] += view.news_age_heavy_ms / nodes;
         gossip.at_once += stats.at_once as f64 / (stats.at_once + stats.waited).max(1) as f64 / nodes;
@@ -149,4 +207,59 @@ impl Measured {
         let rank = (share * took.len() as f64).ceil().max(1.0) as usize;
         took.get(rank - 1).map_or(0.0, |took| took.as_secs_f64() * 1e3)
     }
+
+    /// As a row of a report on `plan`.
+    pub fn row(&self, plan: &Plan) -> Row {
+        let world = &plan.world;
+        let mut row = Row::new(world.policy.name(), world.load, world.nodes, world.pods, Some(world.seed));
+        self.samples(plan).fill(&mut row);
+        row.utilisation = mean(self.shares.iter().flatten().copied());
+        row.utilisation_cv = mean(self.shares.iter().filter_map(|window| variation(window)));
+        row.bytes_per_node_s = match world.policy {
+            Policy::Exact(_) => f64::NAN,
+            _ => self.gossip.bytes_per_node_s,
+        };
+        if world.policy.gossips() {
+            row.age_ms = mean(self.ages_ms.iter().copied());
+            let [small, heavy] = self.gossip.news_age_ms;
+            let named = [
+                ("messages_per_node_s", self.gossip.messages_per_node_s),
+                ("at_once", self.gossip.at_once),
+                ("news_age_small_ms", small),
+                ("news_age_heavy_ms", heavy),
+            ];
+            row.more.extend(named.map(|(name, figure)| (name.to_owned(), figure)));
+        }
+        row.trace = Some(format!("{:016x}", self.trace));
+        row
+    }
+
+    fn samples(&self, plan: &Plan) -> Samples {
+        let mean = plan.world.law.load().map_or(Duration::MAX, |sizes| sizes.mean());
+        let deadline = plan.world.clients.deadline_ms.map_or(Duration::MAX, Duration::from_millis);
+        let mut samples = Samples::default();
+        for done in &self.done {
+            match done.end {
+                End::Served => samples.served(done.took, done.served, done.kind <= mean),
+                End::Failed | End::Refused => samples.failed(),
+                // A caller that left because it waited too long was failed; one that would have left anyway was not.
+                End::Cancelled if done.took >= deadline => samples.failed(),
+                End::Cancelled => {}
+            }
+        }
+        (0..self.unanswered).for_each(|_| samples.failed());
+        samples
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    sum / f64::from(count)
+}
+
+/// Standard deviation over mean; none of a single pod, or where nothing ran.
+fn variation(shares: &[f64]) -> Option<f64> {
+    let mean = mean(shares.iter().copied());
+    let variance = shares.iter().map(|share| (share - mean) * (share - mean)).sum::<f64>() / shares.len() as f64;
+    (shares.len() > 1 && mean > 0.0).then(|| variance.sqrt() / mean)
 }

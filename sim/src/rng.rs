@@ -79,6 +79,11 @@ impl Rng {
     }
 }
 
+/// What is left after `passed` of something that decays with a time constant of `tau`: e^(-passed / tau).
+pub(crate) fn decay(passed: Duration, tau: Duration) -> f64 {
+    math::exp(-(passed.as_nanos() as f64 / tau.as_nanos() as f64))
+}
+
 /// splitmix64's step: 2^64 over the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 

@@ -236,12 +236,15 @@ impl Server {
 
     /// Slot time worked so far, to the last time that was told; what hung was no work.
     pub fn busy(&self) -> Duration {
-        self.busy
-            + self
-                .ends
-                .iter()
-                .map(|Reverse(end)| self.slots[end.2].length - self.remainder(end.0, self.now))
-                .sum::<Duration>()
+        self.busy_at(self.now)
+    }
+
+    /// The same to `now`, which nothing that is due has been passed over by.
+    pub fn busy_at(&self, now: Time) -> Duration {
+        let worked = |Reverse((end, _, slot)): &Reverse<(Time, u64, usize)>| {
+            self.slots[*slot].length.saturating_sub(self.remainder(*end, now))
+        };
+        self.busy + self.ends.iter().map(worked).sum::<Duration>()
     }
 
     /// What is left at `now` of work that ends at `end`.

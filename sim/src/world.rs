@@ -9,6 +9,7 @@ mod carry;
 mod fault;
 mod hostile;
 mod node;
+mod outside;
 mod pods;
 mod sight;
 mod tally;
@@ -28,6 +29,7 @@ pub use self::ask::{Done, End};
 use self::carry::{Carried, Connections};
 use self::fault::{Trouble, Undo};
 use self::node::SimNode;
+use self::outside::Outside;
 use self::pods::SimPod;
 use self::tally::Tally;
 use crate::check::Marks;
@@ -70,6 +72,10 @@ enum Happening {
     Answer { request: Key, answer: Answer },
     GiveUp { request: Key },
     Probe { node: u32, life: u32, pod: u32, schedule: Box<Readmission> },
+    Question { request: Key, asked: Time },
+    Placed { request: Key, asked: Time, pod: u32, cost_us: u64 },
+    NoAnswer { request: Key, asked: Time },
+    GiveBack { pod: u32, cost_us: u64 },
     Learn { node: u32, life: u32, pod: u32 },
     Fault(Box<Fault>),
     Undo(Box<Undo>),
@@ -88,6 +94,8 @@ pub struct World {
     links: Links,
     connections: Connections,
     requests: Slab<Asked>,
+    /// Who decides, where nodes do not.
+    outside: Option<Outside>,
     /// Numbers requests and connections.
     serial: u64,
     load: f64,
@@ -121,6 +129,7 @@ impl World {
     /// # Panics
     /// Where the config names files that cannot be read: [`Config::check`] and [`crate::law::Law::load`] say so before.
     pub fn new(config: Config) -> World {
+        let config = outside::fleet_of(config);
         let sizes = config.law.load().expect("whoever makes a world has loaded its law before");
         let seed = config.seed;
         let mut world = World {
@@ -131,6 +140,7 @@ impl World {
             links: Links::new(config.link, seed, config.nodes),
             connections: Connections::new(config.nodes),
             requests: Slab::new(),
+            outside: Outside::of(&config),
             serial: 0,
             load: 0.0,
             surge_percent: 100,
@@ -252,6 +262,10 @@ impl World {
             Happening::Answer { request, answer } => self.answered(request, answer),
             Happening::GiveUp { request } => self.caller_gives_up(request),
             Happening::Probe { node, life, pod, schedule } => self.probe(node as usize, life, pod as usize, schedule),
+            Happening::Question { request, asked } => self.question(request, asked),
+            Happening::Placed { request, asked, pod, cost_us } => self.placed(request, asked, pod as usize, cost_us),
+            Happening::NoAnswer { request, asked } => self.no_answer(request, asked),
+            Happening::GiveBack { pod, cost_us } => self.give_back(pod as usize, cost_us),
             Happening::Learn { node, life, pod } => self.learn_pod(node as usize, life, pod as usize),
             Happening::Fault(fault) => self.strike(*fault),
             Happening::Undo(undo) => self.undo(*undo),

@@ -2,7 +2,10 @@
 
 mod plans;
 
-use plimsoll_sim::check::{Marks, guarded};
+use plimsoll_sim::check::{Checks, Marks, guarded};
+use plimsoll_sim::plan::Plan;
+use plimsoll_sim::run::run_in;
+use plimsoll_sim::{Config, World};
 
 /// Runs plans by chance; says how often each rule was judged.
 fn run_all(seeds: std::ops::Range<u64>) -> Marks {
@@ -36,4 +39,32 @@ fn many_plans_by_chance_break_no_rule() {
     let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..100".into());
     let (from, to) = seeds.split_once("..").expect("two numbers");
     run_all(from.parse().unwrap()..to.parse().unwrap());
+}
+
+/// Says what checkers cost at 16 nodes, 32 pods and 50 requests a second and node: process CPU time, three runs each.
+#[test]
+#[ignore = "a measurement"]
+fn what_checkers_cost() {
+    let world = Config { nodes: 16, pods: 32, load: 0.556, ..Config::default() };
+    let plan = Plan::new("cost", world, 30_000);
+    for _ in 0..3 {
+        for checked in [false, true] {
+            let (before, mut world) = (cpu_seconds(), World::new(plan.world.clone()));
+            match checked {
+                true => run_in(&mut world, &plan, &mut Checks::new(&plan)),
+                false => run_in(&mut world, &plan, &mut Vec::new()),
+            }
+            let took = cpu_seconds() - before;
+            let rate = world.inputs as f64 / took / 1e6;
+            println!("checked {checked}: {} inputs in {took:.2} CPU-s, {rate:.3} M/s", world.inputs);
+        }
+    }
+}
+
+/// What this process has used of the processors, from `/proc`.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after = stat.rsplit(')').next().expect("a name");
+    let ticks: u64 = after.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
+    ticks as f64 / 100.0
 }

@@ -2,7 +2,7 @@
 
 use plimsoll::core::Stats;
 use plimsoll::gossip::wire::Kind;
-use plimsoll::observe::Footprint;
+use plimsoll::observe::{Footprint, SizeClass};
 
 use super::{Family, Found, Look, Rule};
 use crate::plan::Plan;
@@ -21,7 +21,7 @@ const MOST_MEMBERS: usize = 4096;
 const MOST_ENTRIES: usize = 4096;
 const MOST_NAMES: usize = 16_384;
 const MOST_MODELS: usize = 1024;
-/// Changes that wait to be told again.
+/// Changes that wait to be told again: so many, and those that were told last, at most all classes of all lanes.
 const MOST_REPEATED: usize = 16;
 /// Reasons for which messages are not used though they are in order: overtaken, from somebody not known yet.
 const IN_ORDER: [&str; 3] = ["old", "stranger", "too_many_members"];
@@ -125,7 +125,7 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
         (kept.peer_entries, kept.peers * MOST_ENTRIES),
         (kept.peer_names, kept.peers * MOST_NAMES),
         (kept.own_names, MOST_NAMES / 2 + MOST_MODELS),
-        (kept.repeats, MOST_REPEATED),
+        (kept.repeats, MOST_REPEATED + SizeClass::COUNT * kept.own_lanes),
         (kept.timers, 100 + 10 * kept.members),
     ];
     let over = within.iter().any(|(is, most)| is > most);

@@ -1,10 +1,13 @@
 //! The command line: one file for each command.
 
+mod compare;
 mod detect;
 mod fail;
+mod output;
 mod pace;
 mod replay;
 mod run;
+mod seeds;
 mod shape;
 mod swarm;
 
@@ -35,13 +38,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Play one fleet, and say what its callers saw
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
     Detect(detect::Detect),
     /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
     Swarm(swarm::Swarm),
     /// Play a plan again, as a failure left it behind
     Replay(replay::Replay),
+    /// Play the same arrivals under several policies, loads and seeds, and set them side by side
+    Compare(Box<compare::Compare>),
 }
 
 /// Runs what the command line says.
@@ -51,6 +56,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Detect(detect) => detect.main(),
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),
+        Command::Compare(compare) => compare.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");

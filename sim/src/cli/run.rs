@@ -3,27 +3,37 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use plimsoll_sim::Policy;
+use plimsoll_sim::compare::play_one;
 use plimsoll_sim::plan::Plan;
-use plimsoll_sim::{Policy, run};
 
-use super::Result;
+use super::output::Output;
 use super::shape::Shape;
+use super::{Result, exit};
 
 #[derive(Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     shape: Shape,
-    /// How picks are made
+    /// How picks are made: `cargo sim compare --help` lists the names
     #[arg(long, default_value = "plimsoll")]
     policy: Policy,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Run {
     pub(crate) fn main(&self) -> Result {
-        let plan = Plan::new("steady", self.shape.with_policy(self.policy)?, self.shape.seconds * 1000);
-        let world = run::run(&plan, &mut Vec::new());
-        let hash = world.trace.hash();
-        println!("{} requests, {} inputs, trace {hash:016x}", world.done.len(), world.inputs);
-        Ok(ExitCode::SUCCESS)
+        let world = self.shape.with_policy(self.policy)?;
+        let seed = world.seed;
+        let mut plan = Plan::new("steady", world, self.shape.seconds * 1000);
+        plan.ending.quiet_ms = 0;
+        self.output.check()?;
+        let played = play_one(&plan);
+        for failure in &played.failures {
+            eprintln!("{failure:?}");
+        }
+        self.output.write(vec![seed], vec![played.row], None)?;
+        Ok(if played.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::SAFETY) })
     }
 }

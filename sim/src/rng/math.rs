@@ -147,7 +147,7 @@ mod tests {
     /// A wrong logarithm or exponential would change every load silently: against the library's.
     #[test]
     fn they_agree_with_the_library() {
-        for x in [1e-300, 1e-16, 1e-9, 0.01, 0.3, 0.7071, 0.7072, 0.99, 1.0] {
+        for x in [1e-300, 1e-16, 1e-9, 0.01, 0.3, 0.707, 0.708, 0.99, 1.0] {
             assert!((ln(x) - f64::ln(x)).abs() <= 2e-15 * f64::ln(x).abs() + 1e-17, "ln {x}");
         }
         for tenths in -6900..6900 {

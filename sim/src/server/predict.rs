@@ -38,10 +38,35 @@ impl Server {
         }
     }
 
+    /// The same for a request that comes after those that are `coming`, as if they had arrived. Without batching.
+    pub fn earliest_start_behind(&self, now: Time, coming: impl ExactSizeIterator<Item = Duration>) -> Duration {
+        if coming.len() == 0 {
+            return self.earliest_start(now);
+        }
+        if self.slots.len() == 1 {
+            return self.earliest_start(now)
+                + coming.map(|service| self.health.length(&self.spec, [service].into_iter())).sum::<Duration>();
+        }
+        if self.queue.is_empty() && coming.len() < self.free.len() {
+            return Duration::ZERO;
+        }
+        let mut slots = self.slot_ends(now);
+        for service in self.queue.iter().map(|waiting| waiting.job.service).chain(coming) {
+            let Some(Reverse(free)) = slots.pop() else { break };
+            slots.push(Reverse(free + self.health.length(&self.spec, [service].into_iter())));
+        }
+        slots.pop().map_or(Duration::ZERO, |Reverse(free)| free)
+    }
+
+    /// When each slot is free, counted from `now`, the first on top.
+    fn slot_ends(&self, now: Time) -> BinaryHeap<Reverse<Duration>> {
+        let free = self.free.iter().map(|_| Reverse(Duration::ZERO));
+        free.chain(self.ends.iter().map(|Reverse((end, ..))| Reverse(self.remainder(*end, now)))).collect()
+    }
+
     /// Plays the queue on the slots, with the newcomer at its end.
     fn replay(&self, now: Time) -> Duration {
-        let mut slots: BinaryHeap<Reverse<Duration>> = self.free.iter().map(|_| Reverse(Duration::ZERO)).collect();
-        slots.extend(self.ends.iter().map(|Reverse((end, ..))| Reverse(self.remainder(*end, now))));
+        let mut slots = self.slot_ends(now);
         let most = self.spec.batch_at_most();
         let mut health = self.health;
         let mut first = 0;

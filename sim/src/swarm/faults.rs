@@ -209,7 +209,9 @@ fn replay(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
 }
 
 fn hostile(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
-    let (trick, count) = (*draw.0.pick(&Trick::ALL), draw.scale(1, 30) as u32);
+    let trick = *draw.0.pick(&Trick::ALL);
+    // Each lie about ghosts names twenty, and everybody must find out about every one of them.
+    let count = draw.scale(1, if trick == Trick::Ghosts { 2 } else { 30 }) as u32;
     let Some(node) = (!field.hostile.is_empty()).then(|| *draw.0.pick(&field.hostile)) else { return Vec::new() };
     vec![(0, Fault::Hostile { node, trick, count })]
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll::id::PodId;
-use plimsoll::observe::{Cost, Ejection};
+use plimsoll::observe::{Cost, Ejection, Pod};
 use plimsoll::pick::{Outcome, PickError, Readmission, Request, Ticket};
 use plimsoll::time::Time;
 use smallvec::SmallVec;
@@ -17,7 +17,12 @@ use crate::check::Rule;
 use crate::config::{Config, Costs};
 use crate::files::Trace;
 use crate::law::Ask;
+use crate::policy::{Baseline, Policy};
+use crate::rng::{Rng, Share, hash};
 use crate::server::Job;
+
+/// The one policy that goes by latencies.
+const PEAK_EWMA: Policy = Policy::Baseline(Baseline::PeakEwma);
 
 /// A request, by place and number: a place is used again, a number never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +48,61 @@ impl From<u64> for Key {
     }
 }
 
+impl From<Key> for u64 {
+    fn from(key: Key) -> u64 {
+        key.0
+    }
+}
+
 /// A request under way.
 pub(super) struct Asked {
     key: Key,
     pub(super) node: usize,
     /// Which life of the node asked.
     life: u32,
-    model: usize,
-    ask: Ask,
+    pub(super) model: usize,
+    pub(super) ask: Ask,
     cost: Option<Cost>,
     pub(super) asked_at: Time,
     retries: u32,
-    tried: SmallVec<[PodId; 2]>,
-    ticket: Option<Ticket>,
+    pub(super) tried: SmallVec<[PodId; 2]>,
+    /// What chance has in store for it, whoever picks and whatever else is going on.
+    pub(super) chance: u64,
+    /// Since when it waits for somebody outside to decide.
+    pub(super) waits_since: Option<Time>,
+    held: Option<Held>,
     pub(super) pod: usize,
     pod_incarnation: u32,
+}
+
+/// What a request holds of its pod.
+pub(super) enum Held {
+    /// A pick of its node's.
+    Ticket(Ticket),
+    /// A place that somebody outside decided, and what that one charged for it.
+    Place { pod: Arc<Pod>, charged_us: Option<u64> },
+}
+
+impl Held {
+    fn pod(&self) -> &Arc<Pod> {
+        match self {
+            Held::Ticket(ticket) => ticket.pod(),
+            Held::Place { pod, .. } => pod,
+        }
+    }
+}
+
+impl Asked {
+    /// Its cost as whoever decides outside is told: what the client says, or what its kind takes on the mean, which is
+    /// the best that anybody could have learned.
+    pub(super) fn cost_us(&self) -> u64 {
+        self.cost.map_or(self.ask.kind.as_micros() as u64, |cost| (cost.as_ms() * 1e3 + 0.5) as u64)
+    }
+
+    /// A stream of chance of its own.
+    fn chance(&self, what: u64) -> Rng {
+        Rng::from_hash(hash(&[self.chance, what, self.tried.len() as u64]))
+    }
 }
 
 /// What comes back to a caller.
@@ -189,6 +234,7 @@ impl World {
             }
             Costs::Given => Cost::from_ms(ask.kind.as_secs_f64() * 1e3),
         };
+        node.asked += 1;
         let cancel = node.clients.hits(clients.cancel);
         let patience = cancel.then(|| node.clients.between(Duration::ZERO, 4 * self.sizes.mean()));
         let deadline = clients.deadline_ms.map(Duration::from_millis);
@@ -202,7 +248,9 @@ impl World {
             asked_at: self.now,
             retries: clients.retries,
             tried: SmallVec::new(),
-            ticket: None,
+            chance: hash(&[self.config.seed, 14, n as u64, node.asked]),
+            waits_since: None,
+            held: None,
             pod: 0,
             pod_incarnation: 0,
         };
@@ -217,12 +265,15 @@ impl World {
         self.try_once(key);
     }
 
-    fn asked(&mut self, key: Key) -> Option<&mut Asked> {
+    pub(super) fn asked(&mut self, key: Key) -> Option<&mut Asked> {
         self.requests.get_mut(key.place()).filter(|asked| asked.key == key)
     }
 
     /// Picks for a request, and sends it on its way.
-    fn try_once(&mut self, key: Key) {
+    pub(super) fn try_once(&mut self, key: Key) {
+        if self.outside.is_some() {
+            return self.ask_outside(key);
+        }
         let Some(asked) = self.requests.get(key.place()).filter(|asked| asked.key == key) else { return };
         let n = asked.node;
         let Some(core) = &self.nodes[n].core else { return };
@@ -231,6 +282,9 @@ impl World {
         let request = Request::new(&model).bytes(asked.ask.bytes).exclude(&asked.tried);
         let request = asked.cost.map_or(request, |cost| request.cost(cost));
         self.inputs += 1;
+        if self.config.policy == PEAK_EWMA {
+            self.nodes[n].latencies.tell(now);
+        }
         match picker.pick(now, &request) {
             Ok(ticket) => self.picked(key, n, ticket),
             Err(error) => self.nothing_picked(key, &error),
@@ -244,7 +298,6 @@ impl World {
         let in_flight = pod.own_in_flight();
         self.note("pick", [n as u64, index as u64, key.0]);
         self.nodes[n].ledger[index] += 1;
-        let known = self.nodes[n].known[index];
         let ledger = self.nodes[n].ledger[index];
         self.judge(Rule::OwnExact, Some(n), Some(index), in_flight == ledger, || {
             format!("expected {ledger} in flight by the ledger; got {in_flight}")
@@ -253,18 +306,27 @@ impl World {
         if pod.is_ejected() {
             self.check_no_other(key, n, index);
         }
-        if let Some(asked) = self.asked(key) {
-            (asked.ticket, asked.pod, asked.pod_incarnation) = (Some(ticket), index, known.unwrap_or(0));
-        }
-        let (hop, life) = (self.hop(key, 0), self.pods[index].life);
-        self.later(hop, Happening::AtPod { request: key, pod_life: life });
+        self.send_to_pod(key, index, Held::Ticket(ticket));
+    }
+
+    /// Sends a request to the pod of which it holds something; says how long it will be on its way.
+    pub(super) fn send_to_pod(&mut self, key: Key, k: usize, held: Held) -> Duration {
+        let Some(asked) = self.requests.get_mut(key.place()).filter(|asked| asked.key == key) else {
+            return Duration::ZERO;
+        };
+        let known = self.nodes[asked.node].known[k];
+        (asked.held, asked.pod, asked.pod_incarnation) = (Some(held), k, known.unwrap_or(0));
+        let mut chance = asked.chance(0);
+        let (hop, pod_life) = (self.hop(&mut chance), self.pods[k].life);
+        self.later(hop, Happening::AtPod { request: key, pod_life });
+        hop
     }
 
     /// An ejected pod was picked: right only if no other was left.
     fn check_no_other(&mut self, key: Key, n: usize, index: usize) {
         let Some(asked) = self.requests.get(key.place()) else { return };
         let model = self.model_name(asked.model);
-        let serves = |pod: &plimsoll::observe::Pod| {
+        let serves = |pod: &Pod| {
             let models = &pod.spec().models;
             models.is_empty() || models.contains(&model)
         };
@@ -276,7 +338,7 @@ impl World {
         });
     }
 
-    fn nothing_picked(&mut self, key: Key, error: &PickError) {
+    pub(super) fn nothing_picked(&mut self, key: Key, error: &PickError) {
         let Some(asked) = self.requests.get(key.place()).filter(|asked| asked.key == key) else { return };
         let (n, model) = (asked.node, self.model_name(asked.model));
         let tried = asked.tried.clone();
@@ -296,6 +358,7 @@ impl World {
         let now = self.now;
         let Some(asked) = self.asked(key) else { return };
         let (k, incarnation, service) = (asked.pod, asked.pod_incarnation, asked.ask.service);
+        let mut chance = asked.chance(1);
         let pod = &mut self.pods[k];
         if !pod.up || pod.incarnation != incarnation {
             return self.answer(key, Answer::NoConnection);
@@ -304,7 +367,7 @@ impl World {
             // It died and came back while this was on the way, over a connection of its old life.
             return self.answer(key, Answer::Broken);
         }
-        if pod.errors > crate::rng::Share::NEVER && crate::rng::Rng::from_hash(key.0).hits(pod.errors) {
+        if pod.errors > Share::NEVER && chance.hits(pod.errors) {
             return self.answer(key, Answer::Error);
         }
         let arrived = pod.server.arrive(now, Job { id: key.0, service });
@@ -315,7 +378,9 @@ impl World {
     }
 
     pub(super) fn answer(&mut self, request: Key, answer: Answer) {
-        let hop = self.hop(request, 1);
+        let Some(asked) = self.asked(request) else { return };
+        let mut chance = asked.chance(2);
+        let hop = self.hop(&mut chance);
         self.later(hop, Happening::Answer { request, answer });
     }
 
@@ -358,11 +423,11 @@ impl World {
         let seed = self.config.seed;
         let Some(asked) = self.asked(key) else { return };
         let (n, k) = (asked.node, asked.pod);
-        let Some(pod) = asked.ticket.as_ref().map(|ticket| ticket.pod().clone()) else { return };
+        let Some(pod) = asked.held.as_ref().map(|held| held.pod().clone()) else { return };
         self.tally_refused(n, k);
         if pod.eject() == Ejection::Now {
             let life = self.nodes[n].life;
-            let mut schedule = Box::new(Readmission::new(crate::rng::hash(&[seed, 13, n as u64, k as u64])));
+            let mut schedule = Box::new(Readmission::new(hash(&[seed, 13, n as u64, k as u64])));
             let after = schedule.next_pause();
             self.note("eject", [n as u64, k as u64, 0]);
             self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, schedule });
@@ -381,16 +446,26 @@ impl World {
         self.turn(n);
     }
 
-    /// Ends a request's ticket.
+    /// Gives back what a request holds of its pod.
     fn release(&mut self, key: Key, outcome: Outcome) {
         let Some(asked) = self.asked(key) else { return };
-        let Some(ticket) = asked.ticket.take() else { return };
+        let Some(held) = asked.held.take() else { return };
+        asked.tried.push(held.pod().id());
         let (n, k, incarnation) = (asked.node, asked.pod, asked.pod_incarnation);
-        asked.tried.push(ticket.pod().id());
+        match held {
+            Held::Ticket(ticket) => self.finish_ticket(n, k, incarnation, ticket, outcome),
+            Held::Place { charged_us, .. } => charged_us.into_iter().for_each(|us| self.return_charge(k, us)),
+        }
+    }
+
+    fn finish_ticket(&mut self, n: usize, k: usize, incarnation: u32, ticket: Ticket, outcome: Outcome) {
         let (pod, now) = (Arc::clone(ticket.pod()), self.local(n));
         self.inputs += 1;
         self.tally.moves[k] += 1;
         self.tally.cancels[k] += u64::from(outcome == Outcome::Cancelled);
+        if self.config.policy == PEAK_EWMA && outcome != Outcome::Cancelled {
+            self.nodes[n].latencies.saw(now, (k, incarnation), now.since(ticket.started()));
+        }
         ticket.finish(now, outcome);
         if self.nodes[n].known[k] == Some(incarnation) {
             self.nodes[n].ledger[k] -= 1;
@@ -401,7 +476,7 @@ impl World {
         }
     }
 
-    fn end(&mut self, key: Key, end: End, served: Duration) {
+    pub(super) fn end(&mut self, key: Key, end: End, served: Duration) {
         if self.asked(key).is_none() {
             return;
         }
@@ -416,6 +491,13 @@ impl World {
     /// The requests of a node that died end with it.
     pub(super) fn forget_requests_of(&mut self, n: usize) {
         let before = self.requests.len();
+        let its = self.requests.iter().filter(|(_, asked)| asked.node == n);
+        let charged = |asked: &Asked| match asked.held {
+            Some(Held::Place { charged_us: Some(us), .. }) => Some((asked.pod, us)),
+            _ => None,
+        };
+        let charges = its.filter_map(|(_, asked)| charged(asked)).collect();
+        self.return_after_lease(charges);
         self.requests.retain(|_, asked| asked.node != n);
         self.tally.forgotten += (before - self.requests.len()) as u64;
     }
@@ -430,7 +512,7 @@ impl World {
         self.requests.iter().filter(|(_, asked)| asked.asked_at < then && self.is(asked.node, asked.life)).count()
     }
 
-    fn model_name(&self, m: usize) -> String {
+    pub(super) fn model_name(&self, m: usize) -> String {
         match &self.recorded {
             Some(recording) => recording.models[m].clone(),
             None => model_name(self.config.clients.models, m),
@@ -438,10 +520,9 @@ impl World {
     }
 
     /// Between a caller and a pod, one way.
-    fn hop(&self, key: Key, way: u64) -> Duration {
+    fn hop(&self, chance: &mut Rng) -> Duration {
         let least = Duration::from_micros(self.config.hop_us);
-        let most = least + Duration::from_micros(self.config.hop_jitter_us);
-        crate::rng::Rng::from_hash(crate::rng::hash(&[self.config.seed, 14, key.0, way])).between(least, most)
+        chance.between(least, least + Duration::from_micros(self.config.hop_jitter_us))
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) enum Undo {
         spread: Duration,
     },
     Calm,
+    RestartRedis,
 }
 
 impl World {
@@ -140,6 +141,14 @@ impl World {
                 self.announce(pod, None, spread);
                 Some(Undo::AnnouncePod { pod, spread })
             }
+            Fault::RedisStall { for_ms } => {
+                self.stall_store(Duration::from_millis(for_ms));
+                None
+            }
+            Fault::RedisDeath { .. } => {
+                self.kill_store();
+                Some(Undo::RestartRedis)
+            }
             Fault::Surge { percent, .. } => {
                 self.surge_percent = percent;
                 self.set_load(self.load);
@@ -192,6 +201,7 @@ impl World {
                 let incarnation = self.pods[pod].incarnation;
                 self.announce(pod, Some(incarnation), spread);
             }
+            Undo::RestartRedis => self.restart_store(),
             Undo::Calm => {
                 self.surge_percent = 100;
                 self.set_load(self.load);
@@ -206,6 +216,7 @@ impl World {
         self.settled = true;
         self.links.heal();
         self.links.link = self.config.link;
+        self.restart_store();
         self.surge_percent = 100;
         let named = |names: &[usize], k: usize| names.is_empty() || names.contains(&k);
         for n in 0..self.nodes.len() {

@@ -12,6 +12,7 @@ use plimsoll::time::Time;
 
 use super::{Happening, World, id_of};
 use crate::arrivals::ArrivalStream;
+use crate::baseline::{self, Latencies};
 use crate::config::Config;
 use crate::policy::Policy;
 use crate::rng::Rng;
@@ -54,6 +55,10 @@ pub(super) struct SimNode {
     pub(super) arrivals: ArrivalStream,
     pub(super) sizes: Rng,
     pub(super) clients: Rng,
+    /// Requests its clients asked for.
+    pub(super) asked: u64,
+    /// What it saw of latencies, where its policy goes by them.
+    pub(super) latencies: Latencies,
     /// True tickets per pod, for the incarnations it knows.
     pub(super) ledger: Vec<u32>,
     /// Which incarnation of each pod it knows; none where it knows of none.
@@ -83,6 +88,8 @@ impl SimNode {
             arrivals: ArrivalStream::new(&config.arrivals, config.seed, n),
             sizes: Rng::new(config.seed, "sizes", n as u64),
             clients: Rng::new(config.seed, "clients", n as u64),
+            asked: 0,
+            latencies: Latencies::default(),
             ledger: vec![0; config.pods],
             known: vec![Some(0); config.pods],
         }
@@ -129,6 +136,7 @@ impl World {
         config.epoch = Epoch(epoch);
         config.seed = self.config.seed;
         config.budget_bits = self.config.budget_bits;
+        node.latencies = Latencies::default();
         let woken = Flag::default();
         let wake = Box::new(woken.clone());
         let core = match self.config.policy {
@@ -136,13 +144,20 @@ impl World {
                 config.policy = kind;
                 Core::new(config, Time::ZERO, wake)
             }
+            Policy::Baseline(baseline) => {
+                Core::with_policy(config, Time::ZERO, wake, baseline::of(baseline, &node.latencies))
+            }
+            // Nobody asks it: it knows the pods, and which are out.
+            Policy::Exact(_) => Core::new(config, Time::ZERO, wake),
         };
         node.life += 1;
         node.epoch = node.epoch.max(epoch);
         node.known = self.pods.iter().map(|pod| pod.announced).collect();
         node.ledger.fill(0);
         (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
-        let (specs, join) = (self.specs_for(n), self.join_list(n));
+        let join = if self.config.policy.gossips() { self.join_list(n) } else { Vec::new() };
+        let specs = self.specs_for(n);
+        self.nodes[n].latencies.set_pods(self.known_to(n));
         if let Some(core) = &mut self.nodes[n].core {
             core.set_pods(Time::ZERO, specs);
             core.set_join(Time::ZERO, join);
@@ -266,6 +281,10 @@ impl World {
 
     /// After anything touched node `n`: carry what it sends, and remember when it wants to be called.
     pub(super) fn turn(&mut self, n: usize) {
+        // A core that nobody asks has nothing to say, and wants nothing.
+        if self.outside.is_some() {
+            return;
+        }
         while let Some(core) = &mut self.nodes[n].core {
             while let Some(event) = core.poll_event() {
                 self.events.push((self.now, n, event));

@@ -90,6 +90,7 @@ impl World {
         // Tickets of an earlier incarnation end on it.
         self.nodes[n].ledger[k] = 0;
         let specs = self.specs_for(n);
+        self.nodes[n].latencies.set_pods(self.known_to(n));
         self.set_pods(n, specs);
     }
 

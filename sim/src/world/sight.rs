@@ -173,7 +173,7 @@ impl World {
 
     /// Slot time that each pod has spent so far.
     pub fn busy(&self) -> Vec<Duration> {
-        self.pods.iter().map(|pod| pod.server.busy()).collect()
+        self.pods.iter().map(|pod| pod.server.busy_at(self.now)).collect()
     }
 
     /// The members that node `n` holds for alive (or suspect), itself included.

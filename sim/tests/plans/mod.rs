@@ -8,7 +8,7 @@ use plimsoll_sim::server::{Batching, ServerSpec};
 use plimsoll_sim::{Clients, Config, Costs, Join, Link, Rng, Share};
 
 /// A plan that `seed` draws.
-pub fn mixed(seed: u64) -> Plan {
+pub(crate) fn mixed(seed: u64) -> Plan {
     let mut chance = Rng::new(seed, "mixed plans", 0);
     let world = world(seed, &mut chance);
     let ask_ms = 8_000 + chance.below(25_000);

@@ -22,6 +22,14 @@ fn what_hangs_ends_later_by_as_much() {
     assert_eq!(server.busy(), ms(20));
     server.resume(at(2000));
     assert_eq!(server.next(), None);
+
+    let mut server = Server::new(&ServerSpec { max_queue: Some(0), ..ServerSpec::default() });
+    server.arrive(at(0), job(1, 10)).unwrap();
+    server.hang(at(4));
+    server.arrive(at(5), job(2, 10)).unwrap();
+    server.resume(at(6));
+    assert_eq!(server.arrive(at(7), job(3, 10)), Err(Refused));
+    assert_eq!(run(&mut server, 100), [(1, 0, 12), (2, 12, 22)]);
 }
 
 /// A crash loses everything, what ran first; the new process starts empty, and the time worked before counts.
@@ -61,6 +69,15 @@ fn the_first_requests_after_a_start_run_cold() {
     server.restart(at(100));
     server.arrive(at(100), job(3, 10)).unwrap();
     assert_eq!(run(&mut server, 200), [(3, 100, 130)]);
+
+    // A batch is cold if its first is, and all of it has then been warmed up: 20 x 1.15 x 3 = 69 ms, then as normal.
+    let mut server = Server::new(&batching(2, 0, PADDED));
+    server.set_cold(3, 300);
+    for id in 0..5 {
+        server.arrive(at(0), job(id, 20)).unwrap();
+    }
+    let all = [(0, 0, 60), (1, 60, 129), (2, 60, 129), (3, 129, 152), (4, 129, 152)];
+    assert_eq!((server.earliest_start(at(0)), run(&mut server, 200)), (ms(152), all.to_vec()));
 }
 
 /// Grey: alive, and slow, for what starts from now on, until told otherwise; a restart of the process does not mend the

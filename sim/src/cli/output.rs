@@ -1,0 +1,46 @@
+//! What a command leaves behind: a table on the terminal, and the files that were asked for.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use plimsoll_sim::report::{Document, Row, command_line, commit};
+
+/// Where figures go beside the terminal.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Output {
+    /// Write all figures to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write all figures to this file, as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+impl Output {
+    /// Prints the rows as a table with ratios to `base`, and writes the files.
+    pub(crate) fn write(&self, seeds: Vec<u64>, rows: Vec<Row>, base: Option<&str>) -> Result<(), Box<dyn Error>> {
+        let document = Document::new(command_line(), commit(), seeds, rows);
+        print!("{}", document.to_table(base));
+        let files = [(&self.json, document.to_json()), (&self.csv, document.to_csv())];
+        for (path, text) in files.iter().filter_map(|(path, text)| Some((path.as_deref()?, text))) {
+            save(path, text)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the files can be written, before hours are spent on what goes into them.
+    pub(crate) fn check(&self) -> Result<(), Box<dyn Error>> {
+        for path in [&self.json, &self.csv].into_iter().flatten() {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
+                return Err(format!("cannot write `{}`: there is no such folder", path.display()).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn save(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()).into())
+}

@@ -1,0 +1,124 @@
+//! The same arrivals under several policies, loads and seeds.
+//!
+//! When requests come, what they ask for and how long they take on the way is drawn from streams that no policy touches,
+//! so that two policies differ by what they decide and nothing else. The figures of two seeds differ far more than the
+//! ratios between two policies under one.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::bad::BadValue;
+use crate::config::Config;
+use crate::law;
+use crate::measure::measure;
+use crate::plan::{LONGEST_MS, Plan};
+use crate::policy::Policy;
+use crate::report::Row;
+use crate::world::Failure;
+
+/// What is to be compared.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// The fleet; its policy, load and seed are overridden.
+    pub world: Config,
+    /// Who picks.
+    pub policies: Vec<Policy>,
+    /// At which loads.
+    pub loads: Vec<f64>,
+    /// Under which seeds.
+    pub seeds: Vec<u64>,
+    /// How long clients ask.
+    pub length: Length,
+}
+
+/// How long clients ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// In virtual time.
+    Seconds(u64),
+    /// For about so many requests, the warm-up's tenth included, at any load.
+    Requests(u64),
+}
+
+impl Comparison {
+    /// A plan for each load, policy and seed, in that order.
+    ///
+    /// # Errors
+    /// The first value that makes no world, or no law.
+    pub fn plans(&self) -> Result<Vec<Plan>, law::Error> {
+        let mut plans = Vec::new();
+        for load in &self.loads {
+            for policy in &self.policies {
+                for seed in &self.seeds {
+                    let world = Config { load: *load, policy: *policy, seed: *seed, ..self.world.clone() };
+                    world.check()?;
+                    let ask_ms = self.length.ask_ms(&world)?;
+                    let mut plan = Plan::new("steady", world, ask_ms);
+                    // Whoever measures lets requests end, and no longer.
+                    plan.ending.quiet_ms = 0;
+                    plans.push(plan);
+                }
+            }
+        }
+        Ok(plans)
+    }
+}
+
+impl Length {
+    fn ask_ms(self, world: &Config) -> Result<u64, law::Error> {
+        let ms = match self {
+            Length::Seconds(seconds) => seconds.saturating_mul(1000),
+            Length::Requests(requests) => {
+                let slots = world.pods as f64 * f64::from(world.server.slots);
+                let gap_ms = world.law.load()?.mean().as_secs_f64() * 1e3 / (world.load * slots);
+                (requests as f64 * gap_ms / world.arrivals.mean_rate()).ceil() as u64
+            }
+        };
+        if (1..=LONGEST_MS).contains(&ms) {
+            return Ok(ms);
+        }
+        let (field, remedy) = ("length", "at least a request, and at most a day");
+        Err(BadValue::new(field, format!("{self:?} at load {}", world.load), "cannot be played", remedy).into())
+    }
+}
+
+/// What came of one plan.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// Its figures.
+    pub row: Row,
+    /// What must never be and was.
+    pub failures: Vec<Failure>,
+}
+
+/// Plays `plans` on as many threads as `jobs` says, and tells `watch` of each as it is done; the results are in the
+/// plans' order, whoever was done first.
+pub fn play(plans: &[Plan], jobs: usize, watch: &(dyn Fn(&Plan) + Sync)) -> Vec<Played> {
+    let (next, played) = (AtomicUsize::new(0), Mutex::new(vec![None; plans.len()]));
+    let work = || {
+        while let Some((place, plan)) = take(plans, &next) {
+            let result = play_one(plan);
+            played.lock().expect("nobody panics while holding this")[place] = Some(result);
+            watch(plan);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.clamp(1, plans.len().max(1)) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let played = played.into_inner().expect("nobody panics while holding this");
+    played.into_iter().map(|played| played.expect("all plans were taken")).collect()
+}
+
+fn take<'a>(plans: &'a [Plan], next: &AtomicUsize) -> Option<(usize, &'a Plan)> {
+    let place = next.fetch_add(1, Relaxed);
+    plans.get(place).map(|plan| (place, plan))
+}
+
+/// Plays one plan.
+pub fn play_one(plan: &Plan) -> Played {
+    let (measured, world) = measure(plan);
+    Played { row: measured.row(plan), failures: world.failures }
+}
