@@ -7,8 +7,7 @@ use plimsoll::core::Core;
 use plimsoll::observe::{Belief, Pod};
 use plimsoll::time::Time;
 
-use super::World;
-use super::node::FormerLife;
+use super::{FormerLife, World};
 use super::tally::Tally;
 use crate::config::Config;
 use crate::rng::Share;
