@@ -1,10 +1,12 @@
 //! The command line: one file for each command.
 
 mod bench;
+mod check_determinism;
 mod compare;
 mod detect;
 mod diff;
 mod fail;
+mod mutants;
 mod output;
 mod pace;
 mod record;
@@ -13,11 +15,13 @@ mod run;
 mod scenarios;
 mod seeds;
 mod shape;
+mod shrink;
 mod swarm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
 
 /// What a command ends with.
 pub(crate) mod exit {
@@ -31,6 +35,9 @@ pub(crate) mod exit {
     pub(crate) const DIFFERENT: u8 = 12;
     /// The product panicked.
     pub(crate) const PANIC: u8 = 13;
+    /// A deliberate bug that nobody saw.
+    #[cfg(feature = "mutants")]
+    pub(crate) const SURVIVED: u8 = 15;
 }
 
 /// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
@@ -55,14 +62,21 @@ enum Command {
     Swarm(swarm::Swarm),
     /// Play a plan again, as a failure left it behind
     Replay(replay::Replay),
+    /// Take away from a failing plan what has no part in the failure
+    Shrink(shrink::Shrink),
     /// Find where two runs part
     Diff(diff::Diff),
+    /// Play the same seeds again, elsewhere, beside others and built otherwise: it must be the same to the byte
+    CheckDeterminism(check_determinism::CheckDeterminism),
+    /// Break the core on purpose, in many ways, and see whether the checkers notice
+    Mutants(mutants::Mutants),
     /// Play the same arrivals under several policies, loads and seeds, and set them side by side
     Compare(Box<compare::Compare>),
 }
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
+    log();
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
         Command::Bench(bench) => bench.main(),
@@ -71,12 +85,23 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(replay) => replay.main(),
         Command::Scenarios(scenarios) => scenarios.main(),
         Command::Diff(diff) => diff.main(),
+        Command::Shrink(shrink) => shrink.main(),
+        Command::CheckDeterminism(check) => check.main(),
+        Command::Mutants(mutants) => mutants.main(),
         Command::Compare(compare) => compare.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");
         ExitCode::from(exit::USAGE)
     })
+}
+
+/// What the core says goes to stderr, where `RUST_LOG` names a level: `RUST_LOG=debug cargo sim replay plan.toml`.
+fn log() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse::<LevelFilter>().ok());
+    if let Some(level) = level {
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    }
 }
 
 /// What went wrong before anything ran: one line.
