@@ -5,6 +5,7 @@ mod detect;
 mod fail;
 mod output;
 mod pace;
+mod plot;
 mod replay;
 mod run;
 mod seeds;
@@ -47,6 +48,8 @@ enum Command {
     Replay(replay::Replay),
     /// Play the same arrivals under several policies, loads and seeds, and set them side by side
     Compare(Box<compare::Compare>),
+    /// Draw the figures of an earlier comparison
+    Plot(plot::Plot),
 }
 
 /// Runs what the command line says.
@@ -57,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),
         Command::Compare(compare) => compare.main(),
+        Command::Plot(plot) => plot.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");
