@@ -18,7 +18,7 @@ mod weather;
 
 use plimsoll::time::Time;
 
-pub use self::guard::{Passed, guarded, guarded_with};
+pub use self::guard::{Passed, guarded, guarded_in, guarded_with};
 pub use self::rules::{Marks, Rule};
 use self::weather::{Look, Weather};
 use crate::plan::Plan;

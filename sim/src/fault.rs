@@ -205,7 +205,7 @@ impl Trick {
 
 impl Fault {
     /// The names of all kinds, in the order in which they stand here.
-    pub const KINDS: [&str; 18] = [
+    pub const KINDS: [&str; 20] = [
         "node-crash",
         "node-restart",
         "node-swap",
@@ -224,6 +224,8 @@ impl Fault {
         "pod-errors",
         "pod-replace",
         "surge",
+        "redis-stall",
+        "redis-death",
     ];
 
     /// Its kind, as plans have it.

@@ -7,7 +7,7 @@ use plimsoll::time::Time;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::report::{Row, Samples};
-use crate::run::{LOOK, Phase, Watch, run};
+use crate::run::{LOOK, Phase, Watch, run_in};
 use crate::world::{Done, End, World};
 
 /// What a datagram costs beside its payload: QUIC's part, IP and UDP, its share of acknowledgements. As the product's
@@ -75,10 +75,16 @@ pub struct Measured {
 
 /// Carries out `plan`, waits for what is still being served then, and measures it.
 pub fn measure(plan: &Plan) -> (Measured, World) {
+    let mut world = World::new(plan.world.clone());
+    (measure_in(&mut world, plan), world)
+}
+
+/// The same in a world that was made before, so that somebody can listen to its trace.
+pub fn measure_in(world: &mut World, plan: &Plan) -> Measured {
     let mut watch = Measure::of(plan);
-    let mut world = run(plan, &mut watch);
-    drain(&mut world, Duration::from_millis(plan.ask_ms));
-    (watch.finish(&world), world)
+    run_in(world, plan, &mut watch);
+    drain(world, Duration::from_millis(plan.ask_ms));
+    watch.finish(world)
 }
 
 /// Lets what was asked for be answered, so that the slowest requests count too. A fleet that was overloaded gets four

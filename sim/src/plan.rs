@@ -120,9 +120,31 @@ impl Plan {
 
     /// Adds a fault.
     pub fn with(mut self, at_ms: u64, fault: Fault) -> Plan {
-        self.faults.push(Planned { at_ms, fault });
-        self.faults.sort_by_key(|planned| planned.at_ms);
+        self.add(at_ms, fault);
         self
+    }
+
+    /// The same in place.
+    pub fn add(&mut self, at_ms: u64, fault: Fault) {
+        let place = self.faults.partition_point(|planned| planned.at_ms <= at_ms);
+        self.faults.insert(place, Planned { at_ms, fault });
+    }
+
+    /// The same, ending `ms` after its beginning if it would last longer.
+    pub fn until(&self, ms: u64) -> Plan {
+        let mut plan = self.clone();
+        let mut left = ms;
+        let Plan { form_ms, ask_ms, ending, .. } = &mut plan;
+        for lasts in [form_ms, ask_ms, &mut ending.live_ms, &mut ending.quiet_ms] {
+            *lasts = (*lasts).min(left);
+            left -= *lasts;
+        }
+        plan
+    }
+
+    /// How long it lasts, ms.
+    pub fn lasts_ms(&self) -> u64 {
+        self.form_ms + self.ask_ms + self.ending.live_ms + self.ending.quiet_ms
     }
 
     /// As it is written to a file.

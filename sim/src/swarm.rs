@@ -18,6 +18,7 @@ pub use play::{Class, Played, class, play, play_in};
 
 use crate::plan::Plan;
 use crate::rng::{Rng, Share};
+use crate::scenario::{self, UnknownScenario};
 
 /// The plan of `seed`: any fault, any fleet.
 pub fn plan(seed: u64) -> Plan {
@@ -29,14 +30,21 @@ pub fn lite(seed: u64) -> Plan {
     planned(seed, "lite", &faults::LITE)
 }
 
+/// A [scenario](crate::scenario) in the fleet of `seed`.
+///
+/// # Errors
+/// [`UnknownScenario`].
+pub fn named(name: &str, seed: u64) -> Result<Plan, UnknownScenario> {
+    let shape = shape::draw(seed, false);
+    scenario::plan(name, shape.world, (shape.ask_ms / 1000).max(10))
+}
+
 fn planned(seed: u64, name: &str, kinds: &[faults::Kind]) -> Plan {
     let shape = shape::draw(seed, name == "lite");
     let mut plan = Plan::new(name, shape.world, shape.ask_ms);
     plan.form_ms = shape.form_ms;
     let schedule = faults::draw(seed, &plan, kinds);
-    for (at_ms, fault) in schedule.faults {
-        plan = plan.with(at_ms, fault);
-    }
+    schedule.faults.into_iter().for_each(|(at_ms, fault)| plan.add(at_ms, fault));
     plan.ending = ending::draw(seed, &plan, &schedule.hostile);
     plan
 }

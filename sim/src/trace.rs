@@ -3,9 +3,15 @@
 //! Every 1,024 records the hash is kept as a checkpoint: two runs that part can be compared by these, and the stretch in
 //! which they part be told record by record.
 
+mod diff;
+mod tell;
+
 use plimsoll::time::Time;
 
 use crate::rng::mix;
+pub use diff::{FilesPart, RunsPart, files_part, first_difference, runs_part};
+pub(crate) use tell::struck;
+pub use tell::{Latest, listener_to};
 
 /// Records between checkpoints.
 pub const STRETCH: u64 = 1024;
@@ -62,13 +68,18 @@ impl Trace {
         self.listener = Some(listener);
     }
 
+    /// Tells nobody any more.
+    pub fn mute(&mut self) {
+        self.listener = None;
+    }
+
     pub(crate) fn note(&mut self, at: Time, what: &'static str, words: [u64; 3]) {
         self.number += 1;
         // The name's first bytes stand for it: they differ for all kinds of records.
         let name = u64::from_le_bytes(std::array::from_fn(|k| what.as_bytes().get(k).copied().unwrap_or(0)));
         let folded = [at.as_nanos(), name, words[0], words[1]].into_iter().fold(self.hash, fold);
         self.hash = mix(fold(folded, words[2]));
-        if self.number % STRETCH == 0 {
+        if self.number.is_multiple_of(STRETCH) {
             self.checkpoints.push(self.hash);
         }
         if let Some(listener) = &mut self.listener {

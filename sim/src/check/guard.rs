@@ -38,15 +38,22 @@ pub fn guarded(plan: &Plan) -> Result<Passed, Failure> {
 /// The same with another watcher beside the checkers, and the world as it was left.
 pub fn guarded_with(plan: &Plan, watch: &mut dyn Watch) -> (Result<Passed, Failure>, World) {
     let mut world = World::new(plan.world.clone());
+    (guarded_in(&mut world, plan, watch), world)
+}
+
+/// The same in a world that was made before, so that somebody can listen to its trace.
+///
+/// # Errors
+/// As [`guarded`].
+pub fn guarded_in(world: &mut World, plan: &Plan, watch: &mut dyn Watch) -> Result<Passed, Failure> {
     let mut both = Both(Checks::new(plan), watch);
     listen_for_panics();
     PANIC.with(|panic| *panic.borrow_mut() = Some(String::new()));
-    let ran = catch_unwind(AssertUnwindSafe(|| run_in(&mut world, plan, &mut both)));
+    let ran = catch_unwind(AssertUnwindSafe(|| run_in(world, plan, &mut both)));
     let said = PANIC.with(|panic| panic.borrow_mut().take());
     if ran.is_err() {
         let what = format!("expected no panic; got {}", said.unwrap_or_default());
-        let failure = Failure { checker: Rule::NoPanic.id(), at: world.now(), node: None, pod: None, what };
-        return (Err(failure), world);
+        return Err(Failure { checker: Rule::NoPanic.id(), at: world.now(), node: None, pod: None, what });
     }
     world.marks.add(Rule::NoPanic, 1);
     let passed = Passed {
@@ -56,7 +63,7 @@ pub fn guarded_with(plan: &Plan, watch: &mut dyn Watch) -> (Result<Passed, Failu
         lasted: world.now().since(Time::ZERO),
         marks: world.marks.clone(),
     };
-    (world.failures.first().cloned().map_or(Ok(passed), Err), world)
+    world.failures.first().cloned().map_or(Ok(passed), Err)
 }
 
 struct Both<'a>(Checks, &'a mut dyn Watch);

@@ -1,11 +1,10 @@
 //! A failure as one line to paste, and its plan beside it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use plimsoll_sim::Failure;
 use plimsoll_sim::plan::Plan;
-use plimsoll_sim::swarm::{Class, class};
+use plimsoll_sim::swarm::{Class, Marks, class};
 
 use super::exit;
 
@@ -43,10 +42,21 @@ pub(crate) fn write(directory: &Path, seed: u64, plan: &Plan) -> Result<PathBuf,
     Ok(path)
 }
 
-/// The source that this is built from, as git names it; empty without git.
-pub(crate) fn commit() -> String {
-    let mut git = Command::new("git");
-    git.args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]);
-    let said = git.output().ok().filter(|output| output.status.success());
-    said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+/// What occurred, by group; and, most telling, what never did.
+pub(crate) fn print_marks(marks: &Marks) {
+    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
+    for (group, name, hits) in marks.all() {
+        let word = format!("{name} {hits}");
+        match groups.last_mut() {
+            Some((last, words)) if *last == group => words.push(word),
+            _ => groups.push((group, vec![word])),
+        }
+    }
+    for (group, words) in groups {
+        println!("  {group:<6} {}", words.join(", "));
+    }
+    let never: Vec<String> = marks.all().filter(|(.., hits)| *hits == 0).map(|(g, n, _)| format!("{g} {n}")).collect();
+    if !never.is_empty() {
+        println!("  never  {}", never.join(", "));
+    }
 }

@@ -1,13 +1,17 @@
 //! The command line: one file for each command.
 
+mod bench;
 mod compare;
 mod detect;
+mod diff;
 mod fail;
 mod output;
 mod pace;
 mod plot;
+mod record;
 mod replay;
 mod run;
+mod scenarios;
 mod seeds;
 mod shape;
 mod swarm;
@@ -24,6 +28,8 @@ pub(crate) mod exit {
     pub(crate) const SAFETY: u8 = 10;
     /// Something did not happen that must.
     pub(crate) const LIVENESS: u8 = 11;
+    /// Two runs that should be one are two.
+    pub(crate) const DIFFERENT: u8 = 12;
     /// The product panicked.
     pub(crate) const PANIC: u8 = 13;
 }
@@ -40,12 +46,18 @@ struct Cli {
 enum Command {
     /// Play one fleet, and say what its callers saw
     Run(Box<run::Run>),
+    /// Measure how fast the simulator is
+    Bench(bench::Bench),
+    /// List the days that have a name: what goes wrong in them
+    Scenarios(scenarios::Scenarios),
     /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
     Detect(detect::Detect),
     /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
     Swarm(swarm::Swarm),
     /// Play a plan again, as a failure left it behind
     Replay(replay::Replay),
+    /// Find where two runs part
+    Diff(diff::Diff),
     /// Play the same arrivals under several policies, loads and seeds, and set them side by side
     Compare(Box<compare::Compare>),
     /// Draw the figures of an earlier comparison
@@ -56,9 +68,12 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Bench(bench) => bench.main(),
         Command::Detect(detect) => detect.main(),
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),
+        Command::Scenarios(scenarios) => scenarios.main(),
+        Command::Diff(diff) => diff.main(),
         Command::Compare(compare) => compare.main(),
         Command::Plot(plot) => plot.main(),
     };

@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
+use std::path::PathBuf;
+
 use clap::Args;
-use plimsoll_sim::Policy;
-use plimsoll_sim::compare::play_one;
-use plimsoll_sim::plan::Plan;
+use plimsoll_sim::measure::measure_in;
+use plimsoll_sim::{Policy, World, scenario};
 
 use super::output::Output;
+use super::record::Recorder;
 use super::shape::Shape;
-use super::{Result, exit};
+use super::{Result, fail};
 
 #[derive(Args)]
 pub(crate) struct Run {
@@ -18,6 +20,15 @@ pub(crate) struct Run {
     /// How picks are made: `cargo sim compare --help` lists the names
     #[arg(long, default_value = "plimsoll")]
     policy: Policy,
+    /// What goes wrong: `cargo sim scenarios` lists the names
+    #[arg(long, default_value = "steady", value_name = "NAME")]
+    scenario: String,
+    /// Write everything that happens to this file, one line of JSON each
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write the plan to this file too, as `cargo sim replay` takes it
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -26,14 +37,22 @@ impl Run {
     pub(crate) fn main(&self) -> Result {
         let world = self.shape.with_policy(self.policy)?;
         let seed = world.seed;
-        let mut plan = Plan::new("steady", world, self.shape.seconds * 1000);
-        plan.ending.quiet_ms = 0;
+        let mut plan = scenario::plan(&self.scenario, world, self.shape.seconds)?;
         self.output.check()?;
-        let played = play_one(&plan);
-        for failure in &played.failures {
-            eprintln!("{failure:?}");
+        if let Some(path) = &self.plan {
+            std::fs::write(path, plan.to_toml())
+                .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
         }
-        self.output.write(vec![seed], vec![played.row], None)?;
-        Ok(if played.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::SAFETY) })
+        // What is measured is the time in which callers ask; what is still under way then is waited for.
+        (plan.ending.live_ms, plan.ending.quiet_ms) = (0, 0);
+        let mut world = World::new(plan.world.clone());
+        let recorder = Recorder::start(&mut world, self.trace.as_deref())?;
+        let measured = measure_in(&mut world, &plan);
+        recorder.finish(&mut world)?;
+        for failure in &world.failures {
+            eprintln!("broken: {}", fail::words(failure));
+        }
+        self.output.write(vec![seed], vec![measured.row(&plan)], None)?;
+        Ok(world.failures.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(fail::code(failure))))
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use plimsoll_sim::plan::Plan;
+use plimsoll_sim::report;
+use plimsoll_sim::scenario::UnknownScenario;
 use plimsoll_sim::swarm::{self, Found, Marks, hunt};
 
 use super::pace::{Pace, fresh_base};
@@ -29,8 +31,8 @@ pub(crate) struct Swarm {
     /// Where the plans of failures go
     #[arg(long, default_value = "target/sim-fail")]
     fail_dir: PathBuf,
-    /// swarm (any fault, any fleet) or lite (crashes and restarts only)
-    #[arg(long, default_value = "swarm", value_parser = ["swarm", "lite"])]
+    /// swarm (any fault), lite (crashes and restarts only), or what `cargo sim scenarios` lists; in any fleet
+    #[arg(long, default_value = "swarm", value_name = "NAME")]
     scenario: String,
     /// Stop after so many failures
     #[arg(long, default_value_t = 10)]
@@ -54,9 +56,10 @@ impl Swarm {
         let seeds = self.seeds();
         let budget = self.budget.or(self.seeds.is_none().then_some(Duration::from_secs(60)));
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let commit = fail::commit();
+        let commit = report::commit();
+        self.plan(0)?;
         let make = |seed| {
-            let mut plan = self.plan(seed);
+            let mut plan = self.plan(seed).expect("the name was tried before");
             plan.commit.clone_from(&commit);
             plan
         };
@@ -88,8 +91,12 @@ impl Swarm {
         })
     }
 
-    fn plan(&self, seed: u64) -> Plan {
-        if self.scenario == "lite" { swarm::lite(seed) } else { swarm::plan(seed) }
+    fn plan(&self, seed: u64) -> std::result::Result<Plan, UnknownScenario> {
+        match &self.scenario[..] {
+            "swarm" => Ok(swarm::plan(seed)),
+            "lite" => Ok(swarm::lite(seed)),
+            name => swarm::named(name, seed),
+        }
     }
 
     /// One line for a failure, and its plan beside it.
@@ -129,26 +136,7 @@ impl Sum {
             hours / cpu,
             inputs / 1e6 / cpu
         );
-        print_marks(&self.marks);
-    }
-}
-
-/// What occurred, by group; and, most telling, what never did.
-fn print_marks(marks: &Marks) {
-    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
-    for (group, name, hits) in marks.all() {
-        let word = format!("{name} {hits}");
-        match groups.last_mut() {
-            Some((last, words)) if *last == group => words.push(word),
-            _ => groups.push((group, vec![word])),
-        }
-    }
-    for (group, words) in groups {
-        println!("  {group:<6} {}", words.join(", "));
-    }
-    let never: Vec<String> = marks.all().filter(|(.., hits)| *hits == 0).map(|(g, n, _)| format!("{g} {n}")).collect();
-    if !never.is_empty() {
-        println!("  never  {}", never.join(", "));
+        fail::print_marks(&self.marks);
     }
 }
 

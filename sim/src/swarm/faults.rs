@@ -8,7 +8,7 @@ use crate::plan::Plan;
 /// A kind of fault: its name, and what one strike of it is, with times from its beginning. A strike is often several
 /// faults: whole racks are walled off, and deploys take one caller after the other.
 pub(super) struct Kind {
-    name: &'static str,
+    pub(super) name: &'static str,
     strike: fn(&mut Draw, &Field) -> Vec<(u64, Fault)>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Schedule {
     pub(super) hostile: Vec<usize>,
 }
 
-/// All kinds.
+/// All kinds that can strike the product: it has no Redis.
 pub(super) const ALL: [Kind; 18] = [
     Kind { name: "node-crash", strike: node_crash },
     Kind { name: "node-restart", strike: node_restart },
@@ -261,7 +261,8 @@ mod tests {
     #[test]
     fn every_kind_of_fault_is_drawn_by_its_name() {
         let names: Vec<&str> = ALL.iter().map(|kind| kind.name).collect();
-        assert_eq!(names, Fault::KINDS);
+        let of_the_product: Vec<&str> = Fault::KINDS.into_iter().filter(|kind| !kind.starts_with("redis")).collect();
+        assert_eq!(names, of_the_product);
         let world = Config { nodes: 9, ..Config::default() };
         let field = Field { world: &world, hostile: vec![3], most_ms: 10_000 };
         for (k, kind) in ALL.iter().chain(&LITE).enumerate() {

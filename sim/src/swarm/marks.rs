@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use plimsoll::core::Event;
 use plimsoll::pick::Rung;
 
-use crate::fault::Fault;
+use crate::check::Rule;
 use crate::run::Phase;
 use crate::world::{End, World};
 
@@ -21,9 +21,16 @@ const PHASES: [&str; 4] = ["forming", "asking", "living", "quiet"];
 
 impl Default for Marks {
     fn default() -> Marks {
-        let rungs = RUNGS.map(Rung::name);
-        let groups: [(&str, &[&'static str]); 5] =
-            [("fault", &Fault::KINDS), ("end", &ENDS), ("event", &EVENTS), ("rung", &rungs), ("phase", &PHASES)];
+        let (rungs, rules) = (RUNGS.map(Rung::name), Rule::ALL.map(Rule::id));
+        let kinds = super::faults::ALL.map(|kind| kind.name);
+        let groups: [(&str, &[&'static str]); 6] = [
+            ("fault", &kinds),
+            ("end", &ENDS),
+            ("event", &EVENTS),
+            ("rung", &rungs),
+            ("phase", &PHASES),
+            ("rule", &rules),
+        ];
         let named = groups.into_iter().flat_map(|(group, names)| names.iter().map(move |name| ((group, *name), 0)));
         Marks(named.collect())
     }
@@ -55,6 +62,7 @@ impl Marks {
     }
 
     pub(super) fn of_world(&mut self, world: &World) {
+        world.marks.iter().for_each(|(rule, times)| self.hit("rule", rule.id(), times));
         world.struck.iter().for_each(|(kind, times)| self.hit("fault", kind, *times));
         for (_, _, event) in &world.events {
             let (group, name) = event_name(event);

@@ -1,15 +1,13 @@
-//! One plan under all checkers: what came of it. A panic of the product is a failure like any other.
+//! One plan under all checkers: what came of it, and what it came across.
 
-use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 use std::time::Duration;
 
 use plimsoll::time::Time;
 
 use super::Marks;
+use crate::check::{Rule, guarded_in};
 use crate::plan::Plan;
-use crate::run::{Phase, Watch, run_in};
+use crate::run::{Phase, Watch};
 use crate::world::{Failure, World};
 
 /// What came of a plan.
@@ -42,15 +40,18 @@ pub enum Class {
     Panic,
 }
 
-/// The name that a panic goes by among the checkers.
-const PANIC: &str = "panic";
+/// The rules that ask for something to happen.
+const LIVENESS: [Rule; 6] =
+    [Rule::InTime, Rule::NoneLost, Rule::Progress, Rule::Counted, Rule::OneComponent, Rule::Readmitted];
 
 /// What kind of failure it is.
 pub fn class(failure: &Failure) -> Class {
-    match failure.checker {
-        PANIC => Class::Panic,
-        name if name.starts_with("live") => Class::Liveness,
-        _ => Class::Safety,
+    if failure.checker == Rule::NoPanic.id() {
+        Class::Panic
+    } else if LIVENESS.iter().any(|rule| rule.id() == failure.checker) {
+        Class::Liveness
+    } else {
+        Class::Safety
     }
 }
 
@@ -61,12 +62,11 @@ pub fn play(plan: &Plan) -> Played {
 
 /// The same in a world that was made before, so that somebody can listen to its trace.
 pub fn play_in(world: &mut World, plan: &Plan) -> Played {
-    let mut watch = Seen { checks: Vec::new(), marks: Marks::default() };
-    guarded(world, plan, &mut watch);
-    let mut marks = watch.marks;
+    let mut marks = Marks::default();
+    let failure = guarded_in(world, plan, &mut Phases(&mut marks)).err();
     marks.of_world(world);
     Played {
-        failure: world.failures.first().cloned(),
+        failure,
         trace: world.trace.hash(),
         checkpoints: world.trace.checkpoints().to_vec(),
         inputs: world.inputs,
@@ -76,53 +76,13 @@ pub fn play_in(world: &mut World, plan: &Plan) -> Played {
     }
 }
 
-/// The checkers, and which phases they saw.
-struct Seen {
-    checks: Vec<Box<dyn Watch>>,
-    marks: Marks,
-}
+/// Marks the phases that came to their end.
+struct Phases<'a>(&'a mut Marks);
 
-impl Watch for Seen {
-    fn look(&mut self, world: &mut World, phase: Phase, since: Time, over: bool) {
+impl Watch for Phases<'_> {
+    fn look(&mut self, _: &mut World, phase: Phase, _: Time, over: bool) {
         if over {
-            self.marks.of_phase(phase);
+            self.0.of_phase(phase);
         }
-        self.checks.look(world, phase, since, over);
     }
-}
-
-/// Carries out `plan`; a panic becomes a failure of the world.
-fn guarded(world: &mut World, plan: &Plan, watch: &mut dyn Watch) {
-    keep_panics_quiet();
-    QUIET.set(Some(String::new()));
-    let done = catch_unwind(AssertUnwindSafe(|| run_in(world, plan, watch)));
-    let said = QUIET.take().unwrap_or_default();
-    if done.is_err() {
-        // What it had found before does not matter: a panic is the worst.
-        world.failures.clear();
-        world.fail(PANIC, None, None, said);
-    }
-}
-
-thread_local! {
-    /// What the panic on this thread said, while panics on it are caught.
-    static QUIET: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Has panics on threads that catch them tell their words instead of the terminal.
-fn keep_panics_quiet() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let caught = QUIET.with_borrow_mut(|said| {
-                let words = panic.payload_as_str().unwrap_or("no words").replace('\n', ", ");
-                let place = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
-                said.as_mut().map(|said| *said = words + &place).is_some()
-            });
-            if !caught {
-                usual(panic);
-            }
-        }));
-    });
 }

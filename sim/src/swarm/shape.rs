@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use plimsoll::pick::PolicyKind;
+
 use super::Draw;
 use crate::arrivals::Arrivals;
 use crate::config::{Clients, Config, Costs, Join};
 use crate::law::Law;
 use crate::link::Link;
+use crate::policy::Policy;
 use crate::rng::Share;
 use crate::server::{BatchLaw, Batching, ServerSpec};
 
@@ -37,10 +40,15 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
     let load = load.min(most);
     let mean_ms = load * pods as f64 * f64::from(slots) * 1000.0 / rate as f64;
     let mean_ms = ((mean_ms * 10.0) as u64).clamp(10, 5000) as f64 / 10.0;
+    let policy = match size.range(0, 3) {
+        0 => Policy::Product(*size.0.pick(&PolicyKind::ALL)),
+        _ => Policy::default(),
+    };
     let mut world = Config {
         seed,
         nodes,
         pods,
+        policy,
         load,
         law: law(&mut Draw::new(seed, "plan/law", 0), mean_ms),
         server: server(&mut Draw::new(seed, "plan/server", 0), mean_ms),

@@ -370,7 +370,8 @@ impl World {
         if pod.errors > Share::NEVER && chance.hits(pod.errors) {
             return self.answer(key, Answer::Error);
         }
-        let arrived = pod.server.arrive(now, Job { id: key.0, service });
+        self.catch_up(k);
+        let arrived = self.pods[k].server.arrive(now, Job { id: key.0, service });
         self.arm(k);
         if arrived.is_err() {
             self.answer(key, Answer::QueueFull);
@@ -483,7 +484,7 @@ impl World {
         let asked = self.requests.remove(key.place());
         self.tally_end(&asked, end);
         let took = self.now.since(asked.asked_at);
-        self.note("end", [asked.node as u64, end as u64, key.0]);
+        self.note("end", [asked.node as u64, (asked.pod as u64) << 8 | end as u64, key.0]);
         let (asked_at, kind) = (asked.asked_at, asked.ask.kind);
         self.done.push(Done { asked_at, took, served, kind, node: asked.node, pod: asked.pod, end });
     }

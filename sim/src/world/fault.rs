@@ -66,7 +66,8 @@ impl World {
             return;
         }
         *self.struck.entry(fault.kind()).or_default() += 1;
-        self.note("fault", [crate::trace::digest(fault.kind().as_bytes()), fault.lasts_ms(), 0]);
+        let kind = Fault::KINDS.iter().position(|kind| *kind == fault.kind()).unwrap_or(Fault::KINDS.len());
+        self.note("fault", [kind as u64, fault.lasts_ms(), crate::trace::struck(&fault)]);
         let after = Duration::from_millis(fault.lasts_ms());
         if let Some(undo) = self.begin(fault) {
             self.later(after, Happening::Undo(Box::new(undo)));
@@ -128,7 +129,7 @@ impl World {
                 Some(Undo::ResumePod { pod })
             }
             Fault::PodSlow { pod, percent, .. } => {
-                self.pods[pod].server.set_slowdown(percent);
+                self.slow_pod(pod, percent);
                 Some(Undo::SpeedUpPod { pod })
             }
             Fault::PodErrors { pod, share, .. } => {
@@ -193,7 +194,7 @@ impl World {
             }
             Undo::RestartPod { pod } => self.restart_pod(pod),
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
-            Undo::SpeedUpPod { pod } => self.pods[pod].server.set_slowdown(100),
+            Undo::SpeedUpPod { pod } => self.slow_pod(pod, 100),
             Undo::CurePod { pod } => self.cure_pod(pod),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
@@ -230,7 +231,7 @@ impl World {
         }
         for k in 0..self.pods.len() {
             self.hang_pod(k, false);
-            self.pods[k].server.set_slowdown(100);
+            self.slow_pod(k, 100);
             self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {

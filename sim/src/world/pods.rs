@@ -107,6 +107,7 @@ impl World {
 
     /// Kills pod `k`: what it had is lost, and its callers see their connections break.
     pub fn crash_pod(&mut self, k: usize) {
+        self.catch_up(k);
         self.note("pod down", [k as u64, 0, 0]);
         self.tally.hurt(k, self.now);
         let pod = &mut self.pods[k];
@@ -131,6 +132,7 @@ impl World {
 
     /// Stops pod `k` (SIGSTOP), or lets it run again.
     pub fn hang_pod(&mut self, k: usize, hung: bool) {
+        self.catch_up(k);
         let (now, pod) = (self.now, &mut self.pods[k]);
         if !pod.up || pod.hung == hung {
             return;
@@ -142,6 +144,12 @@ impl World {
             pod.server.resume(now)
         }
         self.arm(k);
+    }
+
+    /// What pod `k` starts from now on takes `percent` of its usual time.
+    pub(super) fn slow_pod(&mut self, k: usize, percent: u32) {
+        self.catch_up(k);
+        self.pods[k].server.set_slowdown(percent);
     }
 
     /// Pod `k` fails nothing any more.
@@ -168,12 +176,20 @@ impl World {
             return;
         }
         pod.armed = None;
+        self.catch_up(k);
+        self.arm(k);
+    }
+
+    /// What is done at pod `k` by now is answered: before anything changes there, so that what was over is not touched.
+    pub(super) fn catch_up(&mut self, k: usize) {
+        if !self.pods[k].up {
+            return;
+        }
         let mut finished = Vec::new();
-        pod.server.advance(self.now, &mut finished);
+        self.pods[k].server.advance(self.now, &mut finished);
         for Finished { id, started, ended } in finished {
             self.answer(id.into(), Answer::Served { started, ended });
         }
-        self.arm(k);
     }
 
     /// A node that took pod `k` out asks whether it is back.
