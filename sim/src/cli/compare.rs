@@ -1,15 +1,15 @@
 //! `cargo sim compare`: the same arrivals under several policies.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Mutex;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use plimsoll_sim::Policy;
 use plimsoll_sim::compare::{Comparison, Length, Played, play};
 use plimsoll_sim::plan::Plan;
+use plimsoll_sim::{Config, Policy};
 
 use super::output::Output;
+use super::pace::Pace;
 use super::seeds::Seeds;
 use super::shape::Shape;
 use super::{Result, exit};
@@ -56,13 +56,15 @@ impl Compare {
         }
         self.output.check()?;
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let progress = bar(plans.len());
+        let pace = Mutex::new((0, Pace::start(Some(plans.len() as u64))));
         let played = play(&plans, jobs, &|plan: &Plan| {
-            progress
-                .set_message(format!("{} at load {}, seed {}", plan.world.policy, plan.world.load, plan.world.seed));
-            progress.inc(1);
+            let mut pace = pace.lock().expect("nobody panics while holding this");
+            let Config { policy, load, seed, .. } = &plan.world;
+            pace.0 += 1;
+            let done = pace.0;
+            pace.1.step(done, &format!("runs, last {policy} at load {load}, seed {seed}"));
         });
-        progress.finish_and_clear();
+        pace.lock().expect("nobody panics while holding this").1.clear();
         let sound = tell_failures(&plans, &played);
         let rows = played.into_iter().map(|played| played.row).collect();
         self.output.write(self.seeds(), rows, self.base.map(Policy::name))?;
@@ -93,13 +95,4 @@ fn tell_failures(plans: &[Plan], played: &[Played]) -> bool {
         }
     }
     played.iter().all(|played| played.failures.is_empty())
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn bar(runs: usize) -> ProgressBar {
-    let bar = ProgressBar::new(runs as u64);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {elapsed} of about {duration}, last: {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
 }

@@ -9,6 +9,7 @@ mod fail;
 mod mutants;
 mod output;
 mod pace;
+mod plot;
 mod record;
 mod replay;
 mod run;
@@ -72,6 +73,8 @@ enum Command {
     Mutants(mutants::Mutants),
     /// Play the same arrivals under several policies, loads and seeds, and set them side by side
     Compare(Box<compare::Compare>),
+    /// Draw the figures of an earlier comparison
+    Plot(plot::Plot),
 }
 
 /// Runs what the command line says.
@@ -89,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         Command::CheckDeterminism(check) => check.main(),
         Command::Mutants(mutants) => mutants.main(),
         Command::Compare(compare) => compare.main(),
+        Command::Plot(plot) => plot.main(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("cargo sim: {error}");

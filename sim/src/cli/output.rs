@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use plimsoll_sim::report::{Document, Row, command_line, commit};
+use plimsoll_sim::report::{Document, Row, command_line, commit, plot_all};
 
 /// Where figures go beside the terminal.
 #[derive(Args, Clone, Debug, Default)]
@@ -15,6 +15,9 @@ pub(crate) struct Output {
     /// Write all figures to this file, as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Draw plots of the figures into this directory, as SVG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
 }
 
 impl Output {
@@ -25,6 +28,9 @@ impl Output {
         let files = [(&self.json, document.to_json()), (&self.csv, document.to_csv())];
         for (path, text) in files.iter().filter_map(|(path, text)| Some((path.as_deref()?, text))) {
             save(path, text)?;
+        }
+        if let Some(directory) = &self.plots {
+            draw(&document, directory)?;
         }
         Ok(())
     }
@@ -39,6 +45,16 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Draws all plots, and says where they are.
+pub(crate) fn draw(document: &Document, directory: &Path) -> Result<(), Box<dyn Error>> {
+    let cannot = |error| format!("cannot draw into `{}`: {error}", directory.display());
+    std::fs::create_dir_all(directory).map_err(cannot)?;
+    for path in plot_all(document, directory).map_err(cannot)? {
+        println!("{}", path.display());
+    }
+    Ok(())
 }
 
 fn save(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {

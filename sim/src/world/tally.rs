@@ -177,7 +177,8 @@ impl World {
             // Who picks elsewhere depends on others.
             _ if self.outside.is_some() => true,
             End::Cancelled => self.can_cancel(),
-            End::Failed => self.hurt_since(k, asked.asked_at),
+            // A caller may fail for want of a store's answer; under that policy it is the store's fault, not the product's.
+            End::Failed => self.outside.is_some() || self.hurt_since(k, asked.asked_at),
             End::Refused => {
                 let since = Time::ZERO + asked.asked_at.since(Time::ZERO).saturating_sub(AWAY_BEFORE);
                 self.config.server.max_queue.is_some() || (0..self.pods.len()).any(|k| self.hurt_since(k, since))
