@@ -142,7 +142,13 @@ fn mutants_are_caught() {
         let found = seeds.clone().find_map(|seed| Some((seed, guarded(&plimsoll_sim::swarm::plan(seed)).err()?)));
         set(None);
         match found {
-            Some((seed, failure)) => println!("{mutant:<24} {} seed {seed}: {} at {:?}: {}", mutant.caught_by(), failure.checker, failure.at, failure.what),
+            Some((seed, failure)) => println!(
+                "{mutant:<24} {} seed {seed}: {} at {:?}: {}",
+                mutant.caught_by(),
+                failure.checker,
+                failure.at,
+                failure.what
+            ),
             None => println!("{mutant:<24} {} NOT CAUGHT", mutant.caught_by()),
         }
     }

@@ -132,7 +132,8 @@ impl Members {
     /// Node `n` declared node `m` down: not if that one left, and it was well enough to hear so.
     fn look_at_goodbye(&self, look: &Look, world: &World, (n, m): (usize, usize), at: Time, found: &mut Found) {
         let Some((_, life)) = world.former_lives().find(|(node, _)| *node == m) else { return };
-        let well_since = look.weather.node_well_since(n).max(look.weather.links_well_since()).max(self.was_well_since(world, m));
+        let well_since =
+            look.weather.node_well_since(n).max(look.weather.links_well_since()).max(self.was_well_since(world, m));
         let heard = well_since + self.bounds.known < life.ended && at.since(life.ended) < EFFECTS_LAST;
         if self.bounds.lossless && heard && look.weather.hostile_at.is_none() && life.left {
             found.fail(

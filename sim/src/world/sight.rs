@@ -7,8 +7,8 @@ use plimsoll::core::Core;
 use plimsoll::observe::{Belief, Pod};
 use plimsoll::time::Time;
 
-use super::{FormerLife, World};
 use super::tally::Tally;
+use super::{FormerLife, World};
 use crate::config::Config;
 use crate::rng::Share;
 use crate::server::Server;
