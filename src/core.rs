@@ -36,6 +36,7 @@ mod stats;
 use ladder::Ladder;
 use rates::Rates;
 pub use stats::Stats;
+use stats::Traffic;
 
 /// A row is told in full this often, changed or not: it repairs what got lost, and says "I am here".
 const REFRESH: Duration = Duration::from_secs(1);
@@ -149,7 +150,17 @@ pub struct Core {
     own: OwnRow,
     seq: Seq,
     peers: BTreeMap<NodeId, Peer>,
+    /// The pods of the index table that was learned last: most peers have the same.
+    latest_names: Arc<Vec<PodId>>,
+    /// The active of them, in the same order.
+    active: Arc<[Ident]>,
+    /// Every active peer that is connected was told this much of our index table.
+    all_told: Option<(u32, (u32, u32))>,
+    /// foca's list when it was taken in last, and how many peers it has.
+    taken_in: (Vec<(Ident, MemberState)>, Option<usize>),
     greet: BTreeMap<SocketAddr, (Time, Duration)>,
+    /// When the first of those is due.
+    greet_at: Option<Time>,
     /// Where somebody answered under this node's name.
     namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
@@ -166,6 +177,8 @@ pub struct Core {
     full_at: Option<Time>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
+    sent: Traffic,
+    received: Traffic,
     stats: Stats,
 }
 
@@ -196,7 +209,12 @@ impl Core {
             own: OwnRow::new(),
             seq: Seq(0),
             peers: BTreeMap::new(),
+            latest_names: Arc::default(),
+            active: Arc::default(),
+            all_told: None,
+            taken_in: (Vec::new(), None),
             greet: BTreeMap::new(),
+            greet_at: None,
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
             rates: Rates::new(now),
@@ -212,6 +230,8 @@ impl Core {
             full_at: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
+            sent: Traffic::default(),
+            received: Traffic::default(),
             stats: Stats::default(),
             config,
         }
@@ -240,6 +260,7 @@ impl Core {
             .filter(|addr| *addr != own)
             .map(|addr| (addr, old.get(&addr).copied().unwrap_or(fresh)))
             .collect();
+        self.note_greetings();
         self.greet_strangers(now);
     }
 
@@ -265,8 +286,10 @@ impl Core {
         self.own.learn_pods(&pods);
         self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();
         self.picker.set_pods(pods);
-        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
-        peers.into_iter().for_each(|id| self.apply_row(now, id));
+        for peer in self.peers.values_mut() {
+            peer.row.look_again();
+            peer.apply_row(now, &self.pods);
+        }
     }
 
     /// A connection with `node`, proven to be it, is up.
@@ -282,6 +305,7 @@ impl Core {
             peer.told = None;
             peer.refused.clear();
         }
+        self.all_told = None;
         self.say_hello(now, Some(node), remote, false);
         if self.is_active(node) {
             self.tell_everything(now, node);
@@ -314,7 +338,7 @@ impl Core {
                 return;
             }
         };
-        self.stats.received(message.kind(), data.len());
+        self.received.add(message.kind(), data.len());
         if from == self.id {
             self.stats.refuse("from_ourselves");
             return;
@@ -335,12 +359,14 @@ impl Core {
         // Before looking, so that what changes meanwhile wakes us again.
         quiet_below.store(0, SeqCst);
         self.tell_what_changed(now);
-        let quiet = match self.active().next() {
+        let quiet = if self.active.is_empty() {
             // Nobody to tell: the tick is early enough.
-            None => u64::MAX,
+            u64::MAX
+        } else if self.flush_at.is_some() {
             // A flush is due anyway: only what is heavy may hurry it. Less than the mean, because a class rounds.
-            Some(_) if self.flush_at.is_some() => (self.picker.mean_cost_ms() * 0.8e3) as u64,
-            Some(_) => 0,
+            (self.picker.mean_cost_ms() * 0.8e3) as u64
+        } else {
+            0
         };
         self.picker.shared().published.quiet_below_us.store(quiet, SeqCst);
     }
@@ -375,7 +401,7 @@ impl Core {
         }
         // Datagrams get lost, and there is no next time.
         for _ in 0..3 {
-            self.tell_full(now, &self.active_idents());
+            self.tell_full(now, &self.active.clone());
         }
         self.swim.leave(now);
         self.settle(now);
@@ -395,14 +421,17 @@ impl Core {
 
     /// When [`Core::handle_timeout`] wants to be called next.
     pub fn next_timeout(&self) -> Time {
-        let greet = self.greet.values().map(|(at, _)| *at).min();
         let fixed = self.tick_at.min(self.sync_at);
-        [self.swim.next_timeout(), self.flush_at, self.full_at, greet].into_iter().flatten().fold(fixed, Time::min)
+        [self.swim.next_timeout(), self.flush_at, self.full_at, self.greet_at]
+            .into_iter()
+            .flatten()
+            .fold(fixed, Time::min)
     }
 
     /// Counters of gossip.
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
+        (stats.sent, stats.received) = (self.sent.by_kind(), self.received.by_kind());
         stats.swim_packet_errors = self.swim.packet_errors;
         stats.swim_internal_errors = self.swim.internal_errors;
         stats.rung_steps = self.ladder.steps();
@@ -419,10 +448,9 @@ impl Core {
         self.take_in_members(now);
         self.announce_downs(now);
         self.own.collect(&self.picker);
-        self.own.expire(now, &self.picker);
-        let ids: Vec<NodeId> = self.peers.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.apply_row(now, id));
-        let others = self.peers.values().filter(|peer| self.weight_x256(now, peer) > 0).map(|peer| peer.row.rates);
+        self.own.expire(now);
+        self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
+        let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
         let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
         let capacity = self.pods.values().map(|pod| pod.capacity()).sum();
@@ -439,7 +467,7 @@ impl Core {
         let expected = self.peers.values().filter(counted).filter(recent).count();
         let since = |peer: &Peer| peer.row.heard_at.unwrap_or(peer.since);
         let fresh = self.active().filter(|peer| now.since(since(peer)) <= FRESH).count();
-        let active = self.active().count();
+        let active = self.active.len();
         if let Some(rung) = self.ladder.look(now, expected, active, fresh) {
             self.picker.shared().published.rung.store(rung as u8, Relaxed);
             self.events.push_back(Event::Rung(rung));
@@ -481,8 +509,10 @@ impl Core {
         self.peers.values().filter(|peer| peer.is_active())
     }
 
-    fn active_idents(&self) -> Vec<Ident> {
-        self.active().map(|peer| peer.ident).collect()
+    /// Members came, went or changed their identity.
+    fn note_active(&mut self) {
+        self.active = self.active().map(|peer| peer.ident).collect();
+        self.all_told = None;
     }
 
     fn note_refusal(&mut self, from: NodeId, why: String) {
@@ -505,7 +535,7 @@ impl Core {
     }
 
     fn transmit(&mut self, now: Time, node: Option<NodeId>, addr: SocketAddr, kind: Kind, data: Bytes) {
-        self.stats.sent(kind, data.len());
+        self.sent.add(kind, data.len());
         self.budget.spend(now, data.len(), 1);
         self.outbox.push_back(Transmit { node, addr, channel: kind.channel(), data });
     }

@@ -68,3 +68,52 @@ fn cpu_seconds() -> f64 {
     let ticks: u64 = after.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum();
     ticks as f64 / 100.0
 }
+
+/// `SEED=7` prints that plan.
+#[test]
+#[ignore = "for people"]
+fn a_plan_by_chance_in_words() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    println!("{}", plans::mixed(seed).to_toml());
+}
+
+struct Tell(Vec<usize>, usize);
+impl plimsoll_sim::run::Watch for Tell {
+    fn look(&mut self, world: &mut World, phase: plimsoll_sim::run::Phase, _: plimsoll::time::Time, _: bool) {
+        for (at, n, event) in &world.events[self.1..] {
+            println!("{at:?} {phase:?} node {n}: {event:?}");
+        }
+        self.1 = world.events.len();
+        let now = world.now();
+        if now.as_nanos() % 1_000_000_000 < 100_000_000 {
+            for n in &self.0 {
+                if world.live().contains(n) {
+                    let ms = world.core(*n).members(world.local(*n));
+                    println!(
+                        "  {now:?} {n}: {:?}",
+                        ms.iter()
+                            .map(|m| (
+                                m.name.as_str(),
+                                m.state,
+                                m.epoch,
+                                m.r#gen,
+                                m.row_age_ms.map(|a| a as u64),
+                                m.addr.as_str()
+                            ))
+                            .collect::<Vec<_>>()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// `SEED=7 NODES=0,6` tells what happens.
+#[test]
+#[ignore = "for people"]
+fn tell() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    let nodes = std::env::var("NODES").unwrap_or_default().split(',').filter_map(|n| n.parse().ok()).collect();
+    let mut tell = Tell(nodes, 0);
+    println!("{:?}", plimsoll_sim::check::guarded_with(&plans::mixed(seed), &mut tell).0.map(|_| ()));
+}

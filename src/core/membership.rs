@@ -1,6 +1,6 @@
 //! Who is a member: what SWIM says, Hello for what SWIM cannot see, Sync so that nobody stays ignorant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use foca::Member;
@@ -59,6 +59,7 @@ impl Core {
             // Who asks has lost us, or some of what we told it.
             peer.told = None;
         }
+        self.all_told = None;
         let known = self.swim.known(&hello.me);
         let beaten = known.is_some_and(|k| !k.alive && (k.epoch, k.r#gen) >= (hello.me.epoch, hello.me.r#gen));
         if !hello.reply || mutant::is(Mutant::AnswerEveryHello) {
@@ -85,7 +86,8 @@ impl Core {
         let me = self.swim.me();
         let wins = (me.epoch, me.r#gen) > (known.epoch, known.r#gen);
         let same = (me.epoch, me.r#gen) == (known.epoch, known.r#gen);
-        if wins || (same && (known.alive || mutant::is(Mutant::StayDown))) || self.leaving {
+        let deaf = mutant::is(Mutant::RenewBlindly) || (same && mutant::is(Mutant::StayDown));
+        if wins || (same && known.alive) || self.leaving || deaf {
             return;
         }
         let next = if known.epoch > me.epoch && !mutant::is(Mutant::RaiseGenNotEpoch) {
@@ -97,8 +99,8 @@ impl Core {
         self.swim.change_identity(now, next);
         // Names and rows go by the epoch: what was told under another is forgotten.
         self.peers.values_mut().for_each(|peer| (peer.told, peer.refresh_at) = (None, now));
-        self.full_at = Some(now);
-        self.active_idents().into_iter().for_each(|ident| self.say_hello(now, Some(ident.id), ident.addr, false));
+        (self.full_at, self.all_told) = (Some(now), None);
+        self.active.clone().iter().for_each(|ident| self.say_hello(now, Some(ident.id), ident.addr, false));
     }
 
     pub(super) fn handle_sync(&mut self, now: Time, from: NodeId, sync: Sync) {
@@ -157,7 +159,7 @@ impl Core {
     }
 
     pub(super) fn sync_with_one(&mut self, now: Time) {
-        let active = self.active_idents();
+        let active = self.active.clone();
         let draw = self.draw();
         // 0.8 to 1.2 of the interval.
         self.sync_at = now + SYNC * (80 + draw.below(0, 41) as u32) / 100;
@@ -167,9 +169,13 @@ impl Core {
     }
 
     pub(super) fn greet_strangers(&mut self, now: Time) {
+        if self.greet_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let members: BTreeSet<SocketAddr> = self.active.iter().map(|ident| ident.addr).collect();
         let due: Vec<SocketAddr> = self.greet.iter().filter(|(_, (at, _))| *at <= now).map(|(addr, _)| *addr).collect();
         for addr in due {
-            let met = self.active().any(|peer| peer.ident.addr == addr || mutant::is(Mutant::GreetUntilAny));
+            let met = members.contains(&addr) || (mutant::is(Mutant::GreetUntilAny) && !members.is_empty());
             if met && mutant::is(Mutant::Spin) {
                 continue;
             }
@@ -180,13 +186,21 @@ impl Core {
                 self.say_hello(now, None, addr, false);
             }
         }
+        self.note_greetings();
+    }
+
+    pub(super) fn note_greetings(&mut self) {
+        self.greet_at = self.greet.values().map(|(at, _)| *at).min();
     }
 
     /// foca's list is the truth of who is a member; ours adds what foca does not know of them.
     pub(super) fn take_in_members(&mut self, now: Time) {
+        let known = || self.taken_in.0.iter().copied();
+        if self.taken_in.1 == Some(self.peers.len()) && self.swim.states().eq(known()) {
+            return;
+        }
         let mut best: BTreeMap<NodeId, (Ident, MemberState)> = BTreeMap::new();
-        for member in self.swim.members() {
-            let (ident, state) = (*member.id(), MemberState::from(member.state()));
+        for (ident, state) in self.swim.states() {
             if ident.id == self.id {
                 continue;
             }
@@ -196,8 +210,10 @@ impl Core {
                 *entry = (ident, state);
             }
         }
+        let mut kept = 0;
         for (id, (ident, state)) in &best {
             let Some(peer) = self.peer(*ident) else { continue };
+            kept += 1;
             let (was_active, changed) = (peer.is_active(), (peer.ident, peer.state) != (*ident, *state));
             if !changed {
                 continue;
@@ -220,6 +236,8 @@ impl Core {
                 self.drop_peer(now, id);
             }
         }
+        self.note_active();
+        self.taken_in = (self.swim.states().collect(), (kept == best.len()).then_some(kept));
     }
 
     /// A member that went down and has not said goodbye by now has failed: goodbyes can be overtaken.

@@ -69,7 +69,7 @@ impl Core {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
         let mut by_pod: BTreeMap<PodId, Vec<PeerShare>> = BTreeMap::new();
         for peer in self.peers.values() {
-            let weight = self.weight_x256(now, peer);
+            let weight = peer.weight_x256(now);
             if weight == 0 {
                 continue;
             }
@@ -104,7 +104,7 @@ impl Core {
         };
         let own = view(&me, &self.config.name, "alive", None, 1.0, true);
         let others = self.peers.values().map(|peer| {
-            let weight = self.weight_x256(now, peer) as f64 / 256.0;
+            let weight = peer.weight_x256(now) as f64 / 256.0;
             let left = !peer.is_active() && peer.row.leaving;
             let state = if left { "left" } else { peer.state.name() };
             view(&peer.ident, &peer.name, state, peer.row.age(now), weight, false)
@@ -127,7 +127,7 @@ impl Core {
             epoch: peer.ident.epoch,
             row_epoch: peer.row.epoch(),
             row_age: peer.row.age(now),
-            weight_x256: self.weight_x256(now, peer),
+            weight_x256: peer.weight_x256(now),
         })
     }
 

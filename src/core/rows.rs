@@ -1,5 +1,6 @@
 //! Who has how much in flight: what changed is told by the value of the news, what is heard is merged and applied.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,16 +8,16 @@ use super::{Core, Event, Peer, REFRESH};
 use crate::gossip::own::pack;
 use crate::gossip::peer::News;
 use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, Part, Rows};
-use crate::id::NodeId;
+use crate::id::{NodeId, PodId};
 use crate::mutant::{self, Mutant};
-use crate::observe::Cost;
+use crate::observe::{Cost, Pod};
 use crate::time::Time;
 
 impl Core {
     pub(super) fn tell_what_changed(&mut self, now: Time) {
         self.own.collect(&self.picker);
         let Some(costliest) = self.own.costliest_change() else { return };
-        let peers = self.active().count();
+        let peers = self.active.len();
         if peers == 0 {
             self.own.take_changes(now, false);
             return;
@@ -39,8 +40,9 @@ impl Core {
 
     pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
-        if let Err(unused) = peer.row.learn_names(names) {
-            self.stats.refuse(unused.name());
+        match peer.row.learn_names(names) {
+            Ok(()) => peer.row.share_names(&mut self.latest_names),
+            Err(unused) => self.stats.refuse(unused.name()),
         }
         // Entries may have come first.
         self.apply_row(now, from);
@@ -52,21 +54,22 @@ impl Core {
         let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
         let (news, unused) = peer.row.merge(now, rows, transit);
         let nameless = full && peer.row.misses_names();
+        peer.apply_row(now, &self.pods);
+        let active = peer.is_active();
+        if left {
+            self.events.push_back(Event::MemberLeft(peer.name.clone()));
+        }
         if let Some(unused) = unused {
             self.stats.refuse(unused.name());
         }
-        self.take_in(now, from, &news);
-        if left && let Some(peer) = self.peers.get(&from) {
-            self.events.push_back(Event::MemberLeft(peer.name.clone()));
-        }
-        if nameless || (!self.is_active(from) && !left) {
+        self.take_in(now, &news);
+        if nameless || (!active && !left) {
             // It counts us in, we do not count it (or not all of it): without a word, that stays so.
             self.ask(now, ident);
         }
     }
 
-    pub(super) fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
-        self.apply_row(now, from);
+    fn take_in(&mut self, now: Time, news: &[News]) {
         let mean_ms = self.picker.mean_cost_ms();
         for news in news {
             let cost = news.class.typical();
@@ -85,24 +88,15 @@ impl Core {
 
     /// Makes the pods' peer parts say what `node`'s row says now.
     pub(super) fn apply_row(&mut self, now: Time, node: NodeId) {
-        let Some(peer) = self.peers.get(&node) else { return };
-        let weight = self.weight_x256(now, peer);
-        let pods = &self.pods;
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref));
+            peer.apply_row(now, &self.pods);
         }
-    }
-
-    /// A row counts if and only if its origin is an active member and its epoch is the member's, by its age.
-    pub(super) fn weight_x256(&self, now: Time, peer: &Peer) -> u64 {
-        let counts = peer.is_active() && peer.row.epoch() == peer.ident.epoch && !peer.row.leaving;
-        if counts { peer.row.weight_x256(now) } else { 0 }
     }
 
     pub(super) fn tell_changes(&mut self, now: Time) {
         self.flushed_at = now;
         self.flush_at = None;
-        let to = self.active_idents();
+        let to = self.active.clone();
         // Repeats are for when there is room: at 100 nodes on 1 Mbit/s they took the mean from 63 to 92 ms.
         let repeat = self.budget.allows_all(now, to.len());
         let entries = self.own.take_changes(now, repeat);
@@ -154,9 +148,15 @@ impl Core {
             entries,
         };
         let data = Message::Rows(rows).encode(self.tag);
+        let all_told = self.all_told == Some(self.own.table());
         for ident in to {
-            self.tell_names(now, *ident);
+            if !all_told {
+                self.tell_names(now, *ident);
+            }
             self.transmit(now, Some(ident.id), ident.addr, Kind::Rows, data.clone());
+        }
+        if to.len() == self.active.len() {
+            self.all_told = Some(self.own.table());
         }
     }
 
@@ -182,5 +182,18 @@ impl Core {
             peer.refresh_at = now;
             self.full_at = Some(now);
         }
+    }
+}
+
+impl Peer {
+    /// Makes the pods' peer parts say what its row says now.
+    pub(super) fn apply_row(&mut self, now: Time, pods: &BTreeMap<PodId, Arc<Pod>>) {
+        self.row.apply(now, self.weight_x256(now), |id| pods.get(&id).map(Arc::as_ref));
+    }
+
+    /// A row counts if and only if its origin is an active member and its epoch is the member's, by its age.
+    pub(super) fn weight_x256(&self, now: Time) -> u64 {
+        let counts = self.is_active() && self.row.epoch() == self.ident.epoch && !self.row.leaving;
+        if counts { self.row.weight_x256(now) } else { 0 }
     }
 }

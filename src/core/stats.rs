@@ -33,21 +33,24 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(super) fn sent(&mut self, kind: Kind, bytes: usize) {
-        add(&mut self.sent, kind, bytes);
-    }
-
-    pub(super) fn received(&mut self, kind: Kind, bytes: usize) {
-        add(&mut self.received, kind, bytes);
-    }
-
     pub(super) fn refuse(&mut self, why: &'static str) {
         *self.refused.entry(why).or_default() += 1;
     }
 }
 
-fn add(to: &mut BTreeMap<Kind, (u64, u64)>, kind: Kind, bytes: usize) {
-    let (messages, total) = to.entry(kind).or_default();
-    *messages += 1;
-    *total += bytes as u64;
+/// Messages and bytes one way, by kind.
+#[derive(Debug, Default)]
+pub(super) struct Traffic([(u64, u64); Kind::ALL.len()]);
+
+impl Traffic {
+    pub(super) fn add(&mut self, kind: Kind, bytes: usize) {
+        let (messages, total) = &mut self.0[kind as usize];
+        *messages += 1;
+        *total += bytes as u64;
+    }
+
+    /// The kinds of which there were any.
+    pub(super) fn by_kind(&self) -> BTreeMap<Kind, (u64, u64)> {
+        Kind::ALL.into_iter().zip(self.0).filter(|(_, (messages, _))| *messages > 0).collect()
+    }
 }

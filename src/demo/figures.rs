@@ -2,6 +2,7 @@
 //! latencies: a run has some thousands, which is no reason for a sketch.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -58,7 +59,7 @@ impl Phase {
             sorted(kept.filter_map(|one| one.answer.as_ref().ok().copied()))
         };
         let latencies = answered(&|_| true);
-        let small = answered(&|index| trace.arrivals[index].is_small());
+        let small = answered(&|index| trace.is_small(trace.arrivals[index]));
         let summary = Summary {
             requests: measured.len(),
             errors: measured.len() - latencies.len(),
@@ -114,7 +115,12 @@ impl Ratio {
 /// Everything that `--json` prints.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures<'a> {
-    seed: u64,
+    /// Of a trace that was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// Of a trace that was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a Path>,
     load: f64,
     seconds: u64,
     nodes: usize,
@@ -133,15 +139,16 @@ struct PolicyFigures<'a> {
 }
 
 impl<'a> Figures<'a> {
-    pub(super) fn new(plan: &Plan, phases: &'a [Phase]) -> Self {
+    pub(super) fn new(plan: &'a Plan, phases: &'a [Phase]) -> Self {
         let shown = phases.iter().find(|phase| phase.policy == PLIMSOLL).or(phases.last());
         let policy = |phase: &'a Phase| {
             let late_p99_ms = ms(phase.late_p99);
             (phase.policy, PolicyFigures { summary: phase.summary, pods: &phase.pods, late_p99_ms })
         };
         Self {
-            seed: plan.seed,
-            load: plan.load,
+            seed: plan.source.seed(),
+            trace: plan.source.file(),
+            load: plan.load(),
             seconds: plan.length.as_secs(),
             nodes: plan.nodes,
             policies: phases.iter().map(policy).collect(),
@@ -204,11 +211,15 @@ mod tests {
     /// The first tenth of ten seconds is played and not measured; an error counts, and has no latency.
     #[test]
     fn the_warm_up_and_errors_stay_out_of_the_latencies() {
-        let arrival = |second, bytes| Arrival { at: Duration::from_secs(second), bytes, node: 0 };
-        let trace = Trace {
-            arrivals: vec![arrival(0, 100), arrival(1, 100), arrival(2, 5000), arrival(3, 100)],
-            length: Duration::from_secs(10),
+        let arrival = |second, service_ms| plimsoll_files::TraceArrival {
+            at: Duration::from_secs(second),
+            node: 0,
+            model: "model".to_owned(),
+            bytes: 1,
+            service: Duration::from_millis(service_ms),
         };
+        let arrivals = vec![arrival(0, 5), arrival(1, 5), arrival(2, 120), arrival(3, 5)];
+        let trace = Trace::recorded(&plimsoll_files::Trace { arrivals }, Duration::from_secs(10), 1);
         let answers = [Ok(900), Ok(10), Ok(200), Err("refused".to_owned())];
         let played: Vec<_> = answers
             .into_iter()

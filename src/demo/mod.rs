@@ -93,7 +93,7 @@ async fn demo(args: DemoArgs) -> Result<(), DemoError> {
     let plan = Plan::new(args)?;
     let files = tempfile::tempdir().map_err(FleetError::from)?;
     let mut fleet = Fleet::new(&plan, files.path()).await?;
-    let trace = Arc::new(plan.trace());
+    let trace = Arc::clone(&plan.trace);
     let mut phases = Vec::with_capacity(plan.policies.len());
     for policy in &plan.policies {
         phases.push(phase(&plan, policy, &trace, &mut fleet, files.path()).await?);
@@ -232,7 +232,7 @@ mod tests {
     async fn a_played_trace_becomes_a_report_that_stands_alone() {
         let args = ["demo", "--pods", "2", "--nodes", "2", "--seconds", "2", "--load", "0.5"];
         let plan = Plan::new(Cli::parse_from(args).demo).expect("a good plan");
-        let trace = Arc::new(plan.trace());
+        let trace = Arc::clone(&plan.trace);
         let mut phases = Vec::new();
         for policy in &plan.policies {
             let targets = vec![pod("pod-0").await, pod("pod-1").await];

@@ -23,6 +23,8 @@ const VERSION: &str = "1";
 const INPUT: &str = "PAYLOAD";
 const SERVICE_US: &str = "SERVICE_US";
 const POD: &str = "POD";
+/// The parameter by which a caller says how long a request takes.
+const SERVICE_MS: &str = "service_ms";
 
 /// A model that every pod of the demo holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Model {
     pub(super) fn ask(self, request: &ModelInferRequest) -> Result<Duration, Status> {
         let bytes = self.payload_bytes(request)?;
         self.check_outputs(&request.outputs)?;
-        match request.parameters.get("service_ms") {
+        match request.parameters.get(SERVICE_MS) {
             Some(parameter) => overridden(parameter),
             None => Ok(self.service(bytes)),
         }
@@ -203,6 +205,12 @@ pub(super) fn request(model: &str, payload: Bytes) -> ModelInferRequest {
     }
 }
 
+/// Has `request` say that it takes exactly `service`, whatever its payload.
+pub(super) fn tell_service(request: &mut ModelInferRequest, service: Duration) {
+    let choice = ParameterChoice::DoubleParam(service.as_secs_f64() * 1e3);
+    request.parameters.insert(SERVICE_MS.to_owned(), InferParameter { parameter_choice: Some(choice) });
+}
+
 fn overridden(parameter: &InferParameter) -> Result<Duration, Status> {
     let ms = match &parameter.parameter_choice {
         Some(ParameterChoice::Int64Param(ms)) => Some(*ms as f64),
@@ -265,6 +273,17 @@ mod tests {
         assert_eq!(Model::Gpu.ask(&spelled).expect("a good request"), SMALL.1);
         spelled.inputs[0].shape = vec![99];
         assert_eq!(Model::Gpu.ask(&spelled).expect_err("a wrong shape").code(), tonic::Code::InvalidArgument);
+    }
+
+    /// A recording's service times are microseconds: none may be lost on the way through a parameter in milliseconds.
+    #[test]
+    fn a_told_service_is_the_one_that_is_taken() {
+        for micros in [0, 1, 999, 5_003, 119_999, 3_600_000_001] {
+            let mut wanted = request("sim_gpu", Bytes::new());
+            tell_service(&mut wanted, Duration::from_micros(micros));
+            let asked = Model::Gpu.ask(&wanted).expect("a good request");
+            assert!(asked.abs_diff(Duration::from_micros(micros)) < Duration::from_nanos(2), "{micros}: {asked:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What a demo is to do: the arguments as they were given, checked once, and turned into a plan that holds.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use plimsoll_files::{self as files, FileError};
 
+use super::figures::rounded;
 use super::model::Model;
 use super::trace::{self, Trace};
 
@@ -26,6 +29,12 @@ const MAX_LOAD: f64 = 0.95;
 /// A shorter phase has no second of its own per bar; a longer one needs a benchmark, not a demo.
 const SECONDS: std::ops::RangeInclusive<u64> = 2..=600;
 
+/// How long a trace is that nobody recorded.
+const DRAWN_SECONDS: u64 = 20;
+
+/// A payload that every machine holds a few hundred times over.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// Processes that a laptop starts without a thought.
 const MAX_NODES: usize = 32;
 const MAX_PODS: usize = 256;
@@ -45,9 +54,15 @@ pub struct DemoArgs {
     /// Work that arrives, as a share of what the pods can do
     #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
     pub load: f64,
-    /// Length of the trace that is played once for each policy; its first tenth warms up and is not measured
-    #[arg(long, value_name = "S", default_value_t = 20)]
-    pub seconds: u64,
+    /// Play a recording instead, a CSV file with the header at_us,node,model,bytes,service_us: every request takes its
+    /// service_us on a slot, all are asked of --model, and node counts from 0 (of more nodes than --nodes, each plays
+    /// several)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["load", "seed"])]
+    pub trace: Option<PathBuf>,
+    /// Length of the trace that is played once for each policy; its first tenth warms up and is not measured [default:
+    /// 20, or all of --trace]
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<u64>,
     /// Decides the arrivals; the same seed plays the same trace
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
@@ -90,6 +105,50 @@ pub enum PlanError {
     /// Too short to measure, or too long for a demo.
     #[error("`--seconds {0}`: must be {from} to {to}", from = SECONDS.start(), to = SECONDS.end())]
     Seconds(u64),
+    /// The recording cannot be read.
+    #[error("`--trace`: {0}")]
+    Trace(#[from] FileError),
+    /// Nothing to measure.
+    #[error("`--trace {}`: has no request in its first {seconds} s", file.display())]
+    TraceEmpty {
+        /// The recording.
+        file: PathBuf,
+        /// What was to be played of it.
+        seconds: u64,
+    },
+    /// Too long for a demo.
+    #[error(
+        "`--trace {}`: lasts {seconds} s, and a demo at most {most}: --seconds {most} plays its beginning",
+        file.display(), most = SECONDS.end()
+    )]
+    TraceLong {
+        /// The recording.
+        file: PathBuf,
+        /// How long it lasts.
+        seconds: u64,
+    },
+    /// More work than queues survive.
+    #[error(
+        "`--trace {}`: asks for {load:.2} of what the pods can do, and queues would grow for as long as it lasts: must be \
+         at most {MAX_LOAD}; start more --pods",
+        file.display()
+    )]
+    TraceLoad {
+        /// The recording.
+        file: PathBuf,
+        /// Its load.
+        load: f64,
+    },
+    /// Larger than any request that the demo would send.
+    #[error("`--trace {}`: request {number} has bytes = {bytes}: must be at most {MAX_BYTES}", file.display())]
+    TraceBytes {
+        /// The recording.
+        file: PathBuf,
+        /// Which request, counted from 1.
+        number: usize,
+        /// Its payload.
+        bytes: u64,
+    },
     /// No node knows that policy.
     #[error("`--policies {0}`: unknown policy; choose from {known}", known = POLICIES.join(", "))]
     Policy(String),
@@ -120,15 +179,40 @@ impl Pods {
     }
 }
 
+/// Where the arrivals come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Source {
+    /// By chance.
+    Drawn { load: f64, seed: u64 },
+    /// From a file.
+    Recorded(PathBuf),
+}
+
+impl Source {
+    pub(super) fn seed(&self) -> Option<u64> {
+        match self {
+            Self::Drawn { seed, .. } => Some(*seed),
+            Self::Recorded(_) => None,
+        }
+    }
+
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Drawn { .. } => None,
+            Self::Recorded(file) => Some(file),
+        }
+    }
+}
+
 /// A demo that can be played.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) pods: Pods,
     pub(super) slots: NonZeroUsize,
     pub(super) nodes: usize,
-    pub(super) load: f64,
+    pub(super) source: Source,
+    pub(super) trace: Arc<Trace>,
     pub(super) length: Duration,
-    pub(super) seed: u64,
     pub(super) policies: Vec<&'static str>,
     pub(super) model: String,
     pub(super) report: PathBuf,
@@ -144,20 +228,33 @@ impl Plan {
         if !(1..=MAX_NODES).contains(&args.nodes) {
             return Err(PlanError::Nodes(args.nodes));
         }
-        if !SECONDS.contains(&args.seconds) {
-            return Err(PlanError::Seconds(args.seconds));
+        if let Some(seconds) = args.seconds.filter(|seconds| !SECONDS.contains(seconds)) {
+            return Err(PlanError::Seconds(seconds));
         }
         if args.model == Model::Zero.name() {
             return Err(PlanError::Model(args.model));
         }
+        let (pods, policies) = (pods(args.pods, &args.pod)?, policies(&args.policies)?);
+        let slots = pods.count() * args.slots.get();
+        let (source, trace) = match args.trace {
+            Some(file) => {
+                let trace = recorded(&file, args.seconds, args.nodes, slots)?;
+                (Source::Recorded(file), trace)
+            }
+            None => {
+                let length = Duration::from_secs(args.seconds.unwrap_or(DRAWN_SECONDS));
+                let trace = Trace::new(args.seed, rate_of(args.load, slots), length, args.nodes);
+                (Source::Drawn { load: args.load, seed: args.seed }, trace)
+            }
+        };
         Ok(Self {
-            pods: pods(args.pods, &args.pod)?,
+            pods,
             slots: args.slots,
             nodes: args.nodes,
-            load: args.load,
-            length: Duration::from_secs(args.seconds),
-            seed: args.seed,
-            policies: policies(&args.policies)?,
+            source,
+            length: trace.length,
+            trace: Arc::new(trace),
+            policies,
             model: args.model,
             report: args.report,
             json: args.json,
@@ -169,14 +266,41 @@ impl Plan {
         self.pods.count() * self.slots.get()
     }
 
-    /// Requests a second that make up the load.
-    pub(super) fn rate(&self) -> f64 {
-        self.load * self.all_slots() as f64 / trace::mean_service().as_secs_f64()
+    /// What arrives, as a share of what the pods can do: as it was asked for, or as it was recorded.
+    pub(super) fn load(&self) -> f64 {
+        match self.source {
+            Source::Drawn { load, .. } => load,
+            Source::Recorded(_) => rounded(self.trace.load(self.all_slots())),
+        }
     }
+}
 
-    pub(super) fn trace(&self) -> Trace {
-        Trace::new(self.seed, self.rate(), self.length, self.nodes)
+/// Requests a second that make up the load.
+pub(super) fn rate_of(load: f64, slots: usize) -> f64 {
+    load * slots as f64 / trace::mean_service().as_secs_f64()
+}
+
+/// The first `seconds` of a recording; all of it, where they are not given.
+fn recorded(file: &Path, seconds: Option<u64>, nodes: usize, slots: usize) -> Result<Trace, PlanError> {
+    let recording = files::Trace::read(file)?;
+    let lasts = recording.arrivals.last().map_or(0, |last| last.at.as_secs() + 1);
+    if seconds.is_none() && lasts > *SECONDS.end() {
+        return Err(PlanError::TraceLong { file: file.to_owned(), seconds: lasts });
     }
+    let seconds = seconds.unwrap_or(lasts.max(*SECONDS.start()));
+    let trace = Trace::recorded(&recording, Duration::from_secs(seconds), nodes);
+    if trace.arrivals.is_empty() {
+        return Err(PlanError::TraceEmpty { file: file.to_owned(), seconds });
+    }
+    let played = recording.arrivals.iter().take(trace.arrivals.len());
+    if let Some((index, large)) = played.enumerate().find(|(_, one)| one.bytes > MAX_BYTES) {
+        return Err(PlanError::TraceBytes { file: file.to_owned(), number: index + 1, bytes: large.bytes });
+    }
+    let load = trace.load(slots);
+    if load > MAX_LOAD {
+        return Err(PlanError::TraceLoad { file: file.to_owned(), load });
+    }
+    Ok(trace)
 }
 
 fn pods(count: Option<usize>, running: &[String]) -> Result<Pods, PlanError> {
@@ -233,7 +357,35 @@ mod tests {
         assert_eq!((plan.pods.count(), plan.nodes), (8, 4));
         assert_eq!(plan.policies, ["round_robin", "plimsoll"]);
         // 0.8 of 8 slots, at 0.85 x 5 ms + 0.15 x 120 ms = 22.25 ms a request.
-        assert!((plan.rate() - 6.4 / 0.022_25).abs() < 1e-9);
+        assert!((rate_of(plan.load(), plan.all_slots()) - 6.4 / 0.022_25).abs() < 1e-9);
+    }
+
+    /// Whoever brings a recording is told what is wrong with it before anything starts, where it is and what to do.
+    #[test]
+    fn a_recording_that_cannot_be_played_is_named_in_one_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("day.csv");
+        let plan = |lines: &str, args: &str| {
+            std::fs::write(&file, format!("at_us,node,model,bytes,service_us\n{lines}")).expect("it can be written");
+            plan(&format!("--trace {} {args}", file.display()))
+        };
+        let good = plan("0,0,,100,5000\n2500000,5,,100,5000\n", "").expect("it can be played");
+        assert_eq!((good.length.as_secs(), good.trace.arrivals.len(), good.trace.arrivals[1].node), (3, 2, 1));
+        assert_eq!(good.load(), 0.0, "10 ms of 24 s, in thousandths");
+        for (lines, args, named) in [
+            ("0,0,,100,5000\nsoon,0,,100,5000\n", "", "day.csv line 3, at_us: `soon`"),
+            ("0,0,,100\n", "", "day.csv line 2, service_us"),
+            ("", "", "no request in its first 2 s"),
+            ("5000000,0,,100,5000\n", "--seconds 4", "no request in its first 4 s"),
+            ("700000000,0,,100,5000\n", "", "lasts 701 s, and a demo at most 600: --seconds 600"),
+            ("0,0,,100,5000\n1,0,,16777217,5000\n", "", "request 2 has bytes = 16777217"),
+            ("0,0,,100,60000000\n", "--pods 2", "asks for 15.00 of what the pods can do"),
+        ] {
+            let text = plan(lines, args).expect_err(lines).to_string();
+            assert!(text.contains(named) && !text.contains('\n'), "{lines}: {text}");
+        }
+        let none = Plan::new(Cli::try_parse_from(["demo", "--trace", "/nowhere.csv"]).expect("clap").demo);
+        assert!(none.expect_err("no such file").to_string().contains("/nowhere.csv"));
     }
 
     #[test]

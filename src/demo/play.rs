@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 
-use super::model::{LARGE, SMALL, request};
+use super::model::{request, tell_service};
 use super::pace::{sharpen_timer, sleep_until};
 use super::trace::{Arrival, Trace};
 
@@ -79,7 +79,10 @@ impl Live {
 pub(super) async fn play(trace: Arc<Trace>, targets: Vec<Channel>, model: &str, live: Arc<Live>) -> Vec<Played> {
     let total = trace.arrivals.len();
     let (report, mut reports) = unbounded_channel();
-    let caller = Caller { clients: targets.into_iter().map(client).collect(), model: model.into(), report, live };
+    let clients = targets.into_iter().map(client).collect();
+    let most = trace.arrivals.iter().map(|arrival| arrival.bytes).max().unwrap_or(0);
+    let (zeros, tells_service) = (Bytes::from(vec![0; most]), trace.tells_service);
+    let caller = Caller { clients, model: model.into(), zeros, tells_service, report, live };
     let start = Instant::now() + RUN_UP;
     let pacing = Pacing::start(caller, &trace, start);
     let end = tokio::time::Instant::from_std(start + trace.length + DRAIN);
@@ -142,6 +145,9 @@ impl Drop for Pacing {
 struct Caller {
     clients: Vec<Client<Channel>>,
     model: Arc<str>,
+    /// Payloads are cut from it.
+    zeros: Bytes,
+    tells_service: bool,
     report: UnboundedSender<Played>,
     live: Arc<Live>,
 }
@@ -150,7 +156,11 @@ impl Caller {
     async fn call(mut self, index: usize, arrival: Arrival, due: Instant) {
         let late = due.elapsed();
         self.live.sent.fetch_add(1, Ordering::Relaxed);
-        let call = self.clients[arrival.node].model_infer(request(&self.model, payload(arrival.bytes)));
+        let mut request = request(&self.model, self.zeros.slice(..arrival.bytes));
+        if self.tells_service {
+            tell_service(&mut request, arrival.service);
+        }
+        let call = self.clients[arrival.node].model_infer(request);
         let answer = match tokio::time::timeout(TIMEOUT, call).await {
             Ok(Ok(_)) => Ok(due.elapsed()),
             Ok(Err(status)) => Err(format!("{:?}: {}", status.code(), status.message())),
@@ -161,12 +171,6 @@ impl Caller {
         // Nobody listens any more when the run was given up.
         let _ = self.report.send(played);
     }
-}
-
-fn payload(bytes: usize) -> Bytes {
-    static ZEROS: [u8; LARGE.0] = [0; LARGE.0];
-    debug_assert!((SMALL.0..=LARGE.0).contains(&bytes), "the trace knows two sizes");
-    Bytes::from_static(&ZEROS[..bytes.min(LARGE.0)])
 }
 
 #[cfg(test)]
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!(played.len(), trace.arrivals.len());
         for (one, arrival) in played.iter().zip(&trace.arrivals) {
             let latency = one.answer.clone().expect("both pods serve");
-            assert!(latency >= super::super::model::Model::Gpu.service(arrival.bytes), "{one:?}");
+            assert!(latency >= arrival.service, "{one:?}");
         }
         assert_eq!((live.in_flight(), live.done()), (0, played.len() as u64));
     }

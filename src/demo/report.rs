@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::chart;
 use super::figures::{Phase, Ratio};
-use super::plan::{PLIMSOLL, Plan, Pods};
+use super::plan::{PLIMSOLL, Plan, Pods, Source, rate_of};
 use super::table::{COLUMNS, number, ratio_row};
 use super::trace::LARGE_SHARE;
 
@@ -63,7 +63,7 @@ fn opening(plan: &Plan, phases: &[Phase]) -> String {
          <p class=\"lead\">{played} measured requests for each policy, to {} pods through {} gossiping nodes, at {:.0} % load.</p>\n{cards}",
         plan.pods.count(),
         plan.nodes,
-        plan.load * 100.0
+        plan.load() * 100.0
     )
 }
 
@@ -137,15 +137,11 @@ fn measured(plan: &Plan, phases: &[Phase]) -> String {
     let late = phases.iter().map(|phase| phase.late_p99).max().unwrap_or_default();
     let mut text = format!(
         "<h2>How it was measured</h2>\n\
-         <p>One trace was drawn from the seed before anything started: Poisson arrivals, {:.0} % of them small (100 B, 5 ms of \
-         service), {:.0} % large (5000 B, 120 ms), each bound to one of {} nodes. It was played once for each policy, through \
-         fresh nodes that had found each other over QUIC.</p>\n\
+         <p>{} It was played once for each policy, through fresh nodes that had found each other over QUIC.</p>\n\
          <p>The loop is open: a request leaves at its moment whether or not earlier ones were answered, and its latency counts \
          from that moment. The first tenth of each phase was played and not measured. Errors have no latency and are counted \
          apart. The generator itself was behind by {:.1} ms at its p99.</p>\n",
-        (1.0 - LARGE_SHARE) * 100.0,
-        LARGE_SHARE * 100.0,
-        plan.nodes,
+        origin(plan),
         late.as_secs_f64() * 1e3,
     );
     for phase in phases {
@@ -156,26 +152,53 @@ fn measured(plan: &Plan, phases: &[Phase]) -> String {
     text
 }
 
+/// Where the trace came from.
+fn origin(plan: &Plan) -> String {
+    match &plan.source {
+        Source::Drawn { .. } => format!(
+            "One trace was drawn from the seed before anything started: Poisson arrivals, {:.0} % of them small (100 B, \
+             5 ms of service), {:.0} % large (5000 B, 120 ms), each bound to one of {} nodes.",
+            (1.0 - LARGE_SHARE) * 100.0,
+            LARGE_SHARE * 100.0,
+            plan.nodes
+        ),
+        Source::Recorded(file) => format!(
+            "The trace is a recording, <code>{}</code>: {} requests at its moments, each with its own payload and service \
+             time, each bound to one of {} nodes.",
+            escaped(&file.display().to_string()),
+            plan.trace.arrivals.len(),
+            plan.nodes
+        ),
+    }
+}
+
 fn parameters(plan: &Plan, command: &str) -> String {
     let pods = match &plan.pods {
         Pods::Start(count) => format!("{count} test pods of plimsoll's own, {} at once each", plan.slots),
         Pods::Running(urls) => format!("{} running pods, taken to run {} at once each", urls.len(), plan.slots),
     };
     let cores = std::thread::available_parallelism().map_or_else(|_| "unknown".to_owned(), |cores| cores.to_string());
-    let rows = [
-        ("Command", format!("<code>{}</code>", escaped(command))),
-        ("Seed", plan.seed.to_string()),
-        ("Pods", pods),
-        ("Nodes", plan.nodes.to_string()),
-        (
-            "Load",
+    let (held, rate) =
+        (plan.trace.load(plan.all_slots()), plan.trace.arrivals.len() as f64 / plan.length.as_secs_f64());
+    let (source, load) = match &plan.source {
+        Source::Drawn { load, seed } => (
+            ("Seed", seed.to_string()),
             format!(
-                "{:.2} of what the pods can do, {:.1} requests a second; the trace as drawn holds {:.2}",
-                plan.load,
-                plan.rate(),
-                plan.trace().load(plan.all_slots())
+                "{load:.2} of what the pods can do, {:.1} requests a second; the trace as drawn holds {held:.2}",
+                rate_of(*load, plan.all_slots())
             ),
         ),
+        Source::Recorded(file) => (
+            ("Trace", escaped(&file.display().to_string())),
+            format!("{held:.2} of what the pods can do, {rate:.1} requests a second"),
+        ),
+    };
+    let rows = [
+        ("Command", format!("<code>{}</code>", escaped(command))),
+        source,
+        ("Pods", pods),
+        ("Nodes", plan.nodes.to_string()),
+        ("Load", load),
         ("Phase", format!("{} s for each policy", plan.length.as_secs())),
         ("Model", escaped(&plan.model)),
         ("Cores", cores),

@@ -1,9 +1,10 @@
 //! The arrivals of one run: when each request comes, how large it is, and which node it comes to. The seed decides
-//! all of it before anything starts, so that every policy meets the same requests at the same moments, and none can
-//! slow the callers down: the loop is open.
+//! all of it before anything starts, or a recording does, so that every policy meets the same requests at the same
+//! moments, and none can slow the callers down: the loop is open.
 
 use std::time::Duration;
 
+use plimsoll_files as files;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -23,12 +24,8 @@ pub(super) struct Arrival {
     pub(super) at: Duration,
     pub(super) bytes: usize,
     pub(super) node: usize,
-}
-
-impl Arrival {
-    pub(super) fn is_small(self) -> bool {
-        self.bytes == SMALL.0
-    }
+    /// How long it holds a slot.
+    pub(super) service: Duration,
 }
 
 /// All requests of one run, in the order they come.
@@ -36,6 +33,10 @@ impl Arrival {
 pub(super) struct Trace {
     pub(super) arrivals: Vec<Arrival>,
     pub(super) length: Duration,
+    /// The mean service time: what takes less is small.
+    mean: Duration,
+    /// Whether requests must say how long they take, because their payloads do not.
+    pub(super) tells_service: bool,
 }
 
 impl Trace {
@@ -47,15 +48,37 @@ impl Trace {
             // 1 - u is in (0, 1], so that the logarithm is finite.
             at -= (1.0 - rng.random::<f64>()).ln() / rate;
             let bytes = if rng.random_bool(LARGE_SHARE) { LARGE.0 } else { SMALL.0 };
-            Some(Arrival { at: Duration::from_secs_f64(at), bytes, node: rng.random_range(0..nodes) })
+            let (node, service) = (rng.random_range(0..nodes), Model::Gpu.service(bytes));
+            Some(Arrival { at: Duration::from_secs_f64(at), bytes, node, service })
         });
-        Self { arrivals: arrivals.take_while(|arrival| arrival.at < length).collect(), length }
+        let arrivals = arrivals.take_while(|arrival| arrival.at < length).collect();
+        Self { arrivals, length, mean: mean_service(), tells_service: false }
+    }
+
+    /// The first `length` of a recording; of more nodes than there are, each plays the part of several.
+    pub(super) fn recorded(recording: &files::Trace, length: Duration, nodes: usize) -> Self {
+        let arrival = |one: &files::TraceArrival| Arrival {
+            at: one.at,
+            // Whoever plans has looked: no payload is larger than memory.
+            bytes: usize::try_from(one.bytes).unwrap_or(usize::MAX),
+            node: one.node % nodes,
+            service: one.service,
+        };
+        let arrivals: Vec<_> = recording.arrivals.iter().map(arrival).take_while(|one| one.at < length).collect();
+        let work: Duration = arrivals.iter().map(|one| one.service).sum();
+        let mean = work / u32::try_from(arrivals.len()).unwrap_or(u32::MAX).max(1);
+        Self { arrivals, length, mean, tells_service: true }
+    }
+
+    /// Whether it takes less than the mean: what waits behind the others suffers most.
+    pub(super) fn is_small(&self, arrival: Arrival) -> bool {
+        arrival.service < self.mean
     }
 
     /// The work that was drawn, as a share of what `slots` can do in its length. It differs from the load that was
     /// asked for as chance has it, and the same for every policy.
     pub(super) fn load(&self, slots: usize) -> f64 {
-        let work: Duration = self.arrivals.iter().map(|arrival| Model::Gpu.service(arrival.bytes)).sum();
+        let work: Duration = self.arrivals.iter().map(|arrival| arrival.service).sum();
         work.as_secs_f64() / (self.length.as_secs_f64() * slots as f64)
     }
 
@@ -87,8 +110,9 @@ mod tests {
     /// Of 10,000 arrivals expected, sd 100; large 1,500, sd 36; for each of four nodes 2,500, sd 43. Four sd each.
     #[test]
     fn shares_are_those_that_were_asked_for() {
-        let arrivals = trace(7).arrivals;
-        let large = arrivals.iter().filter(|arrival| !arrival.is_small()).count();
+        let trace = trace(7);
+        let large = trace.arrivals.iter().filter(|arrival| !trace.is_small(**arrival)).count();
+        let arrivals = trace.arrivals;
         assert!(arrivals.len().abs_diff(10_000) < 400, "{}", arrivals.len());
         assert!(large.abs_diff(1_500) < 144, "{large}");
         for node in 0..4 {
@@ -111,5 +135,23 @@ mod tests {
         assert!(trace.arrivals.is_sorted_by_key(|arrival| arrival.at));
         let first = trace.arrivals.iter().find(|arrival| trace.is_measured(**arrival)).expect("nine tenths are");
         assert!(first.at >= Duration::from_secs(1) && first.at < Duration::from_millis(1_020), "{first:?}");
+    }
+
+    /// A recording is played as it was made: to the microsecond, in its order, with its own service times.
+    #[test]
+    fn a_recording_is_played_as_it_was_made() {
+        let one = |at_ms, node, bytes, service_ms| files::TraceArrival {
+            at: Duration::from_millis(at_ms),
+            node,
+            model: "model".to_owned(),
+            bytes,
+            service: Duration::from_millis(service_ms),
+        };
+        let recording = files::Trace { arrivals: vec![one(0, 0, 9, 3), one(500, 5, 90, 30), one(3000, 1, 9, 3)] };
+        let trace = Trace::recorded(&recording, Duration::from_secs(3), 4);
+        let seen: Vec<_> = trace.arrivals.iter().map(|one| (one.at.as_millis(), one.node, one.bytes)).collect();
+        assert_eq!(seen, [(0, 0, 9), (500, 1, 90)], "the third comes after the end");
+        assert!(trace.is_small(trace.arrivals[0]) && !trace.is_small(trace.arrivals[1]));
+        assert!((trace.load(1) - 0.011).abs() < 1e-12, "33 ms of 3 s");
     }
 }

@@ -82,6 +82,9 @@ impl Budget {
     }
 
     fn fill(&mut self, now: Time) {
+        if now == self.filled_at {
+            return;
+        }
         let gained = now.since(self.filled_at).as_secs_f64() * self.bytes_per_s;
         self.left = (self.left + gained).min(self.bytes_per_s * BURST);
         self.filled_at = now;

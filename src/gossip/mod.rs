@@ -5,7 +5,9 @@
 pub(crate) mod budget;
 pub(crate) mod own;
 pub(crate) mod peer;
+mod sums;
 pub(crate) mod swim;
+mod table;
 pub mod wire;
 
 pub use swim::{PROBE_PERIOD, SUSPECT_FOR};

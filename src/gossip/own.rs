@@ -3,9 +3,11 @@
 //! The truth is in the lanes (atomics that picks touch); this is the core's side: which lanes it knows, what it last told
 //! of them, and the remainders of cancelled requests.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+
+use smallvec::SmallVec;
 
 use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
 use crate::id::{Epoch, PodId};
@@ -30,12 +32,16 @@ pub(crate) struct OwnRow {
     /// By incarnation and by which `Pod` of it: one that was replaced while tickets were out keeps an index of its own,
     /// and the receiver adds the two up.
     pod_index: BTreeMap<(PodId, u64), u32>,
+    /// Which `Pod`s picks go to now.
+    lives: BTreeSet<u64>,
     models: Vec<String>,
     model_index: BTreeMap<String, u32>,
     lanes: BTreeMap<(u32, u32), OwnLane>,
     dirty: BTreeSet<(u32, u32)>,
     /// What was told lately, when it changed, and how often it is still to be repeated.
-    repeats: VecDeque<(Key, Time, u8)>,
+    repeats: Vec<(Key, Time, u8)>,
+    /// The same of the time before; kept for its room.
+    before: Vec<(Key, Time, u8)>,
     missed_changes: u64,
 }
 
@@ -47,6 +53,8 @@ struct OwnLane {
     /// Classes whose remainders were not told yet, as bits.
     new_remainders: u64,
     changed_at: Time,
+    /// Whether picks no longer go to its pod.
+    gone: bool,
 }
 
 impl OwnRow {
@@ -55,11 +63,13 @@ impl OwnRow {
             table: 0,
             pods: Vec::new(),
             pod_index: BTreeMap::new(),
+            lives: BTreeSet::new(),
             models: Vec::new(),
             model_index: BTreeMap::new(),
             lanes: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            repeats: VecDeque::new(),
+            repeats: Vec::new(),
+            before: Vec::new(),
             missed_changes: 0,
         }
     }
@@ -67,6 +77,8 @@ impl OwnRow {
     /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
     /// to every peer for each pod on its first pick.
     pub(crate) fn learn_pods(&mut self, pods: &[Arc<Pod>]) {
+        self.lives = pods.iter().map(|pod| pod.life).collect();
+        self.lanes.values_mut().for_each(|own| own.gone = !self.lives.contains(&own.pod.life));
         for pod in pods.iter().take(MAX_PODS.saturating_sub(self.pods.len())) {
             self.index_pod(pod);
         }
@@ -110,37 +122,37 @@ impl OwnRow {
         let lanes = &self.lanes;
         self.dirty.retain(|key| lanes.get(key).is_some_and(|own| own.changed().next().is_some()));
         let changed = self.dirty.iter().filter_map(|key| self.lanes.get(key)).flat_map(OwnLane::changed);
-        changed.map(SizeClass::typical).max_by(|a, b| a.as_ms().total_cmp(&b.as_ms()))
+        changed.max().map(SizeClass::typical)
     }
 
     /// Entries for everything that changed, and with `repeat` once more for what changed just before; they count as told
     /// from here on.
     pub(crate) fn take_changes(&mut self, now: Time, repeat: bool) -> Vec<Entry> {
         let mut entries = Vec::new();
-        let before = std::mem::take(&mut self.repeats);
+        std::mem::swap(&mut self.repeats, &mut self.before);
+        self.repeats.clear();
         for (pod, model) in std::mem::take(&mut self.dirty) {
             let Some(own) = self.lanes.get_mut(&(pod, model)) else { continue };
-            let changed: Vec<SizeClass> = own.changed().collect();
             let age = now.since(own.changed_at);
-            for class in changed {
+            for class in own.lane.used().filter(|class| own.is_changed(*class)).collect::<SmallVec<[SizeClass; 8]>>() {
                 // Read once: if a pick came between what is told and what is remembered as told, it would never be told.
                 let count = own.lane.count(class);
                 let key = Key { pod, model, class };
                 entries.push(own.entry(key, count, now, age.as_micros()));
-                self.repeats.push_back((key, own.changed_at, REPEATS));
+                self.repeats.push((key, own.changed_at, REPEATS));
                 own.told[class.index()] = count;
             }
             own.new_remainders = 0;
         }
         if repeat {
-            self.repeat(now, before, &mut entries);
+            self.repeat(now, &mut entries);
         }
         entries
     }
 
-    /// Adds to `entries` what was told `before` and is not in them.
-    fn repeat(&mut self, now: Time, before: VecDeque<(Key, Time, u8)>, entries: &mut Vec<Entry>) {
-        for (key, changed_at, left) in before {
+    /// Adds to `entries` what was told before and is not in them.
+    fn repeat(&mut self, now: Time, entries: &mut Vec<Entry>) {
+        for &(key, changed_at, left) in &self.before {
             let Some(own) = self.lanes.get(&(key.pod, key.model)) else { continue };
             if self.repeats.len() >= MAX_REPEATED || self.repeats.iter().any(|(other, ..)| *other == key) {
                 continue;
@@ -148,7 +160,7 @@ impl OwnRow {
             let age = now.since(changed_at).as_micros();
             entries.push(own.entry(key, own.told[key.class.index()], now, age));
             if left > 1 {
-                self.repeats.push_back((key, changed_at, left - 1));
+                self.repeats.push((key, changed_at, left - 1));
             }
         }
     }
@@ -158,7 +170,7 @@ impl OwnRow {
         let mut entries = Vec::new();
         for (&(pod, model), own) in &self.lanes {
             let dirty = self.dirty.contains(&(pod, model));
-            for class in (0..SizeClass::COUNT as u8).filter_map(SizeClass::new) {
+            for class in own.lane.used() {
                 let age = if dirty && own.is_changed(class) { now.since(own.changed_at).as_micros() } else { 0 };
                 let entry = own.entry(Key { pod, model, class }, own.lane.count(class), now, age);
                 if entry.count > 0 || !entry.remainders_ms.is_empty() {
@@ -170,9 +182,11 @@ impl OwnRow {
     }
 
     /// Takes back remainders that ended by `now`, and forgets lanes of pods that are gone and have nothing left.
-    pub(crate) fn expire(&mut self, now: Time, picker: &Picker) {
-        let pods = picker.pods();
+    pub(crate) fn expire(&mut self, now: Time) {
         self.lanes.retain(|key, own| {
+            if !own.gone && own.remainders.is_empty() {
+                return true;
+            }
             own.remainders.retain(|remainder| {
                 let live = remainder.ends > now || mutant::is(Mutant::RemainderForEver);
                 if !live {
@@ -182,7 +196,7 @@ impl OwnRow {
                 live
             });
             let idle = own.remainders.is_empty() && own.told.iter().all(|n| *n == 0) && own.changed().next().is_none();
-            !idle || self.dirty.contains(key) || pods.iter().any(|pod| Arc::ptr_eq(pod, &own.pod))
+            !own.gone || !idle || self.dirty.contains(key)
         });
     }
 
@@ -222,7 +236,8 @@ impl OwnRow {
             self.start_new_table();
         }
         let key = (self.index_pod(pod), self.index_model(lane.model.name()));
-        self.lanes.entry(key).or_insert_with(|| OwnLane::new(pod.clone(), lane.clone()));
+        let gone = !self.lives.contains(&pod.life);
+        self.lanes.entry(key).or_insert_with(|| OwnLane::new(pod.clone(), lane.clone(), gone));
         key
     }
 
@@ -265,9 +280,9 @@ impl OwnRow {
 }
 
 impl OwnLane {
-    fn new(pod: Arc<Pod>, lane: Arc<Lane>) -> OwnLane {
+    fn new(pod: Arc<Pod>, lane: Arc<Lane>, gone: bool) -> OwnLane {
         let told = [0; SizeClass::COUNT];
-        OwnLane { pod, lane, told, remainders: Vec::new(), new_remainders: 0, changed_at: Time::ZERO }
+        OwnLane { pod, lane, told, remainders: Vec::new(), new_remainders: 0, changed_at: Time::ZERO, gone }
     }
 
     fn is_changed(&self, class: SizeClass) -> bool {
@@ -275,7 +290,7 @@ impl OwnLane {
     }
 
     fn changed(&self) -> impl Iterator<Item = SizeClass> {
-        (0..SizeClass::COUNT as u8).filter_map(SizeClass::new).filter(|class| self.is_changed(*class))
+        self.lane.used().filter(|class| self.is_changed(*class))
     }
 
     fn entry(&self, key: Key, count: u32, now: Time, age_us: u128) -> Entry {
@@ -292,6 +307,9 @@ impl OwnLane {
 
 /// Splits entries into groups that each fit a datagram.
 pub(crate) fn pack(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    if Rows::HEAD + entries.iter().map(Rows::entry_bytes).sum::<usize>() <= MAX_DATAGRAM {
+        return vec![entries];
+    }
     let mut groups = vec![Vec::new()];
     let mut used = Rows::HEAD;
     for entry in entries {

@@ -1,10 +1,15 @@
 //! What one peer said: its index table, its row, and the share of it that counts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::{Entry, Key, Names, Rows};
+use smallvec::SmallVec;
+
+use super::sums::{Share, Sums};
+use super::table::Table;
+use super::wire::{Entry, Key, Names, Part, Rows};
 use crate::id::{Epoch, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, SizeClass};
@@ -23,9 +28,8 @@ const MAX_TABLE: u32 = 16_384;
 pub(crate) struct PeerRow {
     epoch: Epoch,
     table: u32,
-    /// What the indexes mean, as far as heard. Each part of the table travels on a stream of its own, so that it may have
-    /// gaps for a while, and rows may come before it: entries wait here for their pod's name.
-    pods: BTreeMap<u32, PodId>,
+    /// What the indexes mean, as far as heard. Rows may come before it: entries wait here for their pod's name.
+    pods: Table,
     /// Datagrams numbered up to this are older than the newest full row.
     floor: Seq,
     entries: BTreeMap<Key, PeerEntry>,
@@ -33,23 +37,25 @@ pub(crate) struct PeerRow {
     pub(crate) leaving: bool,
     /// Work it picks for, in pods: small requests, heavy ones.
     pub(crate) rates: [f64; 2],
-    /// What was added to each pod for it.
-    applied: BTreeMap<PodId, Share>,
+    /// What it adds to each pod.
+    sums: Sums,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct PeerEntry {
     seq: Seq,
     count: u32,
+    /// Tickets and remainders that are in its pod's sum for it.
+    summed: u32,
     news_at: Time,
-    remainders: Vec<Time>,
+    remainders: Box<[Time]>,
 }
 
-/// A part of a pod's load.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Share {
-    pub(crate) count_x256: u64,
-    pub(crate) cost_us: u64,
+impl PeerEntry {
+    /// Tickets, and remainders that have not ended.
+    fn live(&self, now: Time) -> u32 {
+        self.count + self.remainders.iter().filter(|end| **end > now).count() as u32
+    }
 }
 
 /// One entry that said something new.
@@ -61,6 +67,8 @@ pub(crate) struct News {
     pub(crate) delta: i64,
     pub(crate) age: Duration,
 }
+
+pub(crate) type AllNews = SmallVec<[News; 4]>;
 
 /// Why rows or names were not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +102,8 @@ impl PeerRow {
             if epoch == self.epoch || !mutant::is(Mutant::RestartInherits) {
                 self.entries.clear();
             }
-            self.pods.clear();
+            self.pods = Table::default();
+            self.sums.outdate();
             if epoch > self.epoch {
                 self.floor = Seq(0);
             }
@@ -112,47 +121,40 @@ impl PeerRow {
         if mutant::is(Mutant::NamesOnce) && !self.pods.is_empty() {
             return Ok(());
         }
-        for (index, pod) in indexes.zip(names.pods) {
-            // Told again after a reconnect: an index never changes its meaning within a table.
-            self.pods.entry(index).or_insert(pod);
-        }
+        self.pods.learn(names.first_pod, names.pods);
+        // Entries may have come first.
+        self.sums.outdate();
         Ok(())
+    }
+
+    /// See [`Table::share`].
+    pub(crate) fn share_names(&mut self, latest: &mut Arc<Vec<PodId>>) {
+        self.pods.share(latest);
     }
 
     /// Whether entries wait for names.
     pub(crate) fn misses_names(&self) -> bool {
-        self.entries.keys().any(|key| !self.pods.contains_key(&key.pod))
+        self.entries.keys().any(|key| self.pods.get(key.pod).is_none())
     }
 
     /// Merges what arrived; `transit` is what it spent on the way. Returns what was new in it, and why some of it was not
     /// used, if so.
-    pub(crate) fn merge(&mut self, now: Time, rows: Rows, transit: Duration) -> (Vec<News>, Option<Unused>) {
+    pub(crate) fn merge(&mut self, now: Time, rows: Rows, transit: Duration) -> (AllNews, Option<Unused>) {
         if let Err(old) = self.turn_to(rows.epoch, rows.table) {
-            return (Vec::new(), Some(old));
+            return (AllNews::new(), Some(old));
         }
         let full = rows.part.is_some();
         let old = rows.seq < self.floor || (!full && rows.seq == self.floor);
         if old && !mutant::is(Mutant::AcceptOlder) {
-            return (Vec::new(), Some(Unused::Old));
+            return (AllNews::new(), Some(Unused::Old));
         }
         self.heard_at = Some(now);
         self.leaving = rows.leaving;
         self.rates = [rows.rates.0, rows.rates.1].map(|rate| f64::from(rate) / 1e3);
-        let mut news = Vec::new();
+        let mut news = AllNews::new();
         if let Some(part) = rows.part {
             self.floor = rows.seq;
-            let told: BTreeSet<Key> = rows.entries.iter().map(|entry| entry.key).collect();
-            let covered =
-                |key: &Key| part.after.is_none_or(|after| *key > after) && part.upto.is_none_or(|upto| *key <= upto);
-            let pods = &self.pods;
-            self.entries.retain(|key, entry| {
-                let absent = covered(key) && entry.seq < rows.seq && !told.contains(key);
-                let gone = absent && !mutant::is(Mutant::FullKeepsAbsent);
-                if gone && entry.count > 0 {
-                    news.extend(news_of(pods, *key, -i64::from(entry.count), transit));
-                }
-                !gone
-            });
+            self.drop_absent(&rows, part, transit, &mut news);
         }
         let mut unused = None;
         for entry in rows.entries {
@@ -164,24 +166,53 @@ impl PeerRow {
         (news, unused)
     }
 
+    /// What a full row covers and does not name is not there any more.
+    fn drop_absent(&mut self, rows: &Rows, part: Part, transit: Duration, news: &mut AllNews) {
+        let mut told: SmallVec<[Key; 64]> = rows.entries.iter().map(|entry| entry.key).collect();
+        // It is, from any honest sender.
+        if !told.is_sorted() {
+            told.sort_unstable();
+        }
+        let mut told = told.into_iter().peekable();
+        let covered =
+            |key: &Key| part.after.is_none_or(|after| *key > after) && part.upto.is_none_or(|upto| *key <= upto);
+        let (pods, sums) = (&self.pods, &mut self.sums);
+        self.entries.retain(|key, entry| {
+            while told.next_if(|told| told < key).is_some() {}
+            let absent = told.peek() != Some(key) && covered(key) && entry.seq < rows.seq;
+            let gone = absent && !mutant::is(Mutant::FullKeepsAbsent);
+            if gone && let Some(pod) = pods.get(key.pod) {
+                sums.change(pod, key.class, entry.summed, 0);
+                if entry.count > 0 {
+                    news.push(News { pod, class: key.class, delta: -i64::from(entry.count), age: transit });
+                }
+            }
+            !gone
+        });
+    }
+
     fn merge_entry(&mut self, now: Time, seq: Seq, entry: Entry, transit: Duration) -> Result<Option<News>, Unused> {
         let Entry { key, count, age_100us, remainders_ms } = entry;
-        let before = self.entries.get(&key);
-        if before.is_some_and(|before| before.seq >= seq) && !mutant::is(Mutant::AcceptOlder) {
-            return Ok(None);
-        }
         let bounded = key.pod < MAX_TABLE && key.model < MAX_TABLE && self.entries.len() < MAX_ENTRIES;
-        if before.is_none() && !bounded {
-            return Err(Unused::TooMany);
-        }
-        let old = before.map_or(0, |before| before.count);
+        let known = match self.entries.entry(key) {
+            Place::Occupied(known) if known.get().seq >= seq && !mutant::is(Mutant::AcceptOlder) => return Ok(None),
+            Place::Vacant(_) if !bounded => return Err(Unused::TooMany),
+            place => place.or_default(),
+        };
+        let (old, summed) = (known.count, known.summed);
         let count = if mutant::is(Mutant::MergeAdds) { old.saturating_add(count) } else { count };
         let age = Duration::from_micros(u64::from(age_100us) * 100) + transit;
-        let ends = |ms: u32| now + Duration::from_millis(u64::from(ms));
-        let remainders = remainders_ms.into_iter().map(ends).collect();
-        self.entries.insert(key, PeerEntry { seq, count, news_at: now - age, remainders });
+        (known.seq, known.count, known.news_at) = (seq, count, now - age);
+        if !known.remainders.is_empty() || !remainders_ms.is_empty() {
+            let ends = |ms: u32| now + Duration::from_millis(u64::from(ms));
+            known.remainders = remainders_ms.into_iter().map(ends).collect();
+            known.remainders.iter().filter(|end| **end > now).for_each(|end| self.sums.expire_at(*end));
+        }
+        known.summed = known.live(now);
+        let Some(pod) = self.pods.get(key.pod) else { return Ok(None) };
+        self.sums.change(pod, key.class, summed, known.summed);
         let delta = i64::from(count) - i64::from(old);
-        Ok(if delta == 0 { None } else { news_of(&self.pods, key, delta, age) })
+        Ok((delta != 0).then_some(News { pod, class: key.class, delta, age }))
     }
 
     /// How much it counts now, in 1/256: all of it while fresh, fading after, nothing from someone never heard.
@@ -191,7 +222,11 @@ impl PeerRow {
             return 256;
         }
         let fresh = if mutant::is(Mutant::FadeEarly) { FRESH / 8 } else { FRESH };
-        let over = now.since(heard_at).saturating_sub(fresh);
+        let age = now.since(heard_at);
+        if age <= fresh {
+            return 256;
+        }
+        let over = age - fresh;
         let left = FADE.saturating_sub(over).as_nanos();
         (256 * left / FADE.as_nanos()) as u64
     }
@@ -202,40 +237,36 @@ impl PeerRow {
 
     /// Makes the pods' peer parts say what this row says now, at `weight_x256`. Pods it does not name are left alone.
     pub(crate) fn apply<'a>(&mut self, now: Time, weight_x256: u64, pod: impl Fn(PodId) -> Option<&'a Pod>) {
-        let mut wanted = BTreeMap::new();
-        if weight_x256 > 0 {
-            for (id, share) in self.shares(now) {
-                let cost_us = share.cost_us * weight_x256 / 256;
-                wanted.insert(id, Share { count_x256: share.count_x256 * weight_x256 / 256, cost_us });
-            }
+        if self.sums.are_stale(now) {
+            self.count_anew(now);
         }
-        let before = std::mem::take(&mut self.applied);
-        for id in before.keys().chain(wanted.keys().filter(|id| !before.contains_key(id))) {
-            let Some(pod) = pod(*id) else { continue };
-            let old = before.get(id).copied().unwrap_or_default();
-            let new = wanted.get(id).copied().unwrap_or_default();
-            // Wrapping differences of what this very peer put there: the sum never goes below zero.
-            pod.peers.count_x256.fetch_add(new.count_x256.wrapping_sub(old.count_x256), Relaxed);
-            pod.peers.cost_us.fetch_add(new.cost_us.wrapping_sub(old.cost_us), Relaxed);
-            if new != Share::default() {
-                self.applied.insert(*id, new);
-            } else if mutant::is(Mutant::WithdrawAgain) {
-                self.applied.insert(*id, old);
+        self.sums.apply(weight_x256, pod);
+    }
+
+    fn count_anew(&mut self, now: Time) {
+        self.sums.start_over();
+        for (key, entry) in &mut self.entries {
+            entry.summed = entry.live(now);
+            if let Some(pod) = self.pods.get(key.pod) {
+                self.sums.change(pod, key.class, 0, entry.summed);
+                entry.remainders.iter().filter(|end| **end > now).for_each(|end| self.sums.expire_at(*end));
             }
         }
     }
 
     /// Takes back what was put on a pod that picks no longer go to.
     pub(crate) fn withdraw(&mut self, pod: &Pod) {
-        if let Some(share) = self.applied.remove(&pod.id()) {
-            pod.peers.count_x256.fetch_sub(share.count_x256, Relaxed);
-            pod.peers.cost_us.fetch_sub(share.cost_us, Relaxed);
-        }
+        self.sums.withdraw(pod);
+    }
+
+    /// There are other pods: [`PeerRow::apply`] looks at all of them again.
+    pub(crate) fn look_again(&mut self) {
+        self.sums.look_again();
     }
 
     /// What is on each pod for it now, weighted.
     pub(crate) fn applied(&self) -> impl Iterator<Item = (PodId, Share)> {
-        self.applied.iter().map(|(pod, share)| (*pod, *share))
+        self.sums.applied()
     }
 
     /// How many entries and names are kept of it.
@@ -247,14 +278,11 @@ impl PeerRow {
     pub(crate) fn shares(&self, now: Time) -> BTreeMap<PodId, Share> {
         let mut shares: BTreeMap<PodId, Share> = BTreeMap::new();
         for (key, entry) in &self.entries {
-            let live = entry.remainders.iter().filter(|end| **end > now).count() as u64;
-            let count = u64::from(entry.count) + live;
+            let count = u64::from(entry.live(now));
             if count > 0
-                && let Some(pod) = self.pods.get(&key.pod)
+                && let Some(pod) = self.pods.get(key.pod)
             {
-                let share = shares.entry(*pod).or_default();
-                share.count_x256 += count * 256;
-                share.cost_us += count * key.class.typical().as_us();
+                shares.entry(pod).or_default().add(Share::of(count, key.class));
             }
         }
         shares
@@ -264,17 +292,13 @@ impl PeerRow {
     pub(crate) fn news_at(&self) -> BTreeMap<PodId, Time> {
         let mut newest: BTreeMap<PodId, Time> = BTreeMap::new();
         for (key, entry) in &self.entries {
-            if let Some(pod) = self.pods.get(&key.pod) {
-                let at = newest.entry(*pod).or_default();
+            if let Some(pod) = self.pods.get(key.pod) {
+                let at = newest.entry(pod).or_default();
                 *at = entry.news_at.max(*at);
             }
         }
         newest
     }
-}
-
-fn news_of(pods: &BTreeMap<u32, PodId>, key: Key, delta: i64, age: Duration) -> Option<News> {
-    pods.get(&key.pod).map(|pod| News { pod: *pod, class: key.class, delta, age })
 }
 
 #[cfg(test)]

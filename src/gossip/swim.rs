@@ -14,7 +14,7 @@ use foca::{AccumulatingRuntime, Config, Foca, Identity, Member, NoCustomBroadcas
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::wire::{self, Ident, Known, MAX_SWIM, SwimCodec, WireError};
+use super::wire::{self, Ident, Known, MAX_SWIM, MemberState, SwimCodec, WireError};
 use crate::id::NodeId;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -215,6 +215,11 @@ impl Swim {
     /// Every member it remembers, the down ones too.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member<Ident>> {
         self.foca.iter_membership_state()
+    }
+
+    /// The same: who, and in which state.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (Ident, MemberState)> {
+        self.members().map(|m| (*m.id(), MemberState::from(m.state())))
     }
 
     /// The best identity known of a node, or of whoever used its address.

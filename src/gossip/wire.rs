@@ -1,4 +1,4 @@
-//! The wire, version 1: the only file that knows bincode.
+//! The wire, version 1: the only file that knows bincode, with `rows` under it for what is read most.
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
@@ -8,6 +8,8 @@
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
 //! consumed whole. Unknown protocol versions, kinds and clusters are told apart and refused without decoding. Variants
 //! and fields are never reordered; a new shape is a new kind. Golden vectors below hold it to that.
+
+mod rows;
 
 use std::net::SocketAddr;
 
@@ -290,8 +292,6 @@ pub struct Entry {
 #[derive(Encode, Decode)]
 struct WireIdent(u64, u64, u32, SocketAddr);
 #[derive(Encode, Decode)]
-struct WireKey(u32, u32, u8);
-#[derive(Encode, Decode)]
 struct WireHello {
     me: WireIdent,
     name: String,
@@ -312,23 +312,6 @@ struct WireNames {
     pods: Vec<u64>,
     first_model: u32,
     models: Vec<String>,
-}
-/// Entries follow it one by one, to the end of the datagram.
-#[derive(Encode, Decode)]
-struct WireRows {
-    epoch: u64,
-    seq: u64,
-    table: u32,
-    leaving: bool,
-    rates: (u32, u32),
-    part: Option<(Option<WireKey>, Option<WireKey>)>,
-}
-#[derive(Encode, Decode)]
-struct WireEntry {
-    key: WireKey,
-    count: u32,
-    age_100us: u32,
-    remainders_ms: Vec<u32>,
 }
 #[derive(Encode, Decode)]
 enum WireSwim {
@@ -372,11 +355,15 @@ fn put(out: &mut Vec<u8>, value: impl Encode) {
 
 /// Takes one value off the front of `bytes`.
 fn take<T: Decode<()>>(bytes: &mut &[u8], what: &'static str) -> Result<T, WireError> {
-    let decoded = bincode::decode_from_slice(bytes, config()).map_err(|_| WireError::Body(what));
-    assert!(decoded.is_ok() || !mutant::is(Mutant::UnwrapOnDecode), "malformed {what}");
-    let (value, used) = decoded?;
+    let (value, used) = bincode::decode_from_slice(bytes, config()).map_err(|_| malformed(what))?;
     *bytes = &bytes[used..];
     Ok(value)
+}
+
+/// The error of a body that does not decode.
+fn malformed(what: &'static str) -> WireError {
+    assert!(!mutant::is(Mutant::UnwrapOnDecode), "malformed {what}");
+    WireError::Body(what)
 }
 
 /// Takes the one value that `bytes` is.
@@ -385,8 +372,8 @@ fn whole<T: Decode<()>>(mut bytes: &[u8], what: &'static str) -> Result<T, WireE
     if bytes.is_empty() { Ok(value) } else { Err(WireError::Body(what)) }
 }
 
-fn start(kind: u8, tag: u32) -> Vec<u8> {
-    let mut out = Vec::with_capacity(MAX_DATAGRAM);
+fn start(kind: u8, tag: u32, capacity: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity);
     out.extend([PROTO, kind]);
     out.extend(tag.to_le_bytes());
     out
@@ -406,19 +393,17 @@ impl Message {
 
     /// Its bytes, for the cluster with `tag`.
     pub fn encode(&self, tag: u32) -> Bytes {
-        let mut out = match self.kind() {
-            Kind::Swim => start(KIND_SWIM, tag),
-            Kind::Rows => start(KIND_ROWS, tag),
-            Kind::Hello => start(KIND_HELLO, tag),
-            Kind::Sync => start(KIND_SYNC, tag),
-            Kind::Names => start(KIND_NAMES, tag),
+        let mut out = match self {
+            // What is kept of it afterwards is no more than what it says.
+            Message::Swim(packet) => start(KIND_SWIM, tag, HEADER + packet.len()),
+            Message::Rows(rows) => start(KIND_ROWS, tag, rows.capacity()),
+            Message::Hello(_) => start(KIND_HELLO, tag, 128),
+            Message::Sync(sync) => start(KIND_SYNC, tag, 64 * (1 + sync.members.len())),
+            Message::Names(names) => start(KIND_NAMES, tag, 64 + 9 * names.pods.len()),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
-            Message::Rows(rows) => {
-                put(&mut out, rows.header());
-                rows.entries.iter().for_each(|entry| put(&mut out, WireEntry::from(entry)));
-            }
+            Message::Rows(rows) => rows.encode(&mut out),
             Message::Hello(hello) => put(&mut out, WireHello::from(hello)),
             Message::Sync(sync) => put(&mut out, WireSync::from(sync)),
             Message::Names(names) => put(&mut out, WireNames::from(names)),
@@ -456,51 +441,6 @@ impl Message {
             (kind, _) => Err(WireError::Kind(kind)),
         }
     }
-}
-
-impl Rows {
-    fn header(&self) -> WireRows {
-        WireRows {
-            epoch: self.epoch.0,
-            seq: self.seq.0,
-            table: self.table,
-            leaving: self.leaving,
-            rates: self.rates,
-            part: self.part.map(|part| (part.after.map(WireKey::from), part.upto.map(WireKey::from))),
-        }
-    }
-
-    fn decode(mut body: &[u8]) -> Result<Rows, WireError> {
-        let header: WireRows = take(&mut body, "rows")?;
-        let key = |key: Option<WireKey>| key.map(Key::try_from).transpose();
-        let part = match header.part {
-            None => None,
-            Some((after, upto)) => Some(Part { after: key(after)?, upto: key(upto)? }),
-        };
-        let mut entries = Vec::new();
-        while !body.is_empty() {
-            entries.push(Entry::try_from(take::<WireEntry>(&mut body, "rows")?)?);
-        }
-        Ok(Rows {
-            epoch: Epoch(header.epoch),
-            seq: Seq(header.seq),
-            table: header.table,
-            leaving: header.leaving,
-            rates: header.rates,
-            part,
-            entries,
-        })
-    }
-
-    /// The bytes of an entry: what a sender counts to fill a datagram exactly.
-    pub(crate) fn entry_bytes(entry: &Entry) -> usize {
-        let mut out = Vec::with_capacity(32);
-        put(&mut out, WireEntry::from(entry));
-        out.len()
-    }
-
-    /// The most that everything before the entries can take: header, epoch, seq, table, flag, rates, part.
-    pub(crate) const HEAD: usize = HEADER + 9 + 9 + 5 + 1 + 10 + 1 + 2 * (1 + 11);
 }
 
 impl Hello {
@@ -555,48 +495,6 @@ impl From<&Ident> for WireIdent {
 impl From<WireIdent> for Ident {
     fn from(WireIdent(id, epoch, r#gen, addr): WireIdent) -> Ident {
         Ident { id: NodeId(id), epoch: Epoch(epoch), r#gen, addr }
-    }
-}
-
-impl From<Key> for WireKey {
-    fn from(key: Key) -> WireKey {
-        WireKey(key.pod, key.model, key.class.index() as u8)
-    }
-}
-
-impl TryFrom<WireKey> for Key {
-    type Error = WireError;
-
-    fn try_from(WireKey(pod, model, class): WireKey) -> Result<Key, WireError> {
-        let class = SizeClass::new(class).ok_or(WireError::Body("rows"))?;
-        Ok(Key { pod, model, class })
-    }
-}
-
-impl From<&Entry> for WireEntry {
-    fn from(entry: &Entry) -> WireEntry {
-        WireEntry {
-            key: entry.key.into(),
-            count: entry.count,
-            age_100us: entry.age_100us,
-            remainders_ms: entry.remainders_ms.clone(),
-        }
-    }
-}
-
-impl TryFrom<WireEntry> for Entry {
-    type Error = WireError;
-
-    fn try_from(entry: WireEntry) -> Result<Entry, WireError> {
-        if entry.remainders_ms.len() > MAX_REMAINDERS {
-            return Err(WireError::Body("rows"));
-        }
-        Ok(Entry {
-            key: entry.key.try_into()?,
-            count: entry.count.min(MAX_COUNT),
-            age_100us: entry.age_100us,
-            remainders_ms: entry.remainders_ms,
-        })
     }
 }
 

@@ -52,6 +52,15 @@ impl SizeClass {
         (usize::from(class) < Self::COUNT).then_some(SizeClass(class))
     }
 
+    /// The classes whose bits are set, in order.
+    pub(crate) fn in_bits(mut bits: u64) -> impl Iterator<Item = SizeClass> {
+        std::iter::from_fn(move || {
+            let class = SizeClass::new(bits.trailing_zeros() as u8)?;
+            bits &= bits - 1;
+            Some(class)
+        })
+    }
+
     /// Its number, 0..=39.
     pub const fn index(self) -> usize {
         self.0 as usize

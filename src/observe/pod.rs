@@ -314,6 +314,8 @@ impl PodStats {
 pub(crate) struct Lane {
     pub(crate) model: Arc<Model>,
     classes: [AtomicU32; SizeClass::COUNT],
+    /// Classes that were ever entered, as bits: few of the forty, so that the core need not read all of them.
+    used: AtomicU64,
     /// Set when something changed that the core has not seen; who sets it tells the core.
     pub(crate) dirty: AtomicBool,
     /// When the first such change was, in nanoseconds of [`Time`]: the start of its news age.
@@ -325,12 +327,17 @@ impl Lane {
         Lane {
             model,
             classes: std::array::from_fn(|_| AtomicU32::new(0)),
+            used: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn add(&self, class: SizeClass) {
+        let bit = 1 << class.index();
+        if self.used.load(Relaxed) & bit == 0 {
+            self.used.fetch_or(bit, Relaxed);
+        }
         self.classes[class.index()].fetch_add(1, Relaxed);
     }
 
@@ -341,6 +348,11 @@ impl Lane {
 
     pub(crate) fn count(&self, class: SizeClass) -> u32 {
         self.classes[class.index()].load(Relaxed)
+    }
+
+    /// Classes that may count more than nothing, in order.
+    pub(crate) fn used(&self) -> impl Iterator<Item = SizeClass> + use<> {
+        SizeClass::in_bits(self.used.load(Relaxed))
     }
 }
 

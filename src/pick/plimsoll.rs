@@ -66,7 +66,6 @@ fn fill(loads: &[PodLoad], context: &Context) -> usize {
         .collect();
     let spread = if context.heavy { HEAVY_SPREAD } else { 1.0 };
     let water = (KAPPA * context.unseen_ms * spread + context.others * context.cost_ms).max(LEAST_POURED);
-    let water = if mutant::is(Mutant::GreedyOnOldNews) { LEAST_POURED } else { water };
     if mutant::is(Mutant::FirstOfEquals) {
         return drop_into(&pods, level(&pods, water), 0.0, 0);
     }

@@ -65,8 +65,8 @@ impl Members {
     /// How long nothing was wrong between two nodes, or with them.
     fn well_for(&self, look: &Look, n: usize, m: usize) -> Duration {
         let weather = look.weather;
-        let since = weather.node_well_since(n).max(weather.node_well_since(m)).max(weather.links_well_since());
-        look.now.since(since.max(weather.hostile_at.unwrap_or_default()))
+        let since = weather.node_well_since(n).max(weather.node_well_since(m));
+        look.now.since(since.max(weather.membership_well_since()))
     }
 
     fn look_at_events(&mut self, look: &Look, world: &World, found: &mut Found) {
@@ -90,7 +90,8 @@ impl Members {
     }
 
     fn look_at_rungs(&mut self, look: &Look, world: &World, found: &mut Found) {
-        let faultless = look.weather.struck == 0 && self.bounds.lossless && self.bounds.fair;
+        let faultless = look.weather.struck == 0 && world.former_lives().next().is_none();
+        let faultless = faultless && self.bounds.lossless && self.bounds.fair;
         if faultless && look.now.since(Time::ZERO) > self.bounds.known && look.number.is_multiple_of(EVERY) {
             for n in world.live() {
                 let rung = world.core(n).picker().rung();
@@ -130,9 +131,7 @@ impl Members {
         }
         let well = |n: &usize| look.now.since(look.weather.node_well_since(*n)) > self.bounds.known;
         let well: Vec<usize> = world.live().into_iter().filter(well).collect();
-        let links_are_well = look.now.since(look.weather.links_well_since()) > self.bounds.known;
-        let hostile = look.weather.hostile_at.is_some_and(|at| look.now.since(at) < self.bounds.known);
-        if well.is_empty() || !links_are_well || hostile {
+        if well.is_empty() || look.now.since(look.weather.membership_well_since()) <= self.bounds.known {
             return;
         }
         if !can_meet(&world.config().join, &well, |n| world.told_to_join(n)) {
@@ -186,7 +185,8 @@ impl Members {
                     continue;
                 }
                 let belief = world.belief(n, m);
-                let ghost = belief.filter(|belief| belief.weight_x256 > 0 && belief.row_epoch <= life.epoch);
+                let reborn = world.is_up(m) && world.core(m).me().epoch == life.epoch;
+                let ghost = belief.filter(|b| b.weight_x256 > 0 && b.row_epoch == life.epoch && !reborn);
                 found.judge(Rule::DeadGone, Some(n), None, ghost.is_none(), || {
                     let Epoch(epoch) = life.epoch;
                     format!(

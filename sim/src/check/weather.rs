@@ -27,6 +27,8 @@ pub(crate) struct Weather {
     /// The last time at which all links were other than they should be.
     links: Time,
     surge: Time,
+    /// The last time at which a node was slow. Its own probes time out in its own queue, and it declares everybody down.
+    sick: Time,
     /// The last hostile act, and who turned ever.
     pub(crate) hostile_at: Option<Time>,
     pub(crate) turned: Vec<bool>,
@@ -62,6 +64,7 @@ impl Weather {
             pods: vec![Time::ZERO; plan.world.pods],
             links: Time::ZERO,
             surge: Time::ZERO,
+            sick: Time::ZERO,
             hostile_at: None,
             turned: vec![false; plan.world.nodes],
             ghosts: false,
@@ -108,6 +111,9 @@ impl Weather {
         for n in 0..nodes {
             if !world.node_is_well(n) {
                 self.nodes[n] = now;
+                if world.node_is_slow(n) {
+                    self.sick = now;
+                }
             } else {
                 self.nodes[n] = self.nodes[n].max(world.started(n));
             }
@@ -130,6 +136,7 @@ impl Weather {
         }
         match fault {
             Fault::Loss { .. } | Fault::Delay { .. } => self.links = self.links.max(until),
+            Fault::NodeSlow { .. } => self.sick = self.sick.max(until),
             Fault::Surge { .. } => self.surge = self.surge.max(until),
             Fault::Replay { .. } => self.replayed = true,
             Fault::Hostile { node, trick, .. } => {
@@ -152,6 +159,11 @@ impl Weather {
 
     pub(crate) fn links_well_since(&self) -> Time {
         self.links
+    }
+
+    /// When membership was last disturbed by what is wrong elsewhere: links, slow nodes, hostile ones.
+    pub(crate) fn membership_well_since(&self) -> Time {
+        self.links.max(self.sick).max(self.hostile_at.unwrap_or_default())
     }
 
     pub(crate) fn surge_since(&self) -> Time {

@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod bench;
 mod check_determinism;
 mod compare;
 mod detect;
@@ -51,6 +52,8 @@ struct Cli {
 enum Command {
     /// Play one fleet, and say what its callers saw
     Run(Box<run::Run>),
+    /// Measure how fast the simulator is
+    Bench(bench::Bench),
     /// List the days that have a name: what goes wrong in them
     Scenarios(scenarios::Scenarios),
     /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
@@ -76,6 +79,7 @@ pub(crate) fn main() -> ExitCode {
     log();
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
+        Command::Bench(bench) => bench.main(),
         Command::Detect(detect) => detect.main(),
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),

@@ -51,7 +51,10 @@ impl Document {
 
     /// The command, the seeds and the commit in one line.
     pub fn recipe(&self) -> String {
-        format!("{} · {} · plimsoll {} at {}", self.command, seeds(&self.seeds), self.version, self.commit)
+        let recipe =
+            format!("{} · {} · plimsoll {} at {}", self.command, seeds(&self.seeds), self.version, self.commit);
+        // A comment in CSV ends with its line.
+        recipe.replace(char::is_control, " ")
     }
 
     /// As JSON, a line for each row: a diff of two files, or a `grep`, shows the rows.
@@ -180,6 +183,9 @@ pub fn commit() -> String {
 
 #[cfg(test)]
 mod tests {
+    use plimsoll::time::Time;
+
+    use super::super::Windows;
     use super::*;
 
     fn document() -> Document {
@@ -217,10 +223,23 @@ mod tests {
         assert_eq!((rows[3].get("trace"), &rows[0]["trace"]), (None, &"00ff".into()));
     }
 
+    /// NaN is not JSON: written as null it must come back as no figure, and not as an error or a zero.
     #[test]
     fn what_is_written_reads_back() {
-        let json = document().to_json();
-        assert_eq!(Document::from_json(&json).unwrap().to_json(), json);
+        let mut document = document();
+        document.rows[0].more.insert("at_once".into(), f64::NAN);
+        document.rows[0].curve_ms = vec![f64::NAN; 32];
+        let mut windows = Windows::new(Time::ZERO, Time::from_nanos(2_000_000_000), Windows::SECOND, &[2, 1]);
+        windows.served(1, Time::from_nanos(1_250_000_000), Time::from_nanos(2_000_000_000));
+        document.timelines.push(Timeline::of_busy_shares(&windows, "p2c", 7, ("pod-1 joins", 1.0), &[1]));
+        let json = document.to_json();
+        let read = Document::from_json(&json).unwrap();
+        assert_eq!(read.to_json(), json);
+        assert_eq!(
+            (&read.timelines, read.timelines[0].pods[1].values.as_slice()),
+            (&document.timelines, &[0.0, 0.75][..])
+        );
+        assert!(read.rows[0].more["at_once"].is_nan() && read.rows[0].age_ms.is_nan() && read.rows[0].p99_ms == 200.0);
     }
 
     /// Who edits a results file by hand, or brings one from elsewhere, must find the place without us.
@@ -249,6 +268,8 @@ mod tests {
     #[test]
     fn the_recipe_can_be_pasted() {
         assert!(document().recipe().starts_with("cargo sim compare · seeds 11, 12 · plimsoll "));
+        let two_lines = Document { command: "cargo sim run 'a\nb'".into(), ..document() };
+        assert!(two_lines.recipe().starts_with("cargo sim run 'a b' · "));
         assert_eq!(seeds(&[0, 1, 2, 3, 4]), "seeds 0 to 4");
         assert_eq!(seeds(&[0, 1, 2, 3, 9]), "seeds 0, 1, 2, 3, 9");
         assert_eq!([quoted("a b"), quoted("0..50"), quoted("it's")], ["'a b'", "0..50", r"'it'\''s'"]);

@@ -25,10 +25,8 @@ impl Document {
     /// As text. Averages where several seeds were played, the run itself with its trace where one was; ratios are to
     /// `base`, or to the first policy where none is named.
     pub fn to_table(&self, base: Option<&str>) -> String {
-        let rows = match self.seeds.as_slice() {
-            [_] => self.rows.iter().filter(|row| row.seed.is_some()).cloned().collect(),
-            _ => averages(&self.rows),
-        };
+        let runs: Vec<_> = self.rows.iter().filter(|row| row.seed.is_some()).cloned().collect();
+        let rows = if self.seeds.len() == 1 && !runs.is_empty() { runs } else { averages(&self.rows) };
         let Some(base) = base.or(policies(&rows).first().copied()) else { return self.recipe() + "\n" };
         let mut text = String::new();
         for group in rows.chunk_by(|a, b| (a.load, shape(a)) == (b.load, shape(b))) {

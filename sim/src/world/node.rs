@@ -47,7 +47,7 @@ pub(super) struct SimNode {
     pub(super) paused: bool,
     /// Time it takes over each input.
     pub(super) slow: Duration,
-    busy_until: Time,
+    pub(super) busy_until: Time,
     /// What came while it was paused or busy.
     pub(super) inbox: Vec<Happening>,
     timer_at: Option<Time>,
@@ -151,6 +151,8 @@ impl World {
             Policy::Exact(_) => Core::new(config, Time::ZERO, wake),
         };
         node.life += 1;
+        self.tally.forget(n);
+        let node = &mut self.nodes[n];
         node.epoch = node.epoch.max(epoch);
         node.known = self.pods.iter().map(|pod| pod.announced).collect();
         node.ledger.fill(0);

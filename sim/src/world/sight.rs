@@ -55,10 +55,16 @@ impl World {
         self.nodes[n].core.is_some()
     }
 
-    /// Whether node `n` runs, neither stopped nor slow.
+    /// Whether node `n` runs, neither stopped nor slow, and has nothing left over from when it was.
     pub(crate) fn node_is_well(&self, n: usize) -> bool {
         let node = &self.nodes[n];
-        node.core.is_some() && !node.paused && node.slow.is_zero()
+        node.core.is_some() && !node.paused && node.slow.is_zero() && node.busy_until <= self.now
+    }
+
+    /// Whether node `n` is slow, or has not caught up since.
+    pub(crate) fn node_is_slow(&self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        node.core.is_some() && (!node.slow.is_zero() || node.busy_until > self.now)
     }
 
     /// When node `n` started last.

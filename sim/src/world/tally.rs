@@ -70,6 +70,12 @@ impl Tally {
         self.resumed_at[n] = now;
     }
 
+    /// Node `n` starts again, and knows nothing of what its former life learned.
+    pub(super) fn forget(&mut self, n: usize) {
+        let pods = self.picks.len();
+        self.refused[n * pods..(n + 1) * pods].fill(None);
+    }
+
     /// Pod `k` did something that callers may notice.
     pub(super) fn hurt(&mut self, k: usize, now: Time) {
         self.hurt_at[k] = Some(now);

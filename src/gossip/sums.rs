@@ -1,0 +1,149 @@
+//! What a peer's row adds to each pod: sums by pod, kept as the row changes, so that a datagram costs what it changed and
+//! not the whole row.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering::Relaxed;
+
+use smallvec::SmallVec;
+
+use crate::id::PodId;
+use crate::mutant::{self, Mutant};
+use crate::observe::{Pod, SizeClass};
+use crate::time::Time;
+
+/// A part of a pod's load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) count_x256: u64,
+    pub(crate) cost_us: u64,
+}
+
+/// What a row says of one pod, and what of it is on the pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    said: Share,
+    applied: Share,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    by_pod: BTreeMap<PodId, Sum>,
+    /// Pods whose sum changed since it was applied; one may be named twice.
+    changed: SmallVec<[PodId; 4]>,
+    /// The weight that all were applied with; none where all must be looked at again.
+    weight_x256: Option<u64>,
+    /// Whether the sums must be made anew, from all entries.
+    stale: bool,
+    /// When the next remainder ends that is in a sum; may be too early, never too late.
+    expires: Option<Time>,
+}
+
+impl Share {
+    pub(super) fn of(count: u64, class: SizeClass) -> Share {
+        Share { count_x256: count * 256, cost_us: count * class.typical().as_us() }
+    }
+
+    pub(super) fn add(&mut self, other: Share) {
+        self.count_x256 += other.count_x256;
+        self.cost_us += other.cost_us;
+    }
+
+    fn take(&mut self, other: Share) {
+        self.count_x256 -= other.count_x256;
+        self.cost_us -= other.cost_us;
+    }
+
+    fn weighed(self, weight_x256: u64) -> Share {
+        Share { count_x256: self.count_x256 * weight_x256 / 256, cost_us: self.cost_us * weight_x256 / 256 }
+    }
+}
+
+impl Sum {
+    /// Makes what is on the pod what is said at this weight; says whether anything is left of either.
+    fn apply(&mut self, weight_x256: u64, pod: Option<&Pod>) -> bool {
+        let (old, new) = (self.applied, self.said.weighed(weight_x256));
+        self.applied = Share::default();
+        if let Some(pod) = pod {
+            // Wrapping differences of what this very peer put there: the sum never goes below zero.
+            pod.peers.count_x256.fetch_add(new.count_x256.wrapping_sub(old.count_x256), Relaxed);
+            pod.peers.cost_us.fetch_add(new.cost_us.wrapping_sub(old.cost_us), Relaxed);
+            let again = new == Share::default() && mutant::is(Mutant::WithdrawAgain);
+            self.applied = if again { old } else { new };
+        }
+        *self != Sum::default()
+    }
+}
+
+impl Sums {
+    /// Whether [`Sums::start_over`] and a [`Sums::change`] for every entry must come before [`Sums::apply`].
+    pub(super) fn are_stale(&self, now: Time) -> bool {
+        self.stale || self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// Entries change in more than what is told of them one by one.
+    pub(super) fn outdate(&mut self) {
+        self.stale = true;
+    }
+
+    /// Nothing is said of any pod.
+    pub(super) fn start_over(&mut self) {
+        self.by_pod.values_mut().for_each(|sum| sum.said = Share::default());
+        self.changed.clear();
+        (self.weight_x256, self.stale, self.expires) = (None, false, None);
+    }
+
+    /// An entry that said `before` requests of `class` says `after`.
+    pub(super) fn change(&mut self, pod: PodId, class: SizeClass, before: u32, after: u32) {
+        if before == after || self.stale {
+            return;
+        }
+        let sum = self.by_pod.entry(pod).or_default();
+        sum.said.add(Share::of(u64::from(after), class));
+        sum.said.take(Share::of(u64::from(before), class));
+        if self.weight_x256.is_some() {
+            self.changed.push(pod);
+        }
+    }
+
+    /// A remainder ends at `end`: what is said until then is not true any more.
+    pub(super) fn expire_at(&mut self, end: Time) {
+        self.expires = Some(self.expires.map_or(end, |at| at.min(end)));
+    }
+
+    /// There are other pods: all are looked at again.
+    pub(super) fn look_again(&mut self) {
+        self.weight_x256 = None;
+    }
+
+    /// Makes the pods' peer parts say what the sums say now, at `weight_x256`.
+    pub(super) fn apply<'a>(&mut self, weight_x256: u64, pod: impl Fn(PodId) -> Option<&'a Pod>) {
+        if self.weight_x256 != Some(weight_x256) || mutant::is(Mutant::WithdrawAgain) {
+            self.weight_x256 = Some(weight_x256);
+            self.changed.clear();
+            self.by_pod.retain(|id, sum| sum.apply(weight_x256, pod(*id)));
+        }
+        for id in self.changed.drain(..) {
+            if let Entry::Occupied(mut sum) = self.by_pod.entry(id)
+                && !sum.get_mut().apply(weight_x256, pod(id))
+            {
+                sum.remove();
+            }
+        }
+    }
+
+    /// Takes back what was put on a pod that picks no longer go to.
+    pub(super) fn withdraw(&mut self, pod: &Pod) {
+        if let Some(sum) = self.by_pod.get_mut(&pod.id()) {
+            let applied = std::mem::take(&mut sum.applied);
+            pod.peers.count_x256.fetch_sub(applied.count_x256, Relaxed);
+            pod.peers.cost_us.fetch_sub(applied.cost_us, Relaxed);
+        }
+    }
+
+    /// What is on each pod now, weighted.
+    pub(super) fn applied(&self) -> impl Iterator<Item = (PodId, Share)> {
+        let some = self.by_pod.iter().filter(|(_, sum)| sum.applied != Share::default());
+        some.map(|(pod, sum)| (*pod, sum.applied))
+    }
+}
