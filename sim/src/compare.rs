@@ -50,7 +50,8 @@ impl Comparison {
         for load in &self.loads {
             for policy in &self.policies {
                 for seed in &self.seeds {
-                    let world = Config { load: *load, policy: *policy, seed: *seed, ..self.world.clone() };
+                    let (policy, gossip) = (*policy, policy.gossips());
+                    let world = Config { load: *load, policy, gossip, seed: *seed, ..self.world.clone() };
                     world.check()?;
                     let ask_ms = self.length.ask_ms(&world)?;
                     let mut plan = Plan::new("steady", world, ask_ms);
