@@ -2,7 +2,7 @@
 //!
 //! Each is one line in its place, behind [`is`], and breaks one promise in a way that programs like this one have been
 //! broken before. Without the feature `mutants` that line is a constant `false`, and nothing of it is left in the
-//! product. With it none is active until [`set`] says so, for the whole process. Judge them in release: in debug,
+//! product. With it none is active until `set` says so, for the whole process. Judge them in release: in debug,
 //! assertions stop some of them before any checker can see them.
 
 use std::fmt;

@@ -18,14 +18,14 @@ fn small() -> Config {
 }
 
 fn policies(names: &str) -> Vec<Policy> {
-    names.split(' ').map(|name| name.parse().unwrap()).collect()
+    names.split(' ').map(|name| name.parse().expect("it is a policy's name")).collect()
 }
 
 /// The averages over the seeds.
 fn compare(world: Config, names: &str, loads: &[f64], seeds: &[u64], requests: u64) -> Vec<Row> {
     let (policies, loads, seeds) = (policies(names), loads.to_vec(), seeds.to_vec());
     let comparison = Comparison { world, policies, loads, seeds, length: Length::Requests(requests) };
-    let played = play(&comparison.plans().unwrap(), 2, &|_| {});
+    let played = play(&comparison.plans().expect("they are possible"), 2, &|_| {});
     for one in &played {
         assert_eq!(one.failures, [], "{}", one.row.policy);
         assert_eq!(one.row.errors, 0, "{}", one.row.policy);
@@ -34,14 +34,16 @@ fn compare(world: Config, names: &str, loads: &[f64], seeds: &[u64], requests: u
 }
 
 fn of<'a>(rows: &'a [Row], policy: &str, load: f64) -> &'a Row {
-    rows.iter().find(|row| row.policy == policy && row.load == load).unwrap()
+    rows.iter().find(|row| row.policy == policy && row.load == load).expect("it was played")
 }
 
 /// If a policy moved the arrivals, it would be compared with another on another day. Every request of every policy must
 /// be asked for at the same moment, on the same node, of the same kind, and be as long.
 #[test]
 fn all_policies_get_the_same_requests() {
-    let mut seen: BTreeMap<Vec<(u64, usize, u64, u64)>, Vec<&str>> = BTreeMap::new();
+    // When, where, of which kind, how long.
+    type Requests = Vec<(u64, usize, u64, u64)>;
+    let mut seen: BTreeMap<Requests, Vec<&str>> = BTreeMap::new();
     for (policy, _) in Policy::ALL {
         let plan = Plan::new("steady", Config { policy, ..small() }, 3000);
         let (measured, _) = measure(&plan);
@@ -136,7 +138,7 @@ fn a_sum_of_costs_misleads_where_pods_have_slots() {
 }
 
 fn with_store(fallback: Fallback, faults: &[(u64, Fault)]) -> Plan {
-    let mut world = Config { load: 0.7, policy: "redis".parse().unwrap(), ..small() };
+    let mut world = Config { load: 0.7, policy: "redis".parse().expect("it is a policy's name"), ..small() };
     world.redis = Redis { fallback, ..Redis::default() };
     let mut plan = Plan::new("redis", world, 20_000);
     plan.ending.quiet_ms = 0;

@@ -164,11 +164,11 @@ fn starvation(window: &Window, world: &World, picked: u64, found: &mut Found) {
     let busy: Vec<f64> =
         world.busy().iter().zip(&window.busy).map(|(now, then)| now.saturating_sub(*then).as_secs_f64()).collect();
     let (fair, mean_busy) = (picked as f64 / pods as f64, busy.iter().sum::<f64>() / pods as f64);
-    for k in 0..pods {
+    for (k, busy) in busy.into_iter().enumerate() {
         let got = (world.tally().picks[k] - window.picks[k]) as f64;
-        let fed = got >= LEAST_SHARE * fair || busy[k] >= LEAST_SHARE * mean_busy;
+        let fed = got >= LEAST_SHARE * fair || busy >= LEAST_SHARE * mean_busy;
         found.judge(Rule::Starvation, None, Some(k), fed, || {
-            format!("expected at least {LEAST_SHARE} of {fair} requests; got {got}, busy {} s of {mean_busy}", busy[k])
+            format!("expected at least {LEAST_SHARE} of {fair} requests; got {got}, busy {busy} s of {mean_busy}")
         });
     }
 }

@@ -85,7 +85,7 @@ impl Requests {
 
     fn look_for_progress(&mut self, look: &Look, world: &World, found: &mut Found) {
         let short = world.mean_service() <= SHORT && world.config().clients.deadline_ms.is_none();
-        if !short || look.into_phase() < HEALS {
+        if !short || look.lasted() < HEALS {
             return;
         }
         let (asked, served) = (world.tally().asked, world.tally().served);

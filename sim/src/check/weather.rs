@@ -193,7 +193,7 @@ pub(crate) struct Look<'a> {
 
 impl Look<'_> {
     /// How long the phase has lasted.
-    pub(crate) fn into_phase(&self) -> Duration {
+    pub(crate) fn lasted(&self) -> Duration {
         self.now.since(self.since)
     }
 }

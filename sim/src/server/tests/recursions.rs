@@ -18,7 +18,7 @@ fn waits(spec: &ServerSpec, jobs: &[(Time, Duration)]) -> Vec<Duration> {
         server.advance(due, &mut finished);
     }
     assert_eq!(finished.len(), jobs.len());
-    assert_eq!(server.busy(), jobs.iter().map(|(_, service)| *service).sum());
+    assert_eq!(server.busy(), jobs.iter().map(|(_, service)| *service).sum::<Duration>());
     for Finished { id, started, ended } in finished {
         let (arrived, service) = jobs[id as usize];
         assert_eq!((started.since(arrived), ended.since(started)), (waits[id as usize], service), "job {id}");
