@@ -40,6 +40,9 @@ impl Identity for Ident {
 /// Members beyond this are not kept: one member could invent any number of others, and foca remembers each for an hour.
 pub(crate) const MAX_MEMBERS: usize = 4096;
 
+/// Fewer timers are not worth looking through: a cluster of a hundred has some two hundred in its worst minute.
+const MANY_TIMERS: usize = 256;
+
 pub(crate) struct Swim {
     foca: Foca<Ident, SwimCodec, StdRng, NoCustomBroadcast>,
     runtime: AccumulatingRuntime<Ident>,
@@ -48,6 +51,8 @@ pub(crate) struct Swim {
     submitted: u64,
     /// How often it may have forgotten something of somebody.
     forgotten: u64,
+    /// When so many wait, those that nobody needs any more are looked for.
+    most_timers: usize,
     /// Errors foca returned: of packets, and of its own doing (which must stay zero).
     pub(crate) packet_errors: u64,
     pub(crate) internal_errors: u64,
@@ -100,6 +105,7 @@ impl Swim {
             timers: BTreeMap::new(),
             submitted: 0,
             forgotten: 0,
+            most_timers: MANY_TIMERS,
             packet_errors: 0,
             internal_errors: 0,
         }
@@ -246,6 +252,29 @@ impl Swim {
             self.submitted += 1;
             self.timers.insert((now + after, self.submitted), timer);
         }
+        if self.timers.len() > self.most_timers {
+            self.drop_spent_timers();
+            self.most_timers = MANY_TIMERS.max(2 * self.timers.len());
+        }
+    }
+
+    /// Drops the timers of identities that are not what they were: to forget one that was replaced, to give up one that
+    /// refuted. foca sets one for each and waits an hour, so that a member which makes up ever new identities for one
+    /// address would fill the memory, though members are bounded.
+    fn drop_spent_timers(&mut self) {
+        // One member has one address.
+        let states: BTreeMap<SocketAddr, &Member<Ident>> =
+            self.foca.iter_membership_state().map(|m| (m.id().addr, m)).collect();
+        let still = |ident: &Ident, state| {
+            states.get(&ident.addr).filter(|m| m.id() == ident && m.state() == state).map(|m| m.incarnation())
+        };
+        self.timers.retain(|_, timer| match timer {
+            Timer::RemoveDown(ident) => still(ident, State::Down).is_some(),
+            Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                still(member_id, State::Suspect) == Some(*incarnation)
+            }
+            _ => true,
+        });
     }
 }
 
@@ -311,6 +340,19 @@ mod tests {
         let undead = told.iter().find(|packet| wire::peek_swim(packet).unwrap().1).expect("a says so");
         assert!(matches!(b.handle(at(4), NodeId(1), undead), Ok(Heard::ThoughtDown(accuser)) if accuser == ident(1)));
         assert_eq!(b.me(), ident(2));
+    }
+
+    /// Members are bounded, but each new identity of one that is down left a timer for an hour: 2,000 lies a second would
+    /// have filled a gigabyte before the first of them was forgotten. Those that still mean something must stay.
+    #[test]
+    fn identities_that_were_replaced_leave_no_timers() {
+        let mut swim = Swim::new(ident(1), 1);
+        let lie = |epoch| Member::new(Ident { epoch: Epoch(epoch), ..ident(2) }, 0, State::Down);
+        (1..20_000).for_each(|epoch| swim.apply(at(0), std::iter::once(lie(epoch)), false));
+        assert!(swim.timers() <= 2 * MANY_TIMERS, "{}", swim.timers());
+        assert_eq!(swim.members().count(), 1);
+        swim.handle_timeout(at(3_600_001));
+        assert_eq!((swim.members().count(), swim.internal_errors), (0, 0));
     }
 
     /// A member may tell of others, but not of any number: what it invents is bounded, and members that are known go on
