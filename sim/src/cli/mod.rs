@@ -32,6 +32,8 @@ pub(crate) mod exit {
     pub(crate) const DIFFERENT: u8 = 12;
     /// The product panicked.
     pub(crate) const PANIC: u8 = 13;
+    /// A bound that was asked for does not hold.
+    pub(crate) const BOUND: u8 = 14;
 }
 
 /// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
