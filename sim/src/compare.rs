@@ -92,7 +92,7 @@ impl Comparison {
     }
 
     fn plan(&self, load: f64, policy: Policy, seed: u64) -> Result<Plan, Impossible> {
-        let world = Config { load, policy, seed, ..self.world.clone() };
+        let world = Config { load, policy, gossip: policy.gossips(), seed, ..self.world.clone() };
         world.check()?;
         let ask_ms = self.length.ask_ms(&world)?;
         let mut plan = scenario::plan_for_ms(&self.scenario, world, ask_ms)?;

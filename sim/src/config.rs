@@ -27,6 +27,8 @@ pub struct Config {
     pub pods: usize,
     /// How picks are made.
     pub policy: Policy,
+    /// Whether nodes gossip. Policies that look at nothing but their own tickets do as well without, for far fewer bytes.
+    pub gossip: bool,
     /// Clients ask for this share of what the pods can do, one request after the other on every slot.
     pub load: f64,
     /// Each node's gossip budget, bit/s.
@@ -66,6 +68,7 @@ impl Default for Config {
             nodes: 4,
             pods: 8,
             policy: Policy::default(),
+            gossip: true,
             load: 0.8,
             budget_bits: 1_000_000,
             join: Join::All,

@@ -11,6 +11,7 @@ pub mod check;
 pub mod compare;
 mod config;
 pub mod detect;
+pub mod determinism;
 mod exact;
 pub mod fault;
 pub mod law;

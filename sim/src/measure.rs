@@ -137,7 +137,7 @@ impl Measure {
             self.shares.push(spent.map(|spent| spent.as_secs_f64() / slots).collect());
         }
         (self.busy, self.sampled_at) = (busy, world.now());
-        if world.config().policy.gossips() {
+        if world.config().gossip && world.config().policy.gossips() {
             let live = world.live();
             let ages = live.iter().map(|n| unseen_age_ms(world, *n));
             self.ages_ms.push(ages.sum::<f64>() / live.len().max(1) as f64);
@@ -225,7 +225,7 @@ impl Measured {
             Policy::Exact(_) => f64::NAN,
             _ => self.gossip.bytes_per_node_s,
         };
-        if world.policy.gossips() {
+        if world.gossip && world.policy.gossips() {
             row.age_ms = mean(self.ages_ms.iter().copied());
             let [small, heavy] = self.gossip.news_age_ms;
             let named = [

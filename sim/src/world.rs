@@ -28,6 +28,7 @@ use self::ask::{Answer, Asked, Key, Recording};
 pub use self::ask::{Done, End};
 use self::carry::{Carried, Connections};
 use self::fault::{Trouble, Undo};
+pub(crate) use self::node::FormerLife;
 use self::node::SimNode;
 use self::outside::Outside;
 use self::pods::SimPod;

@@ -8,11 +8,11 @@ use plimsoll_sim::run::run_in;
 use plimsoll_sim::{Config, World};
 
 /// Runs plans by chance; says how often each rule was judged.
-fn run_all(seeds: std::ops::Range<u64>) -> Marks {
+fn run_all(seeds: std::ops::Range<u64>, plan: fn(u64) -> Plan) -> Marks {
     let mut marks = Marks::default();
     let (mut inputs, mut failed) = (0, Vec::new());
     for seed in seeds {
-        let plan = plans::mixed(seed);
+        let plan = plan(seed);
         match guarded(&plan) {
             Ok(passed) => {
                 marks.merge(&passed.marks);
@@ -32,13 +32,22 @@ fn run_all(seeds: std::ops::Range<u64>) -> Marks {
     marks
 }
 
+/// Runs plans of the swarm in the same way.
+#[test]
+#[ignore = "as long as wanted"]
+fn many_plans_of_the_swarm_break_no_rule() {
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..100".into());
+    let (from, to) = seeds.split_once("..").expect("two numbers");
+    run_all(from.parse().unwrap()..to.parse().unwrap(), plimsoll_sim::swarm::plan);
+}
+
 /// As many as wanted: `SEEDS=0..1000 cargo test --release -p plimsoll-sim --test checkers -- --ignored --nocapture`.
 #[test]
 #[ignore = "as long as wanted"]
 fn many_plans_by_chance_break_no_rule() {
     let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..100".into());
     let (from, to) = seeds.split_once("..").expect("two numbers");
-    run_all(from.parse().unwrap()..to.parse().unwrap());
+    run_all(from.parse().unwrap()..to.parse().unwrap(), plans::mixed);
 }
 
 /// Says what checkers cost at 16 nodes, 32 pods and 50 requests a second and node: process CPU time, three runs each.
@@ -116,4 +125,31 @@ fn tell() {
     let nodes = std::env::var("NODES").unwrap_or_default().split(',').filter_map(|n| n.parse().ok()).collect();
     let mut tell = Tell(nodes, 0);
     println!("{:?}", plimsoll_sim::check::guarded_with(&plans::mixed(seed), &mut tell).0.map(|_| ()));
+}
+
+/// Which mutants are caught, after how many seeds, by which rule: `MUTANT=spin SEEDS=0..60`.
+#[cfg(feature = "mutants")]
+#[test]
+#[ignore = "for people"]
+fn mutants_are_caught() {
+    use plimsoll::mutant::{Mutant, set};
+    let only = std::env::var("MUTANT").ok();
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..60".into());
+    let (from, to) = seeds.split_once("..").expect("two numbers");
+    let seeds: std::ops::Range<u64> = from.parse().unwrap()..to.parse().unwrap();
+    for mutant in Mutant::ALL.iter().filter(|m| only.as_ref().is_none_or(|only| m.name() == only)) {
+        set(Some(*mutant));
+        let found = seeds.clone().find_map(|seed| Some((seed, guarded(&plimsoll_sim::swarm::plan(seed)).err()?)));
+        set(None);
+        match found {
+            Some((seed, failure)) => println!(
+                "{mutant:<24} {} seed {seed}: {} at {:?}: {}",
+                mutant.caught_by(),
+                failure.checker,
+                failure.at,
+                failure.what
+            ),
+            None => println!("{mutant:<24} {} NOT CAUGHT", mutant.caught_by()),
+        }
+    }
 }

@@ -125,6 +125,7 @@ impl Core {
         Some(Belief {
             active: peer.is_active(),
             epoch: peer.ident.epoch,
+            leaving: peer.row.leaving,
             row_epoch: peer.row.epoch(),
             row_age: peer.row.age(now),
             weight_x256: peer.weight_x256(now),
@@ -153,6 +154,7 @@ impl Core {
             repeats,
             peer_entries,
             peer_names,
+            refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }
 }

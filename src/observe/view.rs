@@ -122,6 +122,8 @@ pub struct Belief {
     pub active: bool,
     /// Its epoch, as membership has it.
     pub epoch: Epoch,
+    /// Whether it said goodbye.
+    pub leaving: bool,
     /// The epoch of its row; a row counts only where it is the member's.
     pub row_epoch: Epoch,
     /// Since anything came from it; none where nothing ever did.
@@ -152,4 +154,6 @@ pub struct Footprint {
     pub peer_entries: usize,
     /// Pods in all peers' index tables.
     pub peer_names: usize,
+    /// Reasons for which peers' messages were refused, kept so that each is told once.
+    pub refusals: usize,
 }

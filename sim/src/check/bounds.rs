@@ -62,7 +62,7 @@ impl Bounds {
             refresh: clocks(REFRESH) + way,
             told: clocks(REFRESH) * refreshes + way,
             faded: clocks(FADES) + way,
-            known: clocks(Duration::from_secs(12)) * crowd,
+            known: clocks(Duration::from_secs(10)) * crowd,
             detected: clocks(Duration::from_secs(5) + Duration::from_millis(500) * config.nodes as u32),
         }
     }

@@ -16,7 +16,7 @@ const EVERY: u64 = 5;
 /// What a hostile member may claim; beyond, a counter has wrapped.
 const ABSURD: f64 = 1e12;
 /// After silence, empty pods and the last predicted end, what was on its way is over; rows refresh and fade.
-const SETTLES: Duration = Duration::from_secs(5);
+const SETTLES: Duration = Duration::from_secs(1);
 
 pub(super) struct Counts {
     bounds: Bounds,

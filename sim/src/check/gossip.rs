@@ -23,6 +23,10 @@ const MOST_NAMES: usize = 16_384;
 const MOST_MODELS: usize = 1024;
 /// Changes that wait to be told again: so many, and those that were told last, at most all classes of all lanes.
 const MOST_REPEATED: usize = 16;
+/// SWIM forgets the dead after an hour, each by a timer of its own: one for every time that a member went down.
+const MOST_TIMERS: usize = 10_000;
+/// Reasons of one member's to be refused that are kept.
+const MOST_REFUSALS: usize = 8;
 /// Reasons for which messages are not used though they are in order: overtaken, from somebody not known yet.
 const IN_ORDER: [&str; 3] = ["old", "stranger", "too_many_members"];
 
@@ -126,7 +130,8 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
         (kept.peer_names, kept.peers * MOST_NAMES),
         (kept.own_names, MOST_NAMES / 2 + MOST_MODELS),
         (kept.repeats, MOST_REPEATED + SizeClass::COUNT * kept.own_lanes),
-        (kept.timers, 100 + 10 * kept.members),
+        (kept.timers, MOST_TIMERS + 10 * kept.members),
+        (kept.refusals, kept.peers * MOST_REFUSALS),
     ];
     let over = within.iter().any(|(is, most)| is > most);
     let inbox = world.inbox(n);

@@ -10,7 +10,7 @@ use plimsoll::time::Time;
 use super::bounds::{Bounds, can_meet};
 use super::{Family, Found, Look, Rule};
 use crate::plan::Plan;
-use crate::world::World;
+use crate::world::{FormerLife, World};
 
 /// Who knows whom is looked at every second; in crowds, where that is much, less often.
 const EVERY: u64 = 10;
@@ -21,6 +21,11 @@ const EFFECTS_LAST: Duration = Duration::from_secs(10);
 const FORMED: Duration = Duration::from_secs(5);
 /// Rows are silent after 2 s, the ladder looks at every tick and takes 0.2 s; it remembers who went down for 30 s.
 const CUT_OFF: (Duration, Duration) = (Duration::from_millis(4500), Duration::from_secs(25));
+/// Who went down is missed for 30 s, and then the ladder takes its time.
+const MISSED: Duration = Duration::from_secs(35);
+/// When a row still counts in full, and when it does not count any more.
+const FRESH: Duration = Duration::from_secs(2);
+const FADED: Duration = Duration::from_secs(3);
 /// Between two identities of a node lie a suspicion and its end: 2 s.
 const SUSPICION: Duration = Duration::from_secs(2);
 
@@ -33,6 +38,8 @@ pub(super) struct Members {
     /// For how long something was wrong with each node in its life, and which life.
     unwell: Vec<(u32, Duration)>,
     looked_at: Time,
+    /// For each node: which life, since when it has been well in it, and since when it had been at the end of the last.
+    well_since: Vec<(u32, Time, Time)>,
 }
 
 impl Members {
@@ -44,6 +51,7 @@ impl Members {
             cut_off: vec![None; nodes],
             unwell: vec![(0, Duration::ZERO); nodes],
             looked_at: Time::ZERO,
+            well_since: vec![(0, Time::ZERO, Time::ZERO); nodes],
         }
     }
 }
@@ -54,9 +62,34 @@ impl Family for Members {
         self.look_at_rungs(look, world, found);
         let every = if world.config().nodes > CROWD { 10 * EVERY } else { EVERY };
         if look.number.is_multiple_of(every) || look.over {
+            fades(world, found);
             self.look_at_pairs(look, world, found);
             self.look_at_the_dead(look, world, found);
             self.look_at_renewals(look, world, found);
+        }
+        for n in world.live() {
+            let (life, since, before) = self.well_since[n];
+            let before = if life == world.life(n) { before } else { since };
+            self.well_since[n] = (world.life(n), look.weather.node_well_since(n), before);
+        }
+    }
+}
+
+/// What every node believes of every other, by the rule alone: nothing excuses a wrong weight.
+fn fades(world: &World, found: &mut Found) {
+    for n in world.live() {
+        for m in (0..world.config().nodes).filter(|m| *m != n) {
+            let Some(belief) = world.belief(n, m) else { continue };
+            let Some(age) = belief.row_age else { continue };
+            let member = belief.active && belief.epoch == belief.row_epoch && !belief.leaving;
+            let right = match belief.weight_x256 {
+                256 => member && age < FADED,
+                0 => !member || age > FRESH,
+                _ => member && age > FRESH && age < FADED,
+            };
+            found.judge(Rule::Fades, Some(n), None, right, || {
+                format!("expected node-{m}'s row to count in full for {FRESH:?}, not from {FADED:?} on; got {belief:?}")
+            });
         }
     }
 }
@@ -75,6 +108,7 @@ impl Members {
         for (at, n, event) in new {
             let Event::MemberDown(name) = event else { continue };
             let Some(m) = name.strip_prefix("node-").and_then(|m| m.parse().ok()) else { continue };
+            self.look_at_goodbye(look, world, (*n, m), *at, found);
             let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && !look.weather.turned[m];
             let needed = if look.weather.struck == 0 { FORMED } else { EFFECTS_LAST };
             if well && self.well_for(look, *n, m) > needed {
@@ -89,17 +123,29 @@ impl Members {
         found.mark(Rule::FalseDown, u64::from(self.bounds.fair));
     }
 
-    fn look_at_rungs(&mut self, look: &Look, world: &World, found: &mut Found) {
-        let faultless = look.weather.struck == 0 && world.former_lives().next().is_none();
-        let faultless = faultless && self.bounds.lossless && self.bounds.fair;
-        if faultless && look.now.since(Time::ZERO) > self.bounds.known && look.number.is_multiple_of(EVERY) {
-            for n in world.live() {
-                let rung = world.core(n).picker().rung();
-                found.judge(Rule::Rung, Some(n), None, rung == Rung::Fill, || {
-                    format!("expected picks by the view, as all is well; got {rung:?}")
-                });
-            }
+    /// Since when node `m` had been well at the end of its last life.
+    fn was_well_since(&self, world: &World, m: usize) -> Time {
+        let (life, since, before) = self.well_since[m];
+        if world.is_up(m) && world.life(m) == life { before } else { since }
+    }
+
+    /// Node `n` declared node `m` down: not if that one left, and it was well enough to hear so.
+    fn look_at_goodbye(&self, look: &Look, world: &World, (n, m): (usize, usize), at: Time, found: &mut Found) {
+        let Some((_, life)) = world.former_lives().find(|(node, _)| *node == m) else { return };
+        let well_since =
+            look.weather.node_well_since(n).max(look.weather.links_well_since()).max(self.was_well_since(world, m));
+        let heard = well_since + self.bounds.known < life.ended && at.since(life.ended) < EFFECTS_LAST;
+        if self.bounds.lossless && heard && look.weather.hostile_at.is_none() && life.left {
+            found.fail(
+                Rule::Goodbye,
+                Some(n),
+                None,
+                format!("expected node-{m} to be known to have left at {:?}; got it declared down", life.ended),
+            );
         }
+    }
+
+    fn look_at_rungs(&mut self, look: &Look, world: &World, found: &mut Found) {
         for n in 0..self.cut_off.len() {
             if world.walls() == 0 || !world.node_is_well(n) || !world.hears_nobody(n) {
                 self.cut_off[n] = None;
@@ -129,7 +175,9 @@ impl Members {
         if !self.bounds.fair {
             return;
         }
-        let well = |n: &usize| look.now.since(look.weather.node_well_since(*n)) > self.bounds.known;
+        // Who turned on the others may have been taken at its word.
+        let honest = |n: &usize| !look.weather.turned[*n];
+        let well = |n: &usize| honest(n) && look.now.since(look.weather.node_well_since(*n)) > self.bounds.known;
         let well: Vec<usize> = world.live().into_iter().filter(well).collect();
         if well.is_empty() || look.now.since(look.weather.membership_well_since()) <= self.bounds.known {
             return;
@@ -138,7 +186,7 @@ impl Members {
             return;
         }
         for n in &well {
-            for m in well.iter().filter(|m| *m != n && !look.weather.turned[**m]) {
+            for m in well.iter().filter(|m| *m != n) {
                 self.look_at_pair(look, world, (*n, *m), found);
             }
         }
@@ -166,6 +214,15 @@ impl Members {
         let all_are_well = well.len() == world.live().len();
         if !all_are_well || !world.dead().all(detected) || look.weather.ghosts {
             return;
+        }
+        let missed = |(_, life): (usize, FormerLife)| look.now.since(life.ended) < MISSED;
+        if self.bounds.lossless && !world.former_lives().any(missed) {
+            for n in well {
+                let rung = world.core(*n).picker().rung();
+                found.judge(Rule::Rung, Some(*n), None, rung == Rung::Fill, || {
+                    format!("expected picks by the view, as all is well; got {rung:?}")
+                });
+            }
         }
         for n in well {
             let (active, others) = (world.core(*n).footprint().active, well.len() - 1);

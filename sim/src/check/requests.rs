@@ -11,8 +11,8 @@ use crate::world::World;
 
 /// After its deadline a request has so much time to end.
 const SLACK: Duration = Duration::from_secs(1);
-/// From the last thing that went wrong to when requests must be served again, and how often then.
-const HEALS: Duration = Duration::from_secs(10);
+/// From the last thing that went wrong to when requests must be served again, and over how long.
+const HEALS: Duration = Duration::from_secs(5);
 /// Where so many were asked for in that time.
 const ENOUGH: u64 = 20;
 /// Laws with longer means may serve nothing for ten seconds.

@@ -41,7 +41,7 @@ rules! {
     /// An error has a cause in the world: a failure a pod that crashed or fails, a refusal a full queue or a pod that was
     /// away, a cancel a caller. So callers see nothing of nodes that come and go. [I1, I17]
     Blameless = "blameless",
-    /// While what must work in the end works (from 10 s on), requests go on being served: one in 10 s at least, where 20
+    /// While what must work in the end works (from 5 s on), requests go on being served: one in 5 s at least, where 20
     /// were asked for. [I18]
     Progress = "progress",
     /// A node counts its own tickets on every pod exactly, at every pick and every end; without tickets their cost is
@@ -49,6 +49,8 @@ rules! {
     OwnExact = "own-exact",
     /// At every pod of every node: picks = served + failed + refused + cancelled + in flight. [I1, I3]
     TicketsBalance = "tickets-balance",
+    /// A cancelled request of 1 ms or more, predicted to run on, leaves a remainder. [I3]
+    Remains = "remains",
     /// No pod's load exceeds all tickets there ever were at it, and no counter wraps. [I2, G6]
     CountsBounded = "counts-bounded",
     /// When callers were silent, pods empty and remainders over for 5 s, no node believes in any load anywhere. [I4]
@@ -61,15 +63,20 @@ rules! {
     DeadGone = "dead-gone",
     /// Without loss, the last word of a member is never older than a refresh (1 s, a tick, the way). [G5]
     RowFresh = "row-fresh",
+    /// A row counts in full until 2 s after the last word, if its origin is a member with the row's epoch, and not at all
+    /// from 3 s after it. [I5]
+    Fades = "fades",
     /// Two nodes that were up, well and connected for long enough count each other, as what they are now. [I13, G5]
     Counted = "counted",
     /// After the faults, all nodes that are up know each other and nobody else. [I13, I18, G11]
     OneComponent = "one-component",
     /// A member that was up, well and connected is not declared down. [I13, G12]
     FalseDown = "false-down",
+    /// Without loss, a node that said goodbye to others that were well is not declared down by them. [I17]
+    Goodbye = "goodbye",
     /// A node takes a new identity only for a reason: two for each fault, and two more. [G7]
     Renewals = "renewals",
-    /// Without faults and loss, picks go by the view; cut off from all, they do not.
+    /// Without loss, and when nobody went down for 35 s, picks go by the view; cut off from all, they do not.
     Rung = "rung",
     /// An ejected pod is picked only where no other is left. [I8]
     NoDeadPod = "no-dead-pod",
@@ -78,6 +85,8 @@ rules! {
     DeadPodTraffic = "dead-pod-traffic",
     /// A pod that is well for 5 s is out nowhere. [I8]
     Readmitted = "readmitted",
+    /// A pick goes to a pod that serves its model, and not to one that the request has tried. [I8]
+    Serves = "serves",
     /// A pick fails only where no pod is left. [I9]
     SomePod = "some-pod",
     /// In calm, over 10 s and 100 requests per pod, every pod gets 0.3 of its fair share, unless it was busy all the same.

@@ -1,10 +1,12 @@
 //! The command line: one file for each command.
 
 mod bench;
+mod check_determinism;
 mod compare;
 mod detect;
 mod diff;
 mod fail;
+mod mutants;
 mod output;
 mod pace;
 mod plot;
@@ -14,11 +16,13 @@ mod run;
 mod scenarios;
 mod seeds;
 mod shape;
+mod shrink;
 mod swarm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
 
 /// What a command ends with.
 pub(crate) mod exit {
@@ -34,6 +38,9 @@ pub(crate) mod exit {
     pub(crate) const PANIC: u8 = 13;
     /// A bound that was asked for does not hold.
     pub(crate) const BOUND: u8 = 14;
+    /// A deliberate bug that nobody saw.
+    #[cfg(feature = "mutants")]
+    pub(crate) const SURVIVED: u8 = 15;
 }
 
 /// Plimsoll's core under a virtual clock: what a fleet of your shape would see. The same seed gives the same run.
@@ -58,8 +65,14 @@ enum Command {
     Swarm(swarm::Swarm),
     /// Play a plan again, as a failure left it behind
     Replay(replay::Replay),
+    /// Take away from a failing plan what has no part in the failure
+    Shrink(shrink::Shrink),
     /// Find where two runs part
     Diff(diff::Diff),
+    /// Play the same seeds again, elsewhere, beside others and built otherwise: it must be the same to the byte
+    CheckDeterminism(check_determinism::CheckDeterminism),
+    /// Break the core on purpose, in many ways, and see whether the checkers notice
+    Mutants(mutants::Mutants),
     /// Play the same arrivals under several policies, loads and seeds, and set them side by side
     Compare(Box<compare::Compare>),
     /// Draw the figures of an earlier comparison
@@ -68,6 +81,7 @@ enum Command {
 
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
+    log();
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
         Command::Bench(bench) => bench.main(),
@@ -76,6 +90,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(replay) => replay.main(),
         Command::Scenarios(scenarios) => scenarios.main(),
         Command::Diff(diff) => diff.main(),
+        Command::Shrink(shrink) => shrink.main(),
+        Command::CheckDeterminism(check) => check.main(),
+        Command::Mutants(mutants) => mutants.main(),
         Command::Compare(compare) => compare.main(),
         Command::Plot(plot) => plot.main(),
     };
@@ -83,6 +100,14 @@ pub(crate) fn main() -> ExitCode {
         eprintln!("cargo sim: {error}");
         ExitCode::from(exit::USAGE)
     })
+}
+
+/// What the core says goes to stderr, where `RUST_LOG` names a level: `RUST_LOG=debug cargo sim replay plan.toml`.
+fn log() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse::<LevelFilter>().ok());
+    if let Some(level) = level {
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    }
 }
 
 /// What went wrong before anything ran: one line.

@@ -98,7 +98,7 @@ impl Shape {
 
     /// The same with another policy.
     pub(crate) fn with_policy(&self, policy: Policy) -> Result<Config, Box<dyn Error>> {
-        Ok(Config { policy, ..self.config()? })
+        Ok(Config { policy, gossip: policy.gossips(), ..self.config()? })
     }
 }
 

@@ -71,6 +71,8 @@ pub(super) struct Asked {
     /// Since when it waits for somebody outside to decide.
     pub(super) waits_since: Option<Time>,
     held: Option<Held>,
+    /// When its ticket is predicted to end, by its node's clock.
+    predicted_end: Time,
     pub(super) pod: usize,
     pod_incarnation: u32,
 }
@@ -251,6 +253,7 @@ impl World {
             chance: hash(&[self.config.seed, 14, n as u64, node.asked]),
             waits_since: None,
             held: None,
+            predicted_end: Time::ZERO,
             pod: 0,
             pod_incarnation: 0,
         };
@@ -302,7 +305,11 @@ impl World {
         self.judge(Rule::OwnExact, Some(n), Some(index), in_flight == ledger, || {
             format!("expected {ledger} in flight by the ledger; got {in_flight}")
         });
-        self.tally_pick(n, index, &ticket);
+        let tried = self.asked(key).is_some_and(|asked| asked.tried.contains(&pod.id()));
+        let model = self.asked(key).map_or(0, |asked| asked.model);
+        self.tally_pick(n, index, &ticket, model, tried);
+        let predicted_end = self.predicted_end(n, &pod);
+        self.asked(key).into_iter().for_each(|asked| asked.predicted_end = predicted_end);
         if pod.is_ejected() {
             self.check_no_other(key, n, index);
         }
@@ -453,7 +460,14 @@ impl World {
         let Some(held) = asked.held.take() else { return };
         asked.tried.push(held.pod().id());
         let (n, k, incarnation) = (asked.node, asked.pod, asked.pod_incarnation);
+        let predicted_end = asked.predicted_end;
         match held {
+            Held::Ticket(ticket) if outcome == Outcome::Cancelled => {
+                let (pod, costs_ms) = (Arc::clone(ticket.pod()), ticket.cost().as_ms());
+                let before = pod.own_remainders();
+                self.finish_ticket(n, k, incarnation, ticket, outcome);
+                self.tally_remainder((n, k), (before, pod.own_remainders()), costs_ms, predicted_end);
+            }
             Held::Ticket(ticket) => self.finish_ticket(n, k, incarnation, ticket, outcome),
             Held::Place { charged_us, .. } => charged_us.into_iter().for_each(|us| self.return_charge(k, us)),
         }

@@ -118,6 +118,8 @@ pub(crate) struct FormerLife {
     pub(crate) ended: Time,
     /// The epoch that it had in the end.
     pub(crate) epoch: Epoch,
+    /// Whether it said goodbye.
+    pub(crate) left: bool,
 }
 
 fn scaled(nanos: i64, ppm: i64) -> i64 {
@@ -157,7 +159,8 @@ impl World {
         node.known = self.pods.iter().map(|pod| pod.announced).collect();
         node.ledger.fill(0);
         (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
-        let join = if self.config.policy.gossips() { self.join_list(n) } else { Vec::new() };
+        let joins = self.config.gossip && !self.config.policy.is_deaf();
+        let join = if joins { self.join_list(n) } else { Vec::new() };
         let specs = self.specs_for(n);
         self.nodes[n].latencies.set_pods(self.known_to(n));
         if let Some(core) = &mut self.nodes[n].core {
@@ -180,7 +183,7 @@ impl World {
             let epoch = core.me().epoch;
             // Whoever starts next has a clock that went on from here, unless it was set back.
             node.epoch = node.epoch.max(epoch.0);
-            node.former.push(FormerLife { ended: self.now, epoch });
+            node.former.push(FormerLife { ended: self.now, epoch, left: false });
         }
         (node.core, node.timer_at, node.changes_at, node.paused) = (None, None, None, false);
         node.inbox.clear();
@@ -214,6 +217,7 @@ impl World {
         }
         self.turn(n);
         self.crash(n);
+        self.nodes[n].former.last_mut().into_iter().for_each(|life| life.left = true);
     }
 
     pub(super) fn is(&self, n: usize, life: u32) -> bool {

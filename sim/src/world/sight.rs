@@ -7,9 +7,8 @@ use plimsoll::core::Core;
 use plimsoll::observe::{Belief, Pod};
 use plimsoll::time::Time;
 
-use super::World;
-use super::node::FormerLife;
 use super::tally::Tally;
+use super::{FormerLife, World};
 use crate::config::Config;
 use crate::rng::Share;
 use crate::server::Server;

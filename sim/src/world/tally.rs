@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plimsoll::gossip::wire::{Channel, MAX_DATAGRAM, MAX_STREAM};
+use plimsoll::observe::Pod;
 use plimsoll::pick::Ticket;
 use plimsoll::time::Time;
 
@@ -18,6 +19,10 @@ const DEADLINE_SLACK: Duration = Duration::from_secs(1);
 /// A refusal may be the work of a pod that was away so much before it was asked for: nodes learn of pods one by one, and
 /// what is out is asked for at most that much later.
 const AWAY_BEFORE: Duration = Duration::from_secs(5);
+/// Predictions are read as floats.
+const ROUNDING: Duration = Duration::from_millis(1);
+/// Remainders that wait to be taken in; more are missed.
+const QUEUE: u64 = 4096;
 /// Turns in one instant that are too many: the clock of the world would stand still.
 const MOST_TURNS_AT_ONCE: u32 = 100;
 
@@ -99,15 +104,14 @@ impl World {
     }
 
     /// Node `n` charged `ticket` on pod `k`.
-    pub(super) fn tally_pick(&mut self, n: usize, k: usize, ticket: &Ticket) {
+    pub(super) fn tally_pick(&mut self, n: usize, k: usize, ticket: &Ticket, model: usize, tried: bool) {
         self.tally.picks[k] += 1;
         self.tally.moves[k] += 1;
-        if self.can_cancel() {
-            // The ticket was the last to go behind what is known there: it is predicted to end with it.
-            let residual_ms = ticket.pod().load(self.local(n), 0).residual_ms;
-            let ends = self.now + Duration::from_secs_f64(f64::from(residual_ms) / 1e3);
-            self.tally.remains_until = self.tally.remains_until.max(ends);
-        }
+        let models = &ticket.pod().spec().models;
+        let serves = models.is_empty() || models.contains(&self.model_name(model));
+        self.judge(Rule::Serves, Some(n), Some(k), serves && !tried, || {
+            format!("expected a pod that serves model {model} and was not tried; got {models:?}, tried: {tried}")
+        });
         let pod = &self.pods[k];
         if !pod.up
             && let Some((life, at)) = self.tally.refused[n * self.pods.len() + k]
@@ -117,6 +121,34 @@ impl World {
             let late = self.now.since(at) > LEARNS_WITHIN;
             self.judge(Rule::DeadPodTraffic, Some(n), Some(k), known_out || !late, || {
                 format!("expected no request: it refused at {at:?} and is dead since; got one, and it is not out")
+            });
+        }
+    }
+
+    /// When a ticket that node `n` charged on `pod` just now is predicted to end, by its own clock: it was the last to go
+    /// behind what is known there.
+    pub(super) fn predicted_end(&mut self, n: usize, pod: &Pod) -> Time {
+        if !self.can_cancel() {
+            return Time::ZERO;
+        }
+        let local = self.local(n);
+        let left = Duration::from_secs_f64(f64::from(pod.load(local, 0).residual_ms) / 1e3);
+        self.tally.remains_until = self.tally.remains_until.max(self.now + left);
+        local + left
+    }
+
+    /// Node `n` cancelled at pod `k`, where so many remainders were counted before and after.
+    pub(super) fn tally_remainder(
+        &mut self,
+        (n, k): (usize, usize),
+        (before, after): (u32, u32),
+        costs_ms: f64,
+        predicted_end: Time,
+    ) {
+        let left = predicted_end.since(self.local(n));
+        if costs_ms >= 1.0 && left > ROUNDING + left / 1000 && self.tally.cancels.iter().sum::<u64>() < QUEUE {
+            self.judge(Rule::Remains, Some(n), Some(k), after == before + 1, || {
+                format!("expected a remainder of {costs_ms} ms until in {left:?}; got {before}, then {after}")
             });
         }
     }
@@ -142,6 +174,8 @@ impl World {
         let (n, k, took) = (asked.node, asked.pod, self.now.since(asked.asked_at));
         let had_cause = match end {
             End::Served => true,
+            // Who picks elsewhere depends on others.
+            _ if self.outside.is_some() => true,
             End::Cancelled => self.can_cancel(),
             // A caller may fail for want of a store's answer; under that policy it is the store's fault, not the product's.
             End::Failed => self.outside.is_some() || self.hurt_since(k, asked.asked_at),
