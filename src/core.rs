@@ -119,9 +119,14 @@ pub enum Event {
     Refused(NodeId, String),
 }
 
+/// Epoch and table, from which pod and model, up to which.
+type NamesKey = (Epoch, u32, (u32, u32), (u32, u32));
+
 struct Peer {
     ident: Ident,
     name: String,
+    /// Whether that is its name; else it is its id, as people read it.
+    named: bool,
     state: MemberState,
     since: Time,
     connected: bool,
@@ -135,6 +140,8 @@ struct Peer {
     /// Whether its going down was not announced yet.
     unsaid: bool,
     hello_at: Option<Time>,
+    /// What foca was told of it by the last Sync that did, and how often foca had forgotten anybody by then.
+    told_to_foca: Option<((Ident, u16, MemberState), u64)>,
     refused: BTreeSet<String>,
 }
 
@@ -156,6 +163,8 @@ pub struct Core {
     active: Arc<[Ident]>,
     /// Every active peer that is connected was told this much of our index table.
     all_told: Option<(u32, (u32, u32))>,
+    /// The names that were told last, and what they are: most peers are told the same.
+    told_names: (Option<NamesKey>, Arc<[Bytes]>),
     /// foca's list when it was taken in last, and how many peers it has.
     taken_in: (Vec<(Ident, MemberState)>, Option<usize>),
     greet: BTreeMap<SocketAddr, (Time, Duration)>,
@@ -212,6 +221,7 @@ impl Core {
             latest_names: Arc::default(),
             active: Arc::default(),
             all_told: None,
+            told_names: (None, Arc::default()),
             taken_in: (Vec::new(), None),
             greet: BTreeMap::new(),
             greet_at: None,
@@ -546,6 +556,7 @@ impl Peer {
         Peer {
             ident,
             name: ident.id.to_string(),
+            named: false,
             // Not a member until foca says so.
             state: MemberState::Down,
             since: Time::ZERO,
@@ -557,6 +568,7 @@ impl Peer {
             met: false,
             unsaid: false,
             hello_at: None,
+            told_to_foca: None,
             refused: BTreeSet::new(),
         }
     }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use foca::Member;
 
 use super::{Core, Event, GREET_AT_MOST, GREET_FIRST, HELLO_GAP, SYNC, TICK};
 use crate::gossip::peer::FRESH;
 use crate::gossip::swim::Heard;
-use crate::gossip::wire::{Hello, Ident, Known, MAX_STREAM, MemberState, Message, Sync, SyncMember};
+use crate::gossip::wire::{self, Hello, Ident, Kind, Known, MAX_STREAM, MemberState, Message, Sync, Told};
 use crate::id::{Epoch, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -54,7 +55,7 @@ impl Core {
         }
         // No room: kept from foca too.
         let Some(peer) = self.peer(hello.me) else { return };
-        (peer.name, peer.connected) = (hello.name, true);
+        (peer.name, peer.named, peer.connected) = (hello.name, true, true);
         if !hello.reply {
             // Who asks has lost us, or some of what we told it.
             peer.told = None;
@@ -108,18 +109,25 @@ impl Core {
             self.stats.refuse("identity");
             return;
         }
+        let forgotten = self.swim.forgotten();
+        let mut news = Vec::new();
         for member in &sync.members {
-            if let Some(peer) = self.peer(member.ident)
-                && NodeId::of(&member.name) == member.ident.id
-            {
-                peer.name.clone_from(&member.name);
+            let told = (member.ident, member.incarnation, member.state);
+            if member.ident.id != self.id {
+                // Those that there is no room for are kept from foca too, which has no bound of its own.
+                let Some(peer) = self.peer(member.ident) else { continue };
+                if peer.name != member.name && NodeId::of(&member.name) == member.ident.id {
+                    (peer.name, peer.named) = (member.name.clone(), true);
+                }
+                // foca looks through all its members for each that it is told of, and nearly all is nothing new.
+                if peer.told_to_foca == Some((told, forgotten)) {
+                    continue;
+                }
+                peer.told_to_foca = Some((told, forgotten));
             }
+            news.push(Member::new(member.ident, member.incarnation, member.state.into()));
         }
-        // Those that there was no room for are kept from foca too, which has no bound of its own.
-        let (peers, me) = (&self.peers, self.id);
-        let kept = sync.members.iter().filter(|m| m.ident.id == me || peers.contains_key(&m.ident.id));
-        let members = kept.map(|m| Member::new(m.ident, m.incarnation, m.state.into()));
-        self.swim.apply(now, members, !sync.want_reply);
+        self.swim.apply(now, news.into_iter(), !sync.want_reply);
         if sync.want_reply {
             self.sync(now, sync.from, false);
         }
@@ -128,34 +136,30 @@ impl Core {
     pub(super) fn sync(&mut self, now: Time, to: Ident, want_reply: bool) {
         // What one member takes at most: two identities' numbers, an IPv6 address, and its name.
         const MEMBER: usize = 9 + 9 + 5 + 21 + 3 + 1 + 2;
-        let members: Vec<SyncMember> = self.swim.members().map(|m| self.sync_member(m)).collect();
-        let mut parts: Vec<Vec<SyncMember>> = vec![Vec::new()];
-        let mut used = MEMBER;
-        for member in members {
-            let bytes = MEMBER + member.name.len();
+        let members: Vec<Told<'_>> = self.swim.members().map(|m| self.told(m)).collect();
+        let mut parts = Vec::new();
+        let (mut first, mut used) = (0, MEMBER);
+        for (k, (.., name)) in members.iter().enumerate() {
+            let bytes = MEMBER + name.len();
             if used + bytes > MAX_STREAM / 2 {
-                parts.push(Vec::new());
-                used = MEMBER;
+                parts.push(&members[first..k]);
+                (first, used) = (k, MEMBER);
             }
             used += bytes;
-            if let Some(part) = parts.last_mut() {
-                part.push(member);
-            }
         }
-        for (k, members) in parts.into_iter().enumerate() {
-            let sync = Sync { from: self.swim.me(), want_reply: want_reply && k == 0, members };
-            self.send(now, Some(to.id), to.addr, &Message::Sync(sync));
+        parts.push(&members[first..]);
+        let encoded =
+            |(k, part): (usize, &&[Told<'_>])| wire::encode_sync(self.swim.me(), want_reply && k == 0, part, self.tag);
+        let encoded: Vec<Bytes> = parts.iter().enumerate().map(encoded).collect();
+        for data in encoded {
+            self.transmit(now, Some(to.id), to.addr, Kind::Sync, data);
         }
     }
 
-    pub(super) fn sync_member(&self, member: &Member<Ident>) -> SyncMember {
-        let name = self.peers.get(&member.id().id).map(|peer| peer.name.clone());
-        SyncMember {
-            ident: *member.id(),
-            incarnation: member.incarnation(),
-            state: member.state().into(),
-            name: name.filter(|name| *name != member.id().id.to_string()).unwrap_or_default(),
-        }
+    fn told(&self, member: &Member<Ident>) -> Told<'_> {
+        let peer = self.peers.get(&member.id().id).filter(|peer| peer.named);
+        let name = peer.map_or("", |peer| &peer.name);
+        (*member.id(), member.incarnation(), member.state().into(), name)
     }
 
     pub(super) fn sync_with_one(&mut self, now: Time) {

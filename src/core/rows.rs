@@ -172,8 +172,13 @@ impl Core {
         }
         peer.told = Some((table, names));
         let epoch = self.swim.me().epoch;
-        for names in self.own.names(epoch, from) {
-            self.send(now, Some(to.id), to.addr, &Message::Names(names));
+        let key = Some((epoch, table, from, names));
+        if self.told_names.0 != key {
+            let encoded = |names| Message::Names(names).encode(self.tag);
+            self.told_names = (key, self.own.names(epoch, from).into_iter().map(encoded).collect());
+        }
+        for data in self.told_names.1.clone().iter() {
+            self.transmit(now, Some(to.id), to.addr, Kind::Names, data.clone());
         }
     }
 

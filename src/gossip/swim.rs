@@ -46,6 +46,8 @@ pub(crate) struct Swim {
     /// By deadline, then by order of submission.
     timers: BTreeMap<(Time, u64), Timer<Ident>>,
     submitted: u64,
+    /// How often it may have forgotten something of somebody.
+    forgotten: u64,
     /// Errors foca returned: of packets, and of its own doing (which must stay zero).
     pub(crate) packet_errors: u64,
     pub(crate) internal_errors: u64,
@@ -97,6 +99,7 @@ impl Swim {
             runtime: AccumulatingRuntime::new(),
             timers: BTreeMap::new(),
             submitted: 0,
+            forgotten: 0,
             packet_errors: 0,
             internal_errors: 0,
         }
@@ -144,6 +147,7 @@ impl Swim {
             if self.is_stale_suspicion(&timer) || is_skipped(&timer, now.since(due)) {
                 continue;
             }
+            self.forgotten += u64::from(matches!(timer, Timer::RemoveDown(_)));
             if self.foca.handle_timer(timer, &mut self.runtime).is_err() {
                 self.internal_errors += 1;
             }
@@ -194,11 +198,13 @@ impl Swim {
     pub(crate) fn apply(&mut self, now: Time, members: impl Iterator<Item = Member<Ident>>, spread: bool) {
         if self.foca.apply_many(members, spread, &mut self.runtime).is_err() {
             self.internal_errors += 1;
+            self.forgotten += 1;
         }
         self.collect_timers(now);
     }
 
     pub(crate) fn change_identity(&mut self, now: Time, me: Ident) {
+        self.forgotten += 1;
         if self.foca.change_identity(me, &mut self.runtime).is_err() {
             self.internal_errors += 1;
         }
@@ -220,6 +226,11 @@ impl Swim {
     /// The same: who, and in which state.
     pub(crate) fn states(&self) -> impl Iterator<Item = (Ident, MemberState)> {
         self.members().map(|m| (*m.id(), MemberState::from(m.state())))
+    }
+
+    /// While this stays the same, it knows all that it was told, or better: to tell it the same again does nothing.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The best identity known of a node, or of whoever used its address.

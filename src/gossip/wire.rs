@@ -298,7 +298,7 @@ struct WireHello {
     reply: bool,
     known: Option<(u64, u32, bool)>,
 }
-#[derive(Encode, Decode)]
+#[derive(Decode)]
 struct WireSync {
     from: WireIdent,
     want_reply: bool,
@@ -379,6 +379,24 @@ fn start(kind: u8, tag: u32, capacity: usize) -> Vec<u8> {
     out
 }
 
+/// A member as a [`Sync`] tells of it: who, SWIM incarnation, state, name.
+pub(crate) type Told<'a> = (Ident, u16, MemberState, &'a str);
+
+/// The bytes of a [`Sync`] that nobody needs to make first: with 1,000 nodes, one is made for every two of them.
+pub(crate) fn encode_sync(from: Ident, want_reply: bool, members: &[Told<'_>], tag: u32) -> Bytes {
+    let mut out = start(KIND_SYNC, tag, 64 * (1 + members.len()));
+    put_sync(&mut out, from, want_reply, members.iter().copied());
+    out.into()
+}
+
+fn put_sync<'a>(out: &mut Vec<u8>, from: Ident, want_reply: bool, members: impl ExactSizeIterator<Item = Told<'a>>) {
+    // As one `WireSync` would be: a list is its length and then its items.
+    put(out, (WireIdent::from(&from), want_reply, members.len() as u64));
+    for (ident, incarnation, state, name) in members {
+        put(out, (WireIdent::from(&ident), incarnation, state as u8, name));
+    }
+}
+
 impl Message {
     /// Which kind it is.
     pub fn kind(&self) -> Kind {
@@ -398,14 +416,17 @@ impl Message {
             Message::Swim(packet) => start(KIND_SWIM, tag, HEADER + packet.len()),
             Message::Rows(rows) => start(KIND_ROWS, tag, rows.capacity()),
             Message::Hello(_) => start(KIND_HELLO, tag, 128),
-            Message::Sync(sync) => start(KIND_SYNC, tag, 64 * (1 + sync.members.len())),
+            Message::Sync(_) => start(KIND_SYNC, tag, MAX_DATAGRAM),
             Message::Names(names) => start(KIND_NAMES, tag, 64 + 9 * names.pods.len()),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
             Message::Rows(rows) => rows.encode(&mut out),
             Message::Hello(hello) => put(&mut out, WireHello::from(hello)),
-            Message::Sync(sync) => put(&mut out, WireSync::from(sync)),
+            Message::Sync(sync) => {
+                let members = sync.members.iter().map(|m| (m.ident, m.incarnation, m.state, m.name.as_str()));
+                put_sync(&mut out, sync.from, sync.want_reply, members);
+            }
             Message::Names(names) => put(&mut out, WireNames::from(names)),
         }
         out.into()
@@ -505,17 +526,6 @@ impl From<&Hello> for WireHello {
             name: hello.name.clone(),
             reply: hello.reply,
             known: hello.known_of_you.map(|k| (k.epoch.0, k.r#gen, k.alive)),
-        }
-    }
-}
-
-impl From<&Sync> for WireSync {
-    fn from(sync: &Sync) -> WireSync {
-        let member = |m: &SyncMember| ((&m.ident).into(), m.incarnation, m.state as u8, m.name.clone());
-        WireSync {
-            from: (&sync.from).into(),
-            want_reply: sync.want_reply,
-            members: sync.members.iter().map(member).collect(),
         }
     }
 }
