@@ -4,6 +4,8 @@
 //! so that two policies differ by what they decide and nothing else. The figures of two seeds differ far more than the
 //! ratios between two policies under one.
 
+mod require;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -14,7 +16,10 @@ use crate::measure::measure;
 use crate::plan::{LONGEST_MS, Plan};
 use crate::policy::Policy;
 use crate::report::Row;
+use crate::scenario::{self, UnknownScenario};
 use crate::world::Failure;
+
+pub use require::{Requirement, Unclear};
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -29,6 +34,35 @@ pub struct Comparison {
     pub seeds: Vec<u64>,
     /// How long clients ask.
     pub length: Length,
+    /// What goes wrong, by the name of a [`scenario`].
+    pub scenario: String,
+}
+
+/// What cannot be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Impossible {
+    /// A value makes no world: change it.
+    #[error(transparent)]
+    Value(#[from] BadValue),
+    /// A law is out of range, or its file cannot be used.
+    #[error(transparent)]
+    Law(#[from] law::Error),
+    /// There is no such scenario.
+    #[error(transparent)]
+    Scenario(#[from] UnknownScenario),
+    /// What a scenario does cannot happen under a policy: leave out the one or the other.
+    #[error("scenario {scenario}, policy {policy}: {fault}: {problem}")]
+    Fault {
+        /// The scenario.
+        scenario: String,
+        /// The policy.
+        policy: Policy,
+        /// What cannot happen.
+        fault: &'static str,
+        /// Why not.
+        problem: String,
+    },
 }
 
 /// How long clients ask.
@@ -44,29 +78,38 @@ impl Comparison {
     /// A plan for each load, policy and seed, in that order.
     ///
     /// # Errors
-    /// The first value that makes no world, or no law.
-    pub fn plans(&self) -> Result<Vec<Plan>, law::Error> {
+    /// [`Impossible`]: the first thing that makes no world.
+    pub fn plans(&self) -> Result<Vec<Plan>, Impossible> {
         let mut plans = Vec::new();
         for load in &self.loads {
             for policy in &self.policies {
                 for seed in &self.seeds {
-                    let (policy, gossip) = (*policy, policy.gossips());
-                    let world = Config { load: *load, policy, gossip, seed: *seed, ..self.world.clone() };
-                    world.check()?;
-                    let ask_ms = self.length.ask_ms(&world)?;
-                    let mut plan = Plan::new("steady", world, ask_ms);
-                    // Whoever measures lets requests end, and no longer.
-                    plan.ending.quiet_ms = 0;
-                    plans.push(plan);
+                    plans.push(self.plan(*load, *policy, *seed)?);
                 }
             }
         }
         Ok(plans)
     }
+
+    fn plan(&self, load: f64, policy: Policy, seed: u64) -> Result<Plan, Impossible> {
+        let world = Config { load, policy, gossip: policy.gossips(), seed, ..self.world.clone() };
+        world.check()?;
+        let ask_ms = self.length.ask_ms(&world)?;
+        let mut plan = scenario::plan_for_ms(&self.scenario, world, ask_ms)?;
+        // Whoever measures lets requests end, and no longer.
+        (plan.ending.live_ms, plan.ending.quiet_ms) = (0, 0);
+        for planned in &plan.faults {
+            if let Some(problem) = planned.fault.problem(&plan.world) {
+                let (scenario, fault) = (self.scenario.clone(), planned.fault.kind());
+                return Err(Impossible::Fault { scenario, policy, fault, problem });
+            }
+        }
+        Ok(plan)
+    }
 }
 
 impl Length {
-    fn ask_ms(self, world: &Config) -> Result<u64, law::Error> {
+    fn ask_ms(self, world: &Config) -> Result<u64, Impossible> {
         let ms = match self {
             Length::Seconds(seconds) => seconds.saturating_mul(1000),
             Length::Requests(requests) => {

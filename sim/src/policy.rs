@@ -104,6 +104,17 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether nodes must not gossip under it, because news would make it another policy, or nobody asks their cores.
+    pub(crate) fn is_deaf(self) -> bool {
+        match self {
+            Policy::Product(_) => false,
+            Policy::Baseline(baseline) => matches!(baseline, Baseline::OwnLeastInFlight | Baseline::OwnP2c),
+            Policy::Exact(_) => true,
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Policy {
         Policy::Product(PolicyKind::default())

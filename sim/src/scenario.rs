@@ -7,6 +7,7 @@
 mod callers;
 mod network;
 mod pods;
+mod stores;
 
 use crate::config::Config;
 use crate::fault::Fault;
@@ -31,9 +32,9 @@ fn names() -> String {
     all().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
 }
 
-/// All of them: what callers do, what happens to nodes, to pods, to the network.
+/// All of them: what callers do, what happens to nodes, to pods, to the network, to a store.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    callers::LOADS.iter().chain(&callers::NODES).chain(&pods::ALL).chain(&network::ALL)
+    callers::LOADS.iter().chain(&callers::NODES).chain(&pods::ALL).chain(&network::ALL).chain(&stores::ALL)
 }
 
 /// The scenario called `name` in a fleet of `world`, of which clients ask for `seconds`.
@@ -41,8 +42,13 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
 /// # Errors
 /// [`UnknownScenario`], which lists those there are.
 pub fn plan(name: &str, world: Config, seconds: u64) -> Result<Plan, UnknownScenario> {
+    plan_for_ms(name, world, seconds * 1000)
+}
+
+/// The same in milliseconds.
+pub(crate) fn plan_for_ms(name: &str, world: Config, ask_ms: u64) -> Result<Plan, UnknownScenario> {
     let scenario = all().find(|scenario| scenario.name == name).ok_or_else(|| UnknownScenario(name.to_owned()))?;
-    let mut day = Day { plan: Plan::new(name, world, seconds * 1000) };
+    let mut day = Day { plan: Plan::new(name, world, ask_ms) };
     // Whoever is still ill when the day is over gets well, and has time to show it.
     day.plan.ending.live_ms = 15_000;
     (scenario.make)(&mut day);

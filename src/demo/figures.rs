@@ -190,7 +190,6 @@ fn sorted(durations: impl Iterator<Item = Duration>) -> Vec<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trace::Arrival;
     use super::*;
 
     fn of_ms(range: std::ops::RangeInclusive<u64>) -> Vec<Duration> {

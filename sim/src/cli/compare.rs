@@ -4,15 +4,16 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::Args;
-use plimsoll_sim::compare::{Comparison, Length, Played, play};
+use plimsoll_sim::compare::{Comparison, Length, Played, Requirement, play};
 use plimsoll_sim::plan::Plan;
+use plimsoll_sim::report::{Row, mean_of};
 use plimsoll_sim::{Config, Policy};
 
 use super::output::Output;
 use super::pace::Pace;
 use super::seeds::Seeds;
 use super::shape::Shape;
-use super::{Result, exit};
+use super::{Result, exit, fail};
 
 #[derive(Args)]
 pub(crate) struct Compare {
@@ -36,6 +37,13 @@ pub(crate) struct Compare {
     /// The policy that ratios are to [default: the first]
     #[arg(long, value_name = "NAME")]
     base: Option<Policy>,
+    /// What goes wrong: `cargo sim scenarios` lists the names
+    #[arg(long, default_value = "steady", value_name = "NAME")]
+    scenario: String,
+    /// Fail with exit code 14 where this does not hold, at any load: 'plimsoll.p99 <= 1.1 * redis.p99', or a number of ms
+    /// on the right; may be given more than once
+    #[arg(long, value_name = "BOUND")]
+    require: Vec<Requirement>,
     #[command(flatten)]
     output: Output,
 }
@@ -51,24 +59,32 @@ fn names() -> String {
 impl Compare {
     pub(crate) fn main(&self) -> Result {
         let plans = self.comparison()?.plans()?;
+        self.check()?;
+        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let played = with_progress(&plans, jobs);
+        let failure = first_failure(&plans, &played);
+        let rows: Vec<Row> = played.into_iter().map(|played| played.row).collect();
+        self.output.write(self.seeds(), rows.clone(), self.base.map(Policy::name))?;
+        let broken: Vec<String> = self.require.iter().flat_map(|bound| bound.broken(&mean_of(&rows))).collect();
+        broken.iter().for_each(|line| eprintln!("cargo sim: {line}"));
+        Ok(match failure {
+            Some(code) => ExitCode::from(code),
+            None if broken.is_empty() => ExitCode::SUCCESS,
+            None => ExitCode::from(exit::BOUND),
+        })
+    }
+
+    /// What makes no sense, before hours are spent on it.
+    fn check(&self) -> std::result::Result<(), Box<dyn std::error::Error>> {
         if let Some(base) = self.base.filter(|base| !self.policies.contains(base)) {
             return Err(format!("--base `{base}` is not among --policies: add it there").into());
         }
-        self.output.check()?;
-        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let pace = Mutex::new((0, Pace::start(Some(plans.len() as u64))));
-        let played = play(&plans, jobs, &|plan: &Plan| {
-            let mut pace = pace.lock().expect("nobody panics while holding this");
-            let Config { policy, load, seed, .. } = &plan.world;
-            pace.0 += 1;
-            let done = pace.0;
-            pace.1.step(done, &format!("runs, last {policy} at load {load}, seed {seed}"));
-        });
-        pace.lock().expect("nobody panics while holding this").1.clear();
-        let sound = tell_failures(&plans, &played);
-        let rows = played.into_iter().map(|played| played.row).collect();
-        self.output.write(self.seeds(), rows, self.base.map(Policy::name))?;
-        Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(exit::SAFETY) })
+        for bound in &self.require {
+            if let Some(absent) = bound.policies().find(|policy| !self.policies.contains(policy)) {
+                return Err(format!("--require `{bound}`: `{absent}` is not among --policies: add it there").into());
+            }
+        }
+        self.output.check()
     }
 
     fn comparison(&self) -> std::result::Result<Comparison, Box<dyn std::error::Error>> {
@@ -77,6 +93,7 @@ impl Compare {
             loads: if self.loads.is_empty() { vec![world.load] } else { self.loads.clone() },
             policies: self.policies.clone(),
             seeds: self.seeds(),
+            scenario: self.scenario.clone(),
             length: self.requests.map_or(Length::Seconds(self.shape.seconds), Length::Requests),
             world,
         })
@@ -87,12 +104,27 @@ impl Compare {
     }
 }
 
-/// Says what must never be and was; whether nothing was.
-fn tell_failures(plans: &[Plan], played: &[Played]) -> bool {
-    for (plan, played) in plans.iter().zip(played) {
-        for failure in &played.failures {
-            eprintln!("{} at load {}, seed {}: {failure:?}", plan.world.policy, plan.world.load, plan.world.seed);
-        }
-    }
-    played.iter().all(|played| played.failures.is_empty())
+/// Plays all of it, and says how far it is.
+fn with_progress(plans: &[Plan], jobs: usize) -> Vec<Played> {
+    let pace = Mutex::new((0, Pace::start(Some(plans.len() as u64))));
+    let played = play(plans, jobs, &|plan: &Plan| {
+        let mut pace = pace.lock().expect("nobody panics while holding this");
+        let Config { policy, load, seed, .. } = &plan.world;
+        pace.0 += 1;
+        let done = pace.0;
+        pace.1.step(done, &format!("runs, last {policy} at load {load}, seed {seed}"));
+    });
+    pace.lock().expect("nobody panics while holding this").1.clear();
+    played
+}
+
+/// Says what must never be and was, and how the command ends for the first of it.
+fn first_failure(plans: &[Plan], played: &[Played]) -> Option<u8> {
+    let all = plans.iter().zip(played).flat_map(|(plan, played)| played.failures.iter().map(move |one| (plan, one)));
+    let codes = all.map(|(plan, failure)| {
+        let Config { policy, load, seed, .. } = &plan.world;
+        eprintln!("broken: {policy} at load {load}, seed {seed}: {}", fail::words(failure));
+        fail::code(failure)
+    });
+    codes.reduce(|first, _| first)
 }

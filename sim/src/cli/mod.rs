@@ -36,6 +36,8 @@ pub(crate) mod exit {
     pub(crate) const DIFFERENT: u8 = 12;
     /// The product panicked.
     pub(crate) const PANIC: u8 = 13;
+    /// A bound that was asked for does not hold.
+    pub(crate) const BOUND: u8 = 14;
     /// A deliberate bug that nobody saw.
     #[cfg(feature = "mutants")]
     pub(crate) const SURVIVED: u8 = 15;

@@ -1,6 +1,7 @@
 //! `cargo sim mutants`: deliberate bugs in the core, and how soon the checkers see them. A checker that never fires may
 //! be right about a sound product, or blind: this tells which.
 
+#[cfg(not(feature = "mutants"))]
 use std::process::ExitCode;
 
 use clap::Args;

@@ -43,6 +43,10 @@ impl Output {
                 return Err(format!("cannot write `{}`: there is no such folder", path.display()).into());
             }
         }
+        if let Some(directory) = &self.plots {
+            std::fs::create_dir_all(directory)
+                .map_err(|error| format!("cannot draw into `{}`: {error}", directory.display()))?;
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use plimsoll_sim::report::Document;
+use plimsoll_sim::report::{Document, ReadError};
 
 use super::{Result, output};
 
@@ -19,7 +19,10 @@ pub(crate) struct Plot {
 
 impl Plot {
     pub(crate) fn main(&self) -> Result {
-        let named = |error| format!("{}: {error}", self.results.display());
+        let named = |error| match error {
+            ReadError::Field { .. } => format!("{}: {error}", self.results.display()),
+            _ => error.to_string(),
+        };
         let document = Document::read(&self.results).map_err(named)?;
         output::draw(&document, &self.output)?;
         Ok(ExitCode::SUCCESS)

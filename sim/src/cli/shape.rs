@@ -7,6 +7,7 @@ use clap::Args;
 use plimsoll_sim::arrivals::Arrivals;
 use plimsoll_sim::law::Law;
 use plimsoll_sim::plan::LONGEST_MS;
+use plimsoll_sim::server::{BatchLaw, Batching};
 use plimsoll_sim::{Config, Costs, Policy, Share};
 
 /// A fleet's shape.
@@ -57,6 +58,13 @@ pub(crate) struct Shape {
     /// Requests that may wait at a pod before it refuses
     #[arg(long)]
     max_queue: Option<u32>,
+    /// How pods batch: padded:MAX[:SLOPE] (as long as the longest, and SLOPE of it more for each other; 0.15) or
+    /// additive:MAX:FIXED_MS:PER (FIXED_MS, and PER of the sum)
+    #[arg(long, value_name = "LAW", value_parser = batching)]
+    batching: Option<Batching>,
+    /// To a Redis and back, where the policy has one, µs [default: 500]
+    #[arg(long)]
+    redis_rtt_us: Option<u64>,
 }
 
 impl Shape {
@@ -76,8 +84,12 @@ impl Shape {
         set(&mut config.link.delay_us, shape.delay_us);
         set(&mut config.link.jitter_us, shape.jitter_us);
         set(&mut config.budget_bits, shape.budget_bits);
+        set(&mut config.redis.rtt_us, shape.redis_rtt_us);
         if shape.max_queue.is_some() {
             config.server.max_queue = shape.max_queue;
+        }
+        if shape.batching.is_some() {
+            config.server.batching = shape.batching;
         }
         config.check()?;
         config.law.load()?;
@@ -127,6 +139,19 @@ fn arrivals(text: &str) -> Result<Arrivals, String> {
         None if text == "spikes" => Ok(Arrivals::Spikes { factor: 5, every_ms: 30_000, lasts_ms: 1000 }),
         Some(("trace", file)) => Ok(Arrivals::Recorded { file: file.into() }),
         _ => Err("take poisson, bursty, spikes or trace:FILE".into()),
+    }
+}
+
+fn batching(text: &str) -> Result<Batching, String> {
+    fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+        text.parse().map_err(|_| format!("`{text}` is no such number"))
+    }
+    let of = |max: &str, law| Ok(Batching { max: number(max)?, law, ..Batching::default() });
+    match text.split(':').collect::<Vec<_>>()[..] {
+        ["padded", max] => of(max, BatchLaw::default()),
+        ["padded", max, slope] => of(max, BatchLaw::Padded { slope: number(slope)? }),
+        ["additive", max, fixed, per] => of(max, BatchLaw::Additive { fixed_ms: number(fixed)?, per: number(per)? }),
+        _ => Err("take padded:MAX, padded:MAX:SLOPE or additive:MAX:FIXED_MS:PER".into()),
     }
 }
 

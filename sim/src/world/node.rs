@@ -159,7 +159,8 @@ impl World {
         node.known = self.pods.iter().map(|pod| pod.announced).collect();
         node.ledger.fill(0);
         (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
-        let join = if self.config.gossip { self.join_list(n) } else { Vec::new() };
+        let joins = self.config.gossip && !self.config.policy.is_deaf();
+        let join = if joins { self.join_list(n) } else { Vec::new() };
         let specs = self.specs_for(n);
         self.nodes[n].latencies.set_pods(self.known_to(n));
         if let Some(core) = &mut self.nodes[n].core {
