@@ -3,7 +3,7 @@
 //! Nothing clever: take something away, play what is left, and keep it if it still fails. Faults go first (ddmin, Zeller
 //! and Hildebrandt 2002), because most of a swarm's have nothing to do with the failure; then time, nodes, pods, options
 //! and durations, and round again until nothing more can go. The fate of everything that stays is its own (see
-//! [`crate::rng`]), so that taking one fault out does not draw the rest anew; taking a node out does, and is tried from
+//! `crate::rng`), so that taking one fault out does not draw the rest anew; taking a node out does, and is tried from
 //! several sides.
 
 mod fewer;

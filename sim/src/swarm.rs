@@ -30,7 +30,7 @@ pub fn lite(seed: u64) -> Plan {
     planned(seed, "lite", &faults::LITE)
 }
 
-/// A [scenario](crate::scenario) in the fleet of `seed`.
+/// A [scenario] in the fleet of `seed`.
 ///
 /// # Errors
 /// [`UnknownScenario`].

@@ -32,88 +32,88 @@ macro_rules! rules {
 }
 
 rules! {
-    /// A request ends once: asked = ended + under way + died with its node. [I1]
+    /// A request ends once: asked = ended + under way + died with its node. (I1)
     EndsOnce = "ends-once",
-    /// No request ends, or is still under way, a second after its deadline, on a node that was not stopped since. [I1]
+    /// No request ends, or is still under way, a second after its deadline, on a node that was not stopped since. (I1)
     InTime = "in-time",
-    /// Once all pods have been empty for a second, and every hop is over, no request is under way. [I1]
+    /// Once all pods have been empty for a second, and every hop is over, no request is under way. (I1)
     NoneLost = "none-lost",
     /// An error has a cause in the world: a failure a pod that crashed or fails, a refusal a full queue or a pod that was
-    /// away, a cancel a caller. So callers see nothing of nodes that come and go. [I1, I17]
+    /// away, a cancel a caller. So callers see nothing of nodes that come and go. (I1, I17)
     Blameless = "blameless",
     /// While what must work in the end works (from 5 s on), requests go on being served: one in 5 s at least, where 20
-    /// were asked for. [I18]
+    /// were asked for. (I18)
     Progress = "progress",
     /// A node counts its own tickets on every pod exactly, at every pick and every end; without tickets their cost is
-    /// nothing. [I3]
+    /// nothing. (I3)
     OwnExact = "own-exact",
-    /// At every pod of every node: picks = served + failed + refused + cancelled + in flight. [I1, I3]
+    /// At every pod of every node: picks = served + failed + refused + cancelled + in flight. (I1, I3)
     TicketsBalance = "tickets-balance",
-    /// A cancelled request of 1 ms or more, predicted to run on, leaves a remainder. [I3]
+    /// A cancelled request of 1 ms or more, predicted to run on, leaves a remainder. (I3)
     Remains = "remains",
-    /// No pod's load exceeds all tickets there ever were at it, and no counter wraps. [I2, G6]
+    /// No pod's load exceeds all tickets there ever were at it, and no counter wraps. (I2, G6)
     CountsBounded = "counts-bounded",
-    /// When callers were silent, pods empty and remainders over for 5 s, no node believes in any load anywhere. [I4]
+    /// When callers were silent, pods empty and remainders over for 5 s, no node believes in any load anywhere. (I4)
     Leak = "leak",
     /// In calm, a node's count of the others' requests at a pod is the truth, give or take what changed there within the
-    /// last refreshes (1 s, more where links lose). [I6, G3, G6]
+    /// last refreshes (1 s, more where links lose). (I6, G3, G6)
     ViewTrue = "view-true",
     /// The row of a node that died counts nowhere 3 s (and a tick, and the longest way) later, whether or not it started
-    /// again. [I5, G4]
+    /// again. (I5, G4)
     DeadGone = "dead-gone",
-    /// Without loss, the last word of a member is never older than a refresh (1 s, a tick, the way). [G5]
+    /// Without loss, the last word of a member is never older than a refresh (1 s, a tick, the way). (G5)
     RowFresh = "row-fresh",
     /// A row counts in full until 2 s after the last word, if its origin is a member with the row's epoch, and not at all
-    /// from 3 s after it. [I5]
+    /// from 3 s after it. (I5)
     Fades = "fades",
-    /// Two nodes that were up, well and connected for long enough count each other, as what they are now. [I13, G5]
+    /// Two nodes that were up, well and connected for long enough count each other, as what they are now. (I13, G5)
     Counted = "counted",
-    /// After the faults, all nodes that are up know each other and nobody else. [I13, I18, G11]
+    /// After the faults, all nodes that are up know each other and nobody else. (I13, I18, G11)
     OneComponent = "one-component",
-    /// A member that was up, well and connected is not declared down. [I13, G12]
+    /// A member that was up, well and connected is not declared down. (I13, G12)
     FalseDown = "false-down",
-    /// Without loss, a node that said goodbye to others that were well is not declared down by them. [I17]
+    /// Without loss, a node that said goodbye to others that were well is not declared down by them. (I17)
     Goodbye = "goodbye",
-    /// A node takes a new identity only for a reason: two for each fault, and two more. [G7]
+    /// A node takes a new identity only for a reason: two for each fault, and two more. (G7)
     Renewals = "renewals",
     /// Without loss, and when nobody went down for 35 s, picks go by the view; cut off from all, they do not.
     Rung = "rung",
-    /// An ejected pod is picked only where no other is left. [I8]
+    /// An ejected pod is picked only where no other is left. (I8)
     NoDeadPod = "no-dead-pod",
     /// From 1 s after a dead pod refused a node first, that node sends it nothing while it is dead, unless all others are
-    /// out too. [I8]
+    /// out too. (I8)
     DeadPodTraffic = "dead-pod-traffic",
-    /// A pod that is well for 5 s is out nowhere. [I8]
+    /// A pod that is well for 5 s is out nowhere. (I8)
     Readmitted = "readmitted",
-    /// A pick goes to a pod that serves its model, and not to one that the request has tried. [I8]
+    /// A pick goes to a pod that serves its model, and not to one that the request has tried. (I8)
     Serves = "serves",
-    /// A pick fails only where no pod is left. [I9]
+    /// A pick fails only where no pod is left. (I9)
     SomePod = "some-pod",
     /// In calm, over 10 s and 100 requests per pod, every pod gets 0.3 of its fair share, unless it was busy all the same.
-    /// [I10]
+    /// (I10)
     Starvation = "starvation",
     /// In calm, requests wait on the mean no more than twice as long as if pods were picked by chance
-    /// (Pollaczek-Khinchine), and 20 ms: a herd waits longer. [I11]
+    /// (Pollaczek-Khinchine), and 20 ms: a herd waits longer. (I11)
     Herd = "herd",
-    /// A pod that became ten times as slow gets, from 5 s later on, at most half of its fair share. [I12]
+    /// A pod that became ten times as slow gets, from 5 s later on, at most half of its fair share. (I12)
     GreyPod = "grey-pod",
-    /// A node sends no more messages and bytes in a second than its budget, refreshes and membership need. [I14, G8]
+    /// A node sends no more messages and bytes in a second than its budget, refreshes and membership need. (I14, G8)
     NoStorm = "no-storm",
-    /// Everything a node keeps is below its bound. [I15]
+    /// Everything a node keeps is below its bound. (I15)
     Bounded = "bounded",
-    /// In the end a node keeps no more than its pods, models and members need. [I15]
+    /// In the end a node keeps no more than its pods, models and members need. (I15)
     Baseline = "baseline",
-    /// Nothing panics. [I16, G10]
+    /// Nothing panics. (I16, G10)
     NoPanic = "no-panic",
-    /// A timer that was handled is not due any more, and a node is turned by timers at most 2,000 times a second. [I16]
+    /// A timer that was handled is not due any more, and a node is turned by timers at most 2,000 times a second. (I16)
     NoSpin = "no-spin",
-    /// SWIM never fails by itself. [I19]
+    /// SWIM never fails by itself. (I19)
     SwimSound = "swim-sound",
-    /// No change and no remainder is missed while their queues (4,096 each) can hold them. [I19]
+    /// No change and no remainder is missed while their queues (4,096 each) can hold them. (I19)
     NothingMissed = "nothing-missed",
     /// What one node sends, the others can read, unless there was a hostile one.
     Readable = "readable",
-    /// A datagram has at most 1,150 bytes, a stream 64 KiB. [G8]
+    /// A datagram has at most 1,150 bytes, a stream 64 KiB. (G8)
     Fits = "fits",
 }
 
