@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::bad::{BadValue, within};
 use crate::rng::{Rng, Share, hash};
 
+/// Between two attempts to get a lost packet of a stream through: QUIC's timeout doubles, but soon has an answer to measure
+/// by, and a first packet is given a second at most (RFC 9002, 6.2.2).
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// One way between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -154,19 +158,19 @@ impl Links {
         Fate::Arrives(delay, copy)
     }
 
-    /// A short stream's time: each loss costs a probe timeout (three round trips and 25 ms, twice as much each time)
-    /// until it gets through.
+    /// A short stream's time: each loss costs a probe timeout (three round trips and 25 ms, twice as much each time, but
+    /// a second at most) until it gets through.
     pub(crate) fn stream(&mut self, now: Time, from: usize, to: usize) -> Duration {
         let mut fate = self.draw(from, to);
         let mut total = self.delay(now, from, to, &mut fate);
-        let mut pause = 6 * self.link.least() + Duration::from_millis(25);
+        let mut pause = (6 * self.link.least() + Duration::from_millis(25)).min(LONGEST_PAUSE);
         for _ in 0..8 {
             let bad = self.is_bad(now + total, from, to) && fate.hits(self.link.burst_loss);
             if !bad && !fate.hits(self.link.loss) && !fate.hits(self.link.corrupt) {
                 break;
             }
             total += pause;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         total
     }

@@ -1,7 +1,6 @@
 //! Gossip: what it costs, what it keeps, and that nothing in it fails.
 
 use plimsoll::core::Stats;
-use plimsoll::gossip::wire::Kind;
 use plimsoll::observe::{Footprint, SizeClass};
 
 use super::{Family, Found, Look, Rule};
@@ -80,7 +79,7 @@ impl Gossip {
         });
         let hostile = look.weather.hostile_at.is_some();
         if !hostile {
-            let (most, most_bytes) = most_sent(world, n);
+            let (most, most_bytes) = most_sent(world);
             let (messages, bytes) = (now.messages - before.messages, now.bytes - before.bytes);
             found.judge(Rule::NoStorm, Some(n), None, messages <= most && bytes <= most_bytes, || {
                 format!(
@@ -93,8 +92,7 @@ impl Gossip {
 }
 
 /// What a node may send in a second: see the constants.
-fn most_sent(world: &World, n: usize) -> (u64, u64) {
-    let _ = n;
+fn most_sent(world: &World) -> (u64, u64) {
     let config = world.config();
     let (peers, pods) = (config.nodes as u64, config.pods as u64);
     let budget = config.budget_bits / 8;
@@ -119,7 +117,6 @@ fn sound(look: &Look, world: &World, n: usize, stats: &Stats, found: &mut Found)
             format!("expected every message of honest nodes to be of use; got {unread:?}")
         });
     }
-    let _ = Kind::ALL;
 }
 
 fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {

@@ -42,7 +42,7 @@ rules! {
     /// away, a cancel a caller. So callers see nothing of nodes that come and go. (I1, I17)
     Blameless = "blameless",
     /// While what must work in the end works (from 5 s on), requests go on being served: one in 5 s at least, where 20
-    /// were asked for. (I18)
+    /// were asked for, or one pod is at work for half of that. (I18)
     Progress = "progress",
     /// A node counts its own tickets on every pod exactly, at every pick and every end; without tickets their cost is
     /// nothing. (I3)

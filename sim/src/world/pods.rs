@@ -87,6 +87,7 @@ impl World {
         }
         self.nodes[n].known[k] = self.pods[k].announced;
         self.tally.hurt(k, self.now);
+        self.tally.forget_pod(n, k);
         // Tickets of an earlier incarnation end on it.
         self.nodes[n].ledger[k] = 0;
         let specs = self.specs_for(n);

@@ -137,12 +137,6 @@ impl World {
         };
         (self.pods.len() * models) as u64
     }
-
-    /// The mean service time.
-    pub(crate) fn mean_service(&self) -> Duration {
-        self.sizes.mean()
-    }
-
     /// The request that was asked for first, of those on nodes that are not stopped: node, and when.
     pub(crate) fn oldest_awake(&self) -> Option<(usize, Time)> {
         let awake = self.requests.iter().filter(|(_, asked)| !self.nodes[asked.node].paused);

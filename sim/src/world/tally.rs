@@ -81,6 +81,12 @@ impl Tally {
         self.refused[n * pods..(n + 1) * pods].fill(None);
     }
 
+    /// Node `n` takes pod `k` for another from now on, of which it learned nothing yet.
+    pub(super) fn forget_pod(&mut self, n: usize, k: usize) {
+        let pods = self.picks.len();
+        self.refused[n * pods + k] = None;
+    }
+
     /// Pod `k` did something that callers may notice.
     pub(super) fn hurt(&mut self, k: usize, now: Time) {
         self.hurt_at[k] = Some(now);
