@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use plimsoll::core::Transmit;
 use plimsoll::gossip::wire::Channel;
+use plimsoll::id::NodeId;
 use plimsoll::time::Time;
 
 use super::node::address;
@@ -115,8 +116,29 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, transmit: Transmit) {
         self.tally_send(from, transmit.channel, transmit.data.len());
-        let Some(to) = self.at_address(transmit.addr).filter(|to| *to != from) else { return };
-        self.push(from, to, Carried { channel: transmit.channel, data: transmit.data });
+        let there = self.at_address(transmit.addr);
+        let named = transmit.node.and_then(|id| self.named(id, there)).filter(|to| self.are_connected(from, *to));
+        let Some(to) = named.or(there).filter(|to| *to != from) else { return };
+        if transmit.node.is_none_or(|id| id == self.nodes[to].id) {
+            self.push(from, to, Carried { channel: transmit.channel, data: transmit.data });
+        } else if !self.are_connected(from, to) {
+            // Dialing finds another there than whom it is for, who is not told.
+            self.dial(from, pair_of(from, to), None);
+        }
+    }
+
+    /// Which node has this id; nearly always the one at the address that is thought to be its.
+    fn named(&self, id: NodeId, there: Option<usize>) -> Option<usize> {
+        let is = |n: &usize| self.nodes[*n].id == id;
+        there.filter(is).or_else(|| (0..self.nodes.len()).find(is))
+    }
+
+    /// Whether there is, or will soon be, a connection between these, as far as `from` knows.
+    fn are_connected(&mut self, from: usize, to: usize) -> bool {
+        let pair = pair_of(from, to);
+        let own = |lives: (u32, u32)| if from == pair.0 { lives.0 } else { lives.1 };
+        let life = self.nodes[from].life;
+        self.connections.get(pair).is_some_and(|connection| own(connection.lives) == life)
     }
 
     pub(super) fn resend(&mut self, from: u32, to: u32, life: u32, carried: Carried) {
@@ -139,7 +161,7 @@ impl World {
             Some(connection) if connection.lives == lives => self.carry(from, to, carried),
             // The other end was reborn, and this one has not noticed: what is sent into the old connection is lost.
             Some(connection) if own_life(connection.lives) == own_life(lives) => {}
-            _ => self.dial(from, pair, carried),
+            _ => self.dial(from, pair, Some(carried)),
         }
     }
 
@@ -207,14 +229,14 @@ impl World {
         self.turn(to);
     }
 
-    fn dial(&mut self, from: usize, pair: (usize, usize), carried: Carried) {
+    fn dial(&mut self, from: usize, pair: (usize, usize), carried: Option<Carried>) {
         let at = self.connections.at(pair);
         if self.connections.redial_at[at] > self.now {
             return;
         }
         self.serial += 1;
         let (id, lives) = (self.serial, (self.nodes[pair.0].life, self.nodes[pair.1].life));
-        let waiting = Some(VecDeque::from([(from, carried)]));
+        let waiting = Some(carried.map(|carried| (from, carried)).into_iter().collect());
         self.connections.all[at] = Some(Box::new(Connection { id, lives, waiting }));
         let round_trip = self.links.round_trip(self.now, pair.0, pair.1);
         self.later(round_trip, Happening::Dialed { pair: (pair.0 as u32, pair.1 as u32), id });
