@@ -19,7 +19,7 @@ use crate::gossip::budget::Budget;
 use crate::gossip::own::OwnRow;
 use crate::gossip::peer::{FRESH, PeerRow};
 use crate::gossip::swim::{MAX_MEMBERS, Swim};
-use crate::gossip::wire::{Channel, Ident, Kind, MemberState, Message};
+use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, PodSpec};
@@ -49,6 +49,9 @@ const GREET_FIRST: Duration = Duration::from_millis(250);
 const GREET_AT_MOST: Duration = Duration::from_secs(10);
 /// One member is sent a Hello on suspicion of disagreement at most this often.
 const HELLO_GAP: Duration = Duration::from_millis(500);
+/// A node takes a new identity at most this often: each is told to everybody, and two nodes that a lie makes outdo each
+/// other would do nothing else. Twice as long delays the second attempt of a node whose clock was set back by as much.
+const RENEW_GAP: Duration = Duration::from_millis(200);
 /// Addresses at which this node's own name is reported as taken; whoever shares a name meets it at every greeting.
 const MOST_NAMESAKES: usize = 16;
 
@@ -179,6 +182,9 @@ pub struct Core {
     turn: u64,
     leaving: bool,
     renewals: (Ident, u64),
+    /// When an identity was taken to outdo another last, and what came too soon after it.
+    outdid_at: Option<Time>,
+    to_outdo: Option<Known>,
     tick_at: Time,
     sync_at: Time,
     flush_at: Option<Time>,
@@ -233,6 +239,8 @@ impl Core {
             turn: 0,
             leaving: false,
             renewals: (me, 0),
+            outdid_at: None,
+            to_outdo: None,
             tick_at: now + TICK,
             sync_at: now + SYNC,
             flush_at: None,
@@ -455,6 +463,9 @@ impl Core {
     // ---- Upkeep -----------------------------------------------------------------------------------------------------
 
     fn tick(&mut self, now: Time) {
+        if let Some(known) = self.to_outdo.take() {
+            self.outdo(now, known);
+        }
         self.take_in_members(now);
         self.announce_downs(now);
         self.own.collect(&self.picker);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use foca::Member;
 
-use super::{Core, Event, GREET_AT_MOST, GREET_FIRST, HELLO_GAP, SYNC, TICK};
+use super::{Core, Event, GREET_AT_MOST, GREET_FIRST, HELLO_GAP, RENEW_GAP, SYNC, TICK};
 use crate::gossip::peer::FRESH;
 use crate::gossip::swim::Heard;
 use crate::gossip::wire::{self, Hello, Ident, Kind, Known, MAX_STREAM, MemberState, Message, Sync, Told};
@@ -37,10 +37,18 @@ impl Core {
         let peer = node.and_then(|id| self.peers.get(&id)).map(|peer| peer.ident);
         let known = node.and_then(|id| {
             let of = peer.unwrap_or(Ident { id, epoch: Epoch(0), r#gen: 0, addr });
-            self.swim.known(&of)
+            self.known(&of)
         });
         let hello = Hello { me: self.swim.me(), name: self.config.name.clone(), reply, known_of_you: known };
         self.send(now, node, addr, &Message::Hello(hello));
+    }
+
+    /// The best identity known of a node: by SWIM, or by its rows, which are taken from a later epoch than SWIM's where a
+    /// node restarts with its clock set back before SWIM heard of its former life.
+    fn known(&self, of: &Ident) -> Option<Known> {
+        let epoch = self.peers.get(&of.id).map(|peer| peer.row.epoch());
+        let by_row = epoch.filter(|epoch| *epoch > of.epoch).map(|epoch| Known { epoch, r#gen: 0, alive: false });
+        by_row.into_iter().chain(self.swim.known(of)).max_by_key(|known| (known.epoch, known.r#gen))
     }
 
     pub(super) fn handle_hello(&mut self, now: Time, from: NodeId, remote: SocketAddr, hello: Hello) {
@@ -61,7 +69,7 @@ impl Core {
             peer.told = None;
         }
         self.all_told = None;
-        let known = self.swim.known(&hello.me);
+        let known = self.known(&hello.me);
         let beaten = known.is_some_and(|k| !k.alive && (k.epoch, k.r#gen) >= (hello.me.epoch, hello.me.r#gen));
         if !hello.reply || mutant::is(Mutant::AnswerEveryHello) {
             self.answer_hello(now, from, remote, known);
@@ -91,6 +99,12 @@ impl Core {
         if wins || (same && known.alive) || self.leaving || deaf {
             return;
         }
+        if self.outdid_at.is_some_and(|at| now.since(at) < RENEW_GAP) {
+            let rank = |known: &Known| (known.epoch, known.r#gen, !known.alive);
+            self.to_outdo = self.to_outdo.into_iter().chain([known]).max_by_key(rank);
+            return;
+        }
+        self.outdid_at = Some(now);
         let next = if known.epoch > me.epoch && !mutant::is(Mutant::RaiseGenNotEpoch) {
             // An earlier start with a clock ahead of ours: beat it, or its rows would count and ours would not.
             Ident { epoch: Epoch(known.epoch.0.saturating_add(1)), r#gen: 0, ..me }
@@ -204,8 +218,10 @@ impl Core {
             return;
         }
         let mut best: BTreeMap<NodeId, (Ident, MemberState)> = BTreeMap::new();
+        let mut self_best = None;
         for (ident, state) in self.swim.states() {
             if ident.id == self.id {
+                self_best = self_best.max(Some((ident.epoch, ident.r#gen)));
                 continue;
             }
             let rank = |ident: &Ident, state: MemberState| (ident.epoch, ident.r#gen, state != MemberState::Down);
@@ -239,6 +255,11 @@ impl Core {
             if self.peers.get(&id).is_some_and(|peer| !peer.connected && now.since(peer.since) > FRESH) {
                 self.drop_peer(now, id);
             }
+        }
+        if let Some((epoch, r#gen)) = self_best {
+            // Under another address: an earlier life's, or a lie. All would wait for that one to answer, and then call us
+            // down.
+            self.outdo(now, Known { epoch, r#gen, alive: true });
         }
         self.note_active();
         self.taken_in = (self.swim.states().collect(), (kept == best.len()).then_some(kept));

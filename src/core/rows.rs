@@ -52,6 +52,7 @@ impl Core {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
         let ident = peer.ident;
         let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
+        let outdated = rows.epoch < peer.row.epoch();
         let (news, unused) = peer.row.merge(now, rows, transit);
         let nameless = full && peer.row.misses_names();
         peer.apply_row(now, &self.pods);
@@ -63,8 +64,8 @@ impl Core {
             self.stats.refuse(unused.name());
         }
         self.take_in(now, &news);
-        if nameless || (!active && !left) {
-            // It counts us in, we do not count it (or not all of it): without a word, that stays so.
+        if nameless || outdated || (!active && !left) {
+            // It counts us in, we do not count it (or not all of it, or a later life of it): without a word, that stays so.
             self.ask(now, ident);
         }
     }
