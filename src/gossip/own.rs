@@ -183,6 +183,7 @@ impl OwnRow {
 
     /// Takes back remainders that ended by `now`, and forgets lanes of pods that are gone and have nothing left.
     pub(crate) fn expire(&mut self, now: Time) {
+        let before = self.lanes.len();
         self.lanes.retain(|key, own| {
             if !own.gone && own.remainders.is_empty() {
                 return true;
@@ -198,6 +199,10 @@ impl OwnRow {
             let idle = own.remainders.is_empty() && own.told.iter().all(|n| *n == 0) && own.changed().next().is_none();
             !own.gone || !idle || self.dirty.contains(key)
         });
+        if self.lanes.len() < before {
+            let lanes = &self.lanes;
+            self.repeats.retain(|(key, ..)| lanes.contains_key(&(key.pod, key.model)));
+        }
     }
 
     /// Table, and how many pods and models it has.
