@@ -57,7 +57,8 @@ impl Family for Counts {
                 if idle {
                     found.judge(Rule::Leak, Some(n), Some(k), load.in_flight == 0.0 && load.cost_ms == 0.0, || {
                         let (count, cost) = (load.in_flight, load.cost_ms);
-                        format!("expected no load after the silence; got {count} in flight, {cost} ms")
+                        let whose = whose(world, n, pod);
+                        format!("expected no load after the silence; got {count} in flight, {cost} ms: {whose}")
                     });
                 }
             });
@@ -82,6 +83,14 @@ fn own(world: &World, n: usize, k: usize, pod: &Pod, found: &mut Found) {
     found.judge(Rule::TicketsBalance, Some(n), Some(k), picks == ends + u64::from(counted), || {
         format!("expected {picks} picks to be {ends} ends and what is in flight; got {counted} in flight")
     });
+}
+
+/// Whose requests node `n` believes to be at `pod`.
+fn whose(world: &World, n: usize, pod: &Pod) -> String {
+    let own = format!("{} of its own, {} that it cancelled", pod.own_in_flight(), pod.own_remainders());
+    let shares = world.core(n).peer_shares().filter(|(_, id, _)| *id == pod.id());
+    let named = shares.map(|(node, _, count)| format!(", {count} of {}", world.name_of(node)));
+    own + &named.collect::<String>()
 }
 
 fn bounded(look: &Look, world: &World, (n, k): (usize, usize), count: f64, cost_ms: f64, found: &mut Found) {

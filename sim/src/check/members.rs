@@ -109,7 +109,9 @@ impl Members {
             let Event::MemberDown(name) = event else { continue };
             let Some(m) = name.strip_prefix("node-").and_then(|m| m.parse().ok()) else { continue };
             self.look_at_goodbye(look, world, (*n, m), *at, found);
-            let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && !look.weather.turned[m];
+            // Who is asked to probe in one's stead may be one that was invented, who never answers.
+            let honest = !look.weather.turned[m] && !look.weather.ghosts;
+            let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && honest;
             let needed = if look.weather.struck == 0 { FORMED } else { EFFECTS_LAST };
             if well && self.well_for(look, *n, m) > needed {
                 found.fail(
@@ -132,6 +134,10 @@ impl Members {
     /// Node `n` declared node `m` down: not if that one left, and it was well enough to hear so.
     fn look_at_goodbye(&self, look: &Look, world: &World, (n, m): (usize, usize), at: Time, found: &mut Found) {
         let Some((_, life)) = world.former_lives().find(|(node, _)| *node == m) else { return };
+        if world.is_up(m) && world.started(m) < at {
+            // It is the life after that which is down.
+            return;
+        }
         let well_since =
             look.weather.node_well_since(n).max(look.weather.links_well_since()).max(self.was_well_since(world, m));
         let heard = well_since + self.bounds.known < life.ended && at.since(life.ended) < EFFECTS_LAST;
@@ -157,6 +163,8 @@ impl Members {
             }
             let since = *self.cut_off[n].get_or_insert(look.now);
             let (from, to) = CUT_OFF;
+            // Between two looks, a wall may fall and another stand up.
+            let since = since.max(world.tally().heard_at[n]);
             let lasted = look.now.since(since.max(look.weather.links_well_since()));
             if lasted > from + self.bounds.way && lasted < to && look.weather.hostile_at.is_none() {
                 let rung = world.core(n).picker().rung();

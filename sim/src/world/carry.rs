@@ -220,6 +220,7 @@ impl World {
 
     pub(super) fn deliver(&mut self, from: usize, to: usize, carried: &Carried) {
         self.note("deliver", [(from as u64) << 32 | to as u64, digest(&carried.data), 0]);
+        self.tally.heard_at[to] = self.now;
         let (now, transit) = (self.local(to), self.links.measured_transit());
         let (id, addr) = (self.nodes[from].id, address(self.nodes[from].address));
         if let Some(core) = &mut self.nodes[to].core {

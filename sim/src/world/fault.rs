@@ -170,8 +170,10 @@ impl World {
     fn down(&mut self, node: usize, clock_back: bool, how: fn(&mut World, usize)) -> Option<Undo> {
         self.nodes[node].core.as_ref()?;
         how(self, node);
-        let epoch = if clock_back { self.nodes[node].epoch / 2 } else { self.nodes[node].epoch + 1 };
-        Some(Undo::Start { node, epoch: epoch.max(1), life: self.nodes[node].life })
+        let (epoch, life) = (self.nodes[node].epoch, self.nodes[node].life);
+        // Set back, but not to a moment at which it started before: in the product, a part of the epoch is chance.
+        let set_back = (epoch / 2 + u64::from(life)).min(epoch - 1);
+        Some(Undo::Start { node, epoch: if clock_back { set_back } else { epoch + 1 }.max(1), life })
     }
 
     pub(super) fn undo(&mut self, undo: Undo) {
@@ -235,6 +237,8 @@ impl World {
             self.cure_pod(k);
             match named(&ending.pods, k) {
                 true => {
+                    // What was taken away comes back as another.
+                    self.pods[k].incarnation += u32::from(self.pods[k].announced.is_none());
                     let incarnation = self.pods[k].incarnation;
                     self.restart_pod(k);
                     self.announce(k, Some(incarnation), Duration::ZERO);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plimsoll::core::Core;
 use plimsoll::observe::{Belief, Pod};
+use plimsoll::id::NodeId;
 use plimsoll::time::Time;
 
 use super::tally::Tally;
@@ -173,6 +174,11 @@ impl World {
     /// Slot time that each pod has spent so far.
     pub fn busy(&self) -> Vec<Duration> {
         self.pods.iter().map(|pod| pod.server.busy_at(self.now)).collect()
+    }
+
+    /// What people call the node with this id.
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
+        self.nodes.iter().position(|node| node.id == id).map_or_else(|| id.to_string(), |n| format!("node-{n}"))
     }
 
     /// The members that node `n` holds for alive (or suspect), itself included.

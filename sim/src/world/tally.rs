@@ -46,6 +46,8 @@ pub(crate) struct Tally {
     /// By node: turns by its timers, when it last was let run again, and how often it was turned in this instant.
     pub(crate) turns: Vec<u64>,
     resumed_at: Vec<Time>,
+    /// By node: when it last heard anything of any other.
+    pub(crate) heard_at: Vec<Time>,
     at_once: Vec<(Time, u32)>,
     /// By node and pod: in which life the pod refused it first, and when.
     refused: Vec<Option<(u32, Time)>>,
@@ -66,6 +68,7 @@ impl Tally {
             hurt_at: vec![None; pods],
             turns: vec![0; nodes],
             resumed_at: vec![Time::ZERO; nodes],
+            heard_at: vec![Time::ZERO; nodes],
             at_once: vec![(Time::ZERO, 0); nodes],
             refused: vec![None; nodes * pods],
         }
