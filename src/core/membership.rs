@@ -106,8 +106,10 @@ impl Core {
         }
         self.outdid_at = Some(now);
         let next = if known.epoch > me.epoch && !mutant::is(Mutant::RaiseGenNotEpoch) {
-            // An earlier start with a clock ahead of ours: beat it, or its rows would count and ours would not.
-            Ident { epoch: Epoch(known.epoch.0.saturating_add(1)), r#gen: 0, ..me }
+            // An earlier start with a clock ahead of ours: beat it, or its rows would count and ours would not. By chance how
+            // far: of two starts that were told of the same third, none may be taken for the other.
+            let beyond = self.draw().below(2, 1 << 16) as u64;
+            Ident { epoch: Epoch((known.epoch.0 | 0xffff).saturating_add(1 + beyond)), r#gen: 0, ..me }
         } else {
             Ident { r#gen: known.r#gen.saturating_add(1), ..me }
         };
@@ -207,6 +209,18 @@ impl Core {
         self.note_greetings();
     }
 
+    /// Members are no longer at these addresses. Somebody else may be, and would not be met before the next round.
+    fn greet_anew(&mut self, now: Time, addrs: &[SocketAddr]) {
+        for addr in addrs {
+            if let Some(greeting) = self.greet.get_mut(addr) {
+                *greeting = (now + TICK, GREET_FIRST);
+            }
+        }
+        if !addrs.is_empty() {
+            self.note_greetings();
+        }
+    }
+
     pub(super) fn note_greetings(&mut self) {
         self.greet_at = self.greet.values().map(|(at, _)| *at).min();
     }
@@ -230,7 +244,7 @@ impl Core {
                 *entry = (ident, state);
             }
         }
-        let mut kept = 0;
+        let (mut kept, mut left) = (0, Vec::new());
         for (id, (ident, state)) in &best {
             let Some(peer) = self.peer(*ident) else { continue };
             kept += 1;
@@ -238,7 +252,11 @@ impl Core {
             if !changed {
                 continue;
             }
+            let addr = peer.ident.addr;
             (peer.ident, peer.state) = (*ident, *state);
+            if was_active && (addr != ident.addr || !peer.is_active()) {
+                left.push(addr);
+            }
             if was_active != peer.is_active() {
                 (peer.since, peer.met, peer.unsaid) = (now, true, was_active);
                 if !was_active {
@@ -256,6 +274,7 @@ impl Core {
                 self.drop_peer(now, id);
             }
         }
+        self.greet_anew(now, &left);
         if let Some((epoch, r#gen)) = self_best {
             // Under another address: an earlier life's, or a lie. All would wait for that one to answer, and then call us
             // down.

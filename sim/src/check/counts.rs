@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll::observe::Pod;
+use plimsoll::observe::{Pod, PodLoad};
 use plimsoll::time::Time;
 
 use super::bounds::Bounds;
@@ -51,7 +51,7 @@ impl Family for Counts {
             world.each_pod(n, |k, pod| {
                 let load = pod.load(now, k);
                 own(world, n, k, pod, found);
-                bounded(look, world, (n, k), f64::from(load.in_flight), f64::from(load.cost_ms), found);
+                bounded(look, world, (n, k), pod, &load, found);
                 truth[k].own += u64::from(pod.own_in_flight());
                 truth[k].remainders += u64::from(pod.own_remainders());
                 if idle {
@@ -93,12 +93,14 @@ fn whose(world: &World, n: usize, pod: &Pod) -> String {
     own + &named.collect::<String>()
 }
 
-fn bounded(look: &Look, world: &World, (n, k): (usize, usize), count: f64, cost_ms: f64, found: &mut Found) {
+fn bounded(look: &Look, world: &World, (n, k): (usize, usize), pod: &Pod, load: &PodLoad, found: &mut Found) {
+    let (count, cost_ms) = (f64::from(load.in_flight), f64::from(load.cost_ms));
     // Each ticket counts once while it lasts, and perhaps once more as a remainder.
     let most = (world.tally().picks[k] + world.tally().cancels[k]) as f64;
     let most = if look.weather.hostile_at.is_some() { ABSURD } else { most };
     found.judge(Rule::CountsBounded, Some(n), Some(k), count <= most && cost_ms <= ABSURD, || {
-        format!("expected at most {most} in flight, all there ever were; got {count}, {cost_ms} ms")
+        let whose = whose(world, n, pod);
+        format!("expected at most {most} in flight, all there ever were; got {count}, {cost_ms} ms: {whose}")
     });
 }
 

@@ -109,7 +109,6 @@ impl Members {
             let Event::MemberDown(name) = event else { continue };
             let Some(m) = name.strip_prefix("node-").and_then(|m| m.parse().ok()) else { continue };
             self.look_at_goodbye(look, world, (*n, m), *at, found);
-            // Who is asked to probe in one's stead may be one that was invented, who never answers.
             let honest = !look.weather.turned[m] && !look.weather.ghosts;
             let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && honest;
             let needed = if look.weather.struck == 0 { FORMED } else { EFFECTS_LAST };
@@ -180,7 +179,8 @@ impl Members {
     }
 
     fn look_at_pairs(&self, look: &Look, world: &World, found: &mut Found) {
-        if !self.bounds.fair {
+        // Probes in one's stead may be asked of members that were invented: the well are declared down now and then.
+        if !self.bounds.fair || look.weather.ghosts {
             return;
         }
         // Who turned on the others may have been taken at its word.

@@ -15,7 +15,7 @@ use crate::arrivals::ArrivalStream;
 use crate::baseline::{self, Latencies};
 use crate::config::Config;
 use crate::policy::Policy;
-use crate::rng::Rng;
+use crate::rng::{Rng, hash};
 
 /// What waits for a node that does not keep up; beyond, its sockets would drop too.
 const BACKLOG: usize = 4096;
@@ -136,7 +136,8 @@ impl World {
         let node = &mut self.nodes[n];
         let mut config = CoreConfig::new(format!("node-{n}"), address(node.address));
         config.epoch = Epoch(epoch);
-        config.seed = self.config.seed;
+        // Every start draws anew, as in the product.
+        config.seed = hash(&[self.config.seed, 15, u64::from(node.life)]);
         config.budget_bits = self.config.budget_bits;
         node.latencies = Latencies::default();
         let woken = Flag::default();

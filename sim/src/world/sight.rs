@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plimsoll::core::Core;
-use plimsoll::observe::{Belief, Pod};
 use plimsoll::id::NodeId;
+use plimsoll::observe::{Belief, Pod};
 use plimsoll::time::Time;
 
 use super::tally::Tally;
