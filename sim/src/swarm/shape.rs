@@ -51,7 +51,7 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
         policy,
         load,
         law: law(&mut Draw::new(seed, "plan/law", 0), mean_ms),
-        server: server(&mut Draw::new(seed, "plan/server", 0), mean_ms),
+        server: ServerSpec { slots, ..server(&mut Draw::new(seed, "plan/server", 0), mean_ms) },
         arrivals,
         clients,
         link: if lite { Link::default() } else { link(&mut Draw::new(seed, "plan/link", 0)) },
@@ -133,7 +133,7 @@ fn clients(draw: &mut Draw, pods: usize) -> Clients {
 fn server(draw: &mut Draw, mean_ms: f64) -> ServerSpec {
     let max_queue = draw.maybe(|draw| draw.scale(1, 64) as u32);
     let batching = draw.maybe(|draw| batching(draw, mean_ms)).filter(|_| draw.coin());
-    ServerSpec { slots: 1, max_queue, batching, drops_cancelled: draw.coin() }
+    ServerSpec { max_queue, batching, drops_cancelled: draw.coin(), ..ServerSpec::default() }
 }
 
 fn batching(draw: &mut Draw, mean_ms: f64) -> Batching {
