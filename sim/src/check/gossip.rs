@@ -1,5 +1,7 @@
 //! Gossip: what it costs, what it keeps, and that nothing in it fails.
 
+use std::time::Duration;
+
 use plimsoll::core::Stats;
 use plimsoll::observe::{Footprint, SizeClass};
 
@@ -136,7 +138,10 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
 }
 
 fn baseline(look: &Look, world: &World, n: usize, kept: &Footprint, found: &mut Found) {
-    let _ = look;
+    // What was cancelled at a pod that is gone is kept until its predicted end.
+    if look.now < world.tally().remains_until + Duration::from_secs(1) {
+        return;
+    }
     let (nodes, lanes) = (world.config().nodes, world.lanes() as usize);
     let ghosts = if look.weather.hostile_at.is_some() { MOST_MEMBERS } else { 0 };
     let within = kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;

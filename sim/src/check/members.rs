@@ -152,7 +152,8 @@ impl Members {
 
     fn look_at_rungs(&mut self, look: &Look, world: &World, found: &mut Found) {
         for n in 0..self.cut_off.len() {
-            if world.walls() == 0 || !world.node_is_well(n) || !world.hears_nobody(n) {
+            let reborn = self.cut_off[n].is_some_and(|since| world.started(n) > since);
+            if world.walls() == 0 || !world.node_is_well(n) || !world.hears_nobody(n) || reborn {
                 self.cut_off[n] = None;
                 continue;
             }
