@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+#[cfg(not(feature = "mutants"))]
 use super::Result;
 
 #[derive(Args)]
