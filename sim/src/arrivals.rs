@@ -86,11 +86,16 @@ impl Arrivals {
         let year = "write milliseconds, from 1 to a year's";
         match self {
             Arrivals::Poisson | Arrivals::Recorded { .. } => Ok(()),
-            Arrivals::Bursty { dwell_ms, .. } => within("dwell_ms", *dwell_ms, LONGEST_MS, year),
+            Arrivals::Bursty { dwell_ms, .. } => within("arrivals.dwell_ms", *dwell_ms, LONGEST_MS, year),
             Arrivals::Spikes { factor, every_ms, lasts_ms } => {
-                within("factor", u64::from(*factor), 1000, "write a whole number from 1 to 1000")?;
-                within("every_ms", *every_ms, LONGEST_MS, year)?;
-                within("lasts_ms", *lasts_ms, every_ms - 1, "write milliseconds, from 1 to less than `every_ms`")
+                within("arrivals.factor", u64::from(*factor), 1000, "write a whole number from 1 to 1000")?;
+                within("arrivals.every_ms", *every_ms, LONGEST_MS, year)?;
+                within(
+                    "arrivals.lasts_ms",
+                    *lasts_ms,
+                    every_ms - 1,
+                    "write milliseconds, from 1 to less than `every_ms`",
+                )
             }
         }
     }

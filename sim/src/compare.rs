@@ -24,8 +24,8 @@ pub use require::{Requirement, Unclear};
 /// What is to be compared.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The fleet; its policy, load and seed are overridden.
-    pub world: Config,
+    /// The fleets; their policies, loads and seeds are overridden.
+    pub worlds: Vec<Config>,
     /// Who picks.
     pub policies: Vec<Policy>,
     /// At which loads.
@@ -75,24 +75,33 @@ pub enum Length {
 }
 
 impl Comparison {
-    /// A plan for each load, policy and seed, in that order.
+    /// A plan for each fleet, load, policy and seed, in that order.
     ///
     /// # Errors
     /// [`Impossible`]: the first thing that makes no world.
     pub fn plans(&self) -> Result<Vec<Plan>, Impossible> {
         let mut plans = Vec::new();
-        for load in &self.loads {
-            for policy in &self.policies {
-                for seed in &self.seeds {
-                    plans.push(self.plan(*load, *policy, *seed)?);
+        for world in &self.worlds {
+            for load in &self.loads {
+                for policy in &self.policies {
+                    let seeds = self.seeds.iter();
+                    let worlds = seeds.map(|seed| Config {
+                        load: *load,
+                        policy: *policy,
+                        gossip: policy.gossips(),
+                        seed: *seed,
+                        ..world.clone()
+                    });
+                    for world in worlds {
+                        plans.push(self.plan(world)?);
+                    }
                 }
             }
         }
         Ok(plans)
     }
 
-    fn plan(&self, load: f64, policy: Policy, seed: u64) -> Result<Plan, Impossible> {
-        let world = Config { load, policy, gossip: policy.gossips(), seed, ..self.world.clone() };
+    fn plan(&self, world: Config) -> Result<Plan, Impossible> {
         world.check()?;
         let ask_ms = self.length.ask_ms(&world)?;
         let mut plan = scenario::plan_for_ms(&self.scenario, world, ask_ms)?;
@@ -101,6 +110,7 @@ impl Comparison {
         for planned in &plan.faults {
             if let Some(problem) = planned.fault.problem(&plan.world) {
                 let (scenario, fault) = (self.scenario.clone(), planned.fault.kind());
+                let policy = plan.world.policy;
                 return Err(Impossible::Fault { scenario, policy, fault, problem });
             }
         }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::arrivals::Arrivals;
 use crate::bad::{BadValue, within};
 use crate::exact::Redis;
-use crate::law::Law;
+use crate::files::Trace;
+use crate::law::{self, Law};
 use crate::link::Link;
 use crate::policy::Policy;
 use crate::rng::{Rng, Share};
@@ -196,6 +197,18 @@ impl Config {
         self.server.check()?;
         self.redis.check()?;
         self.link.check()
+    }
+
+    /// Whether what it names can be drawn from: a law within its bounds, files that can be read.
+    ///
+    /// # Errors
+    /// The first value, or line of a file, that is wrong.
+    pub fn check_sources(&self) -> Result<(), law::Error> {
+        self.law.load()?;
+        if let Arrivals::Recorded { file } = &self.arrivals {
+            Trace::read(file)?;
+        }
+        Ok(())
     }
 
     /// The addresses that node `n` is told to join, by the nodes that have them in the beginning.

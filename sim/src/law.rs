@@ -175,8 +175,8 @@ impl Law {
     pub fn load(&self) -> Result<Sizes, Error> {
         match self {
             Law::Bimodal { small_ms, heavy_ms, heavy, sigma } => {
-                let small = Kind { bytes: SMALL_BYTES, mean: mean("small_ms", *small_ms)? };
-                let of_heavy = Kind { bytes: HEAVY_BYTES, mean: mean("heavy_ms", *heavy_ms)? };
+                let small = Kind { bytes: SMALL_BYTES, mean: mean("law.small_ms", *small_ms)? };
+                let of_heavy = Kind { bytes: HEAVY_BYTES, mean: mean("law.heavy_ms", *heavy_ms)? };
                 let share = heavy.as_f64();
                 let mean = small.mean.mul_f64(1.0 - share) + of_heavy.mean.mul_f64(share);
                 let shape = Shape::Bimodal { small, heavy: of_heavy, share: *heavy, sigma: checked_sigma(*sigma)? };
@@ -184,13 +184,13 @@ impl Law {
             }
             Law::Lognormal { mean_ms, sigma, predictable } => {
                 let shape = Shape::Lognormal { sigma: checked_sigma(*sigma)?, predictable: *predictable };
-                Ok(Sizes { mean: mean("mean_ms", *mean_ms)?, shape })
+                Ok(Sizes { mean: mean("law.mean_ms", *mean_ms)?, shape })
             }
             Law::Exponential { mean_ms, predictable } => {
                 let shape = Shape::Exponential { predictable: *predictable };
-                Ok(Sizes { mean: mean("mean_ms", *mean_ms)?, shape })
+                Ok(Sizes { mean: mean("law.mean_ms", *mean_ms)?, shape })
             }
-            Law::Constant { mean_ms } => Ok(Sizes { mean: mean("mean_ms", *mean_ms)?, shape: Shape::Constant }),
+            Law::Constant { mean_ms } => Ok(Sizes { mean: mean("law.mean_ms", *mean_ms)?, shape: Shape::Constant }),
             Law::Histogram { file, predictable } => {
                 Ok(Sizes::of(Table::of_histogram(&Histogram::read(file)?, *predictable)))
             }
@@ -209,7 +209,7 @@ fn mean(field: &'static str, ms: f64) -> Result<Duration, BadValue> {
 }
 
 fn checked_sigma(sigma: f64) -> Result<f64, BadValue> {
-    within("sigma", sigma, (0.0, 3.0), SIGMA_REMEDY)?;
+    within("law.sigma", sigma, (0.0, 3.0), SIGMA_REMEDY)?;
     Ok(sigma)
 }
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::bad::BadValue;
 use crate::config::Config;
 use crate::fault::Fault;
+use crate::files::FileError;
+use crate::law::{self, Law};
 
 /// The version of plan files that this simulator writes and reads.
 const VERSION: u32 = 1;
@@ -80,13 +82,30 @@ pub enum PlanError {
         what: String,
     },
     /// It is one, but of no world that can be.
-    #[error("{path}: world.{source}", path = path.display())]
+    #[error("{path}{at}: world.{source}", path = path.display(), at = at_line(*line))]
     Impossible {
         /// Which.
         path: PathBuf,
+        /// Where, if the value is written at all.
+        line: Option<usize>,
         /// Why.
         source: BadValue,
     },
+    /// It names a file that cannot be used.
+    #[error("{path}{at}: {source}", path = path.display(), at = at_line(*line))]
+    Source {
+        /// Which.
+        path: PathBuf,
+        /// Where it is named.
+        line: Option<usize>,
+        /// What is wrong with the other.
+        source: FileError,
+    },
+}
+
+/// ` line 7`, or nothing where nothing is known.
+fn at_line(line: Option<usize>) -> String {
+    line.map_or(String::new(), |line| format!(" line {line}"))
 }
 
 /// As it stands in the file, with the places of the faults for messages.
@@ -111,11 +130,13 @@ struct Written {
 pub const LONGEST_MS: u64 = 86_400_000;
 
 impl Plan {
-    /// A plan without faults: nodes form for two seconds, and clients ask for `ask_ms`.
+    /// A plan without faults: nodes form for two seconds (more than 400 for longer: a thousand for five), and clients ask
+    /// for `ask_ms`.
     pub fn new(scenario: &str, world: Config, ask_ms: u64) -> Plan {
         let ending = Ending { quiet_ms: 30_000, ..Ending::default() };
         let (scenario, commit) = (scenario.to_owned(), String::new());
-        Plan { version: VERSION, scenario, commit, form_ms: 2000, ask_ms, ending, world, faults: Vec::new() }
+        let form_ms = 2000.max(5 * world.nodes as u64);
+        Plan { version: VERSION, scenario, commit, form_ms, ask_ms, ending, world, faults: Vec::new() }
     }
 
     /// Adds a fault.
@@ -166,15 +187,15 @@ impl Plan {
     /// # Errors
     /// [`PlanError`], with the line and the field.
     pub fn parse(path: &Path, text: &str) -> Result<Plan, PlanError> {
-        let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         let malformed = |line, what: String| PlanError::Malformed { path: path.to_owned(), line, what };
         let written: Written = toml::from_str(text).map_err(|error| {
             let what = error.message().trim().replace('\n', ", ");
-            malformed(line(error.span().map_or(0, |span| span.start)), what)
+            malformed(line_at(text, error.span().map_or(0, |span| span.start)), what)
         })?;
+        let line_of = |field: &str| line_of(text, field);
         if written.version != VERSION {
             let what = format!("`version = {}`: this simulator reads plans of version {VERSION}", written.version);
-            return Err(malformed(1, what));
+            return Err(malformed(line_of("version").unwrap_or(1), what));
         }
         for (field, ms) in [
             ("form_ms", written.form_ms),
@@ -183,20 +204,34 @@ impl Plan {
             ("ending.quiet_ms", written.ending.quiet_ms),
         ] {
             if ms > LONGEST_MS {
-                return Err(malformed(1, format!("`{field} = {ms}`: must be at most {LONGEST_MS}, a day")));
+                let what = format!("`{field} = {ms}`: must be at most {LONGEST_MS}, a day");
+                return Err(malformed(line_of(field).unwrap_or(1), what));
             }
         }
-        written.world.check().map_err(|source| PlanError::Impossible { path: path.to_owned(), source })?;
+        let impossible = |source: BadValue| {
+            let line = line_of(&format!("world.{}", source.field));
+            PlanError::Impossible { path: path.to_owned(), line, source }
+        };
+        written.world.check().map_err(impossible)?;
+        written.world.check_sources().map_err(|error| match error {
+            law::Error::Value(source) => impossible(source),
+            law::Error::File(source) => {
+                let of_law = matches!(&written.world.law, Law::Histogram { file, .. } | Law::Recorded { file } if *file == source.path);
+                let line = line_of(if of_law { "world.law.file" } else { "world.arrivals.file" });
+                PlanError::Source { path: path.to_owned(), line, source }
+            }
+        })?;
         for (what, named, most) in
             [("nodes", &written.ending.nodes, written.world.nodes), ("pods", &written.ending.pods, written.world.pods)]
         {
             if let Some(none) = named.iter().find(|k| **k >= most) {
-                return Err(malformed(1, format!("`ending.{what}` names {none}: there are 0 to {}", most - 1)));
+                let line = line_of(&format!("ending.{what}")).unwrap_or(1);
+                return Err(malformed(line, format!("`ending.{what}` names {none}: there are 0 to {}", most - 1)));
             }
         }
         let mut faults = Vec::new();
         for (k, table) in written.fault.into_iter().enumerate() {
-            let at = line(table.span().start);
+            let at = line_at(text, table.span().start);
             let fault = planned(table.into_inner(), &written.world);
             faults.push(fault.map_err(|what| malformed(at, format!("fault {}: {what}", k + 1)))?);
         }
@@ -204,6 +239,24 @@ impl Plan {
         let Written { version, scenario, commit, form_ms, ask_ms, ending, world, .. } = written;
         Ok(Plan { version, scenario, commit, form_ms, ask_ms, ending, world, faults })
     }
+}
+
+/// The line of `text` that has the byte `at`, as an editor counts.
+pub fn line_at(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The line of `text`, which is TOML, where the value of `path` is written, as in `world.server.slots`; none where it is
+/// not.
+pub fn line_of(text: &str, path: &str) -> Option<usize> {
+    let table = toml::de::DeTable::parse(text).ok()?;
+    let (mut table, mut at) = (table.get_ref(), None);
+    for name in path.split('.') {
+        let value = at.map_or(Some(table), |value: &toml::Spanned<toml::de::DeValue<'_>>| value.get_ref().as_table());
+        table = value?;
+        at = Some(table.get(name)?);
+    }
+    at.map(|value| line_at(text, value.span().start))
 }
 
 fn planned(mut table: toml::Table, world: &Config) -> Result<Planned, String> {
@@ -245,7 +298,6 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line_and_field() {
         let good = plan().to_toml();
-        let crash_line = 1 + good.lines().position(|line| line.contains("node-crash")).unwrap();
         for (from, to, says) in [
             ("node = 2", "node = 17", "there is no node 17".to_owned()),
             ("node = 2", "nod = 2", "`nod`".to_owned()),
@@ -257,15 +309,21 @@ mod tests {
             ("load = 0.8", "load = \"much\"", "expected".to_owned()),
             ("at_ms = 200", "at_ms = -200", "`at_ms`".to_owned()),
             ("share = 0.05", "share = 1.05", "1.05".to_owned()),
+            ("slots = 1", "slots = 0", "world.server.slots = `0`".to_owned()),
+            ("small_ms = 5.0", "small_ms = 0.0", "world.law.small_ms = `0`".to_owned()),
+            ("kind = \"poisson\"", "kind = \"recorded\"\nfile = \"no.csv\"", "no.csv: No such file".to_owned()),
+            ("quiet_ms = 30000", "quiet_ms = 86400001", "`ending.quiet_ms = 86400001`".to_owned()),
         ] {
             assert!(good.contains(from), "{from} in {good}");
-            let error = Plan::parse(Path::new("p.toml"), &good.replacen(from, to, 1)).unwrap_err().to_string();
+            let bad = good.replacen(from, to, 1);
+            let error = Plan::parse(Path::new("p.toml"), &bad).unwrap_err().to_string();
             assert!(error.contains(&says) && !error.contains('\n'), "{to}: {error}");
             assert!(error.starts_with("p.toml"), "{error}");
-            if from == "node = 2" {
-                let line: usize = error.split([' ', ':']).nth(2).unwrap().parse().unwrap();
-                assert!(line.abs_diff(crash_line) <= 2, "{error}");
-            }
+            let written = 1 + bad.lines().position(|line| Some(line) == to.lines().last()).unwrap();
+            let line: usize = error.split([' ', ':']).nth(2).unwrap().parse().unwrap();
+            // A fault's is where the fault begins.
+            let off = if bad.lines().take(written).any(|line| line == "[[fault]]") { 4 } else { 0 };
+            assert!(written - line <= off, "not line {written}: {error}");
         }
     }
 }

@@ -128,7 +128,7 @@ impl World {
     /// All nodes start at once, and nothing is asked of them yet.
     ///
     /// # Panics
-    /// Where the config names files that cannot be read: [`Config::check`] and [`crate::law::Law::load`] say so before.
+    /// Where the config names files that cannot be read: [`Config::check`] and [`Config::check_sources`] say so before.
     pub fn new(config: Config) -> World {
         let config = outside::fleet_of(config);
         let sizes = config.law.load().expect("whoever makes a world has loaded its law before");

@@ -25,7 +25,7 @@ fn policies(names: &str) -> Vec<Policy> {
 fn compare(world: Config, names: &str, loads: &[f64], seeds: &[u64], requests: u64) -> Vec<Row> {
     let (policies, loads, seeds) = (policies(names), loads.to_vec(), seeds.to_vec());
     let (length, scenario) = (Length::Requests(requests), "steady".to_owned());
-    let comparison = Comparison { world, policies, loads, seeds, length, scenario };
+    let comparison = Comparison { worlds: vec![world], policies, loads, seeds, length, scenario };
     let played = play(&comparison.plans().expect("they are possible"), 2, &|_| {});
     for one in &played {
         assert_eq!(one.failures, [], "{}", one.row.policy);

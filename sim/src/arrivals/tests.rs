@@ -132,6 +132,6 @@ fn impossible_arrivals_are_refused() {
     ];
     for (arrivals, says) in cases {
         let error = arrivals.check().unwrap_err().to_string();
-        assert!(error.starts_with(says), "{error}");
+        assert!(error.starts_with(&format!("arrivals.{says}")), "{error}");
     }
 }

@@ -1,9 +1,12 @@
 //! `cargo sim compare`: the same arrivals under several policies.
 
+use std::fmt::Display;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::Args;
+use plimsoll_sim::arrivals::Arrivals;
 use plimsoll_sim::compare::{Comparison, Length, Played, Requirement, play};
 use plimsoll_sim::plan::Plan;
 use plimsoll_sim::report::{Row, mean_of};
@@ -12,7 +15,7 @@ use plimsoll_sim::{Config, Policy};
 use super::output::Output;
 use super::pace::Pace;
 use super::seeds::Seeds;
-use super::shape::Shape;
+use super::shape::{self, Shape};
 use super::{Result, exit, fail};
 
 #[derive(Args)]
@@ -23,8 +26,11 @@ pub(crate) struct Compare {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = DEFAULT, long_help = names())]
     policies: Vec<Policy>,
     /// Loads to play, such as .5,.7,.85,.95, instead of --load
-    #[arg(long, value_name = "LOADS", value_delimiter = ',', conflicts_with = "load")]
+    #[arg(long, value_name = "LOADS", value_delimiter = ',', conflicts_with = "load", value_parser = shape::load)]
     loads: Vec<f64>,
+    /// Fleets to play, nodes x pods, such as 10x16,100x64, instead of --nodes and --pods
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', conflicts_with_all = ["nodes", "pods"], value_parser = fleet)]
+    fleets: Vec<(usize, usize)>,
     /// Seeds to play and average over: 11, or 11,12,13, or 11..13 with both ends; instead of --seed
     #[arg(long, conflicts_with = "seed")]
     seeds: Option<Seeds>,
@@ -33,7 +39,7 @@ pub(crate) struct Compare {
     requests: Option<u64>,
     /// Runs at a time [default: as many as there are processors]
     #[arg(long, value_name = "COUNT")]
-    jobs: Option<usize>,
+    jobs: Option<NonZeroUsize>,
     /// The policy that ratios are to [default: the first]
     #[arg(long, value_name = "NAME")]
     base: Option<Policy>,
@@ -58,9 +64,9 @@ fn names() -> String {
 
 impl Compare {
     pub(crate) fn main(&self) -> Result {
-        let plans = self.comparison()?.plans()?;
         self.check()?;
-        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let plans = self.comparison()?.plans()?;
+        let jobs = self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let played = with_progress(&plans, jobs);
         let failure = first_failure(&plans, &played);
         let rows: Vec<Row> = played.into_iter().map(|played| played.row).collect();
@@ -76,6 +82,10 @@ impl Compare {
 
     /// What makes no sense, before hours are spent on it.
     fn check(&self) -> std::result::Result<(), Box<dyn std::error::Error>> {
+        once("--policies", &self.policies)?;
+        once("--loads", &self.loads)?;
+        once("--seeds", &self.seeds())?;
+        once("--fleets", &self.fleets.iter().map(|(nodes, pods)| format!("{nodes}x{pods}")).collect::<Vec<_>>())?;
         if let Some(base) = self.base.filter(|base| !self.policies.contains(base)) {
             return Err(format!("--base `{base}` is not among --policies: add it there").into());
         }
@@ -88,20 +98,44 @@ impl Compare {
     }
 
     fn comparison(&self) -> std::result::Result<Comparison, Box<dyn std::error::Error>> {
-        let world = self.shape.config()?;
+        let worlds = match &self.fleets[..] {
+            [] => vec![self.shape.config()?],
+            fleets => {
+                let worlds = fleets.iter().map(|(nodes, pods)| self.shape.sized(*nodes, *pods).config());
+                worlds.collect::<std::result::Result<_, _>>()?
+            }
+        };
+        let recorded = worlds.iter().any(|world| matches!(world.arrivals, Arrivals::Recorded { .. }));
+        if recorded && self.loads.len() > 1 {
+            return Err(
+                "--loads: recorded arrivals come as they were recorded, at a load of their own: leave it out".into()
+            );
+        }
         Ok(Comparison {
-            loads: if self.loads.is_empty() { vec![world.load] } else { self.loads.clone() },
+            loads: if self.loads.is_empty() { vec![worlds[0].load] } else { self.loads.clone() },
             policies: self.policies.clone(),
             seeds: self.seeds(),
             scenario: self.scenario.clone(),
             length: self.requests.map_or(Length::Seconds(self.shape.seconds), Length::Requests),
-            world,
+            worlds,
         })
     }
 
     fn seeds(&self) -> Vec<u64> {
         self.seeds.as_ref().map_or_else(|| vec![self.shape.seed.unwrap_or(7)], |seeds| seeds.0.clone())
     }
+}
+
+/// What is named twice would count twice in averages.
+fn once<T: PartialEq + Display>(flag: &str, values: &[T]) -> std::result::Result<(), String> {
+    let twice = values.iter().enumerate().find(|(k, value)| values[..*k].contains(value));
+    twice.map_or(Ok(()), |(_, value)| Err(format!("{flag} names `{value}` twice: once is enough")))
+}
+
+/// `100x64`.
+fn fleet(text: &str) -> std::result::Result<(usize, usize), String> {
+    let sizes = text.split_once('x').and_then(|(nodes, pods)| Some((nodes.parse().ok()?, pods.parse().ok()?)));
+    sizes.ok_or_else(|| format!("`{text}` is no fleet: write nodes x pods, such as 100x64"))
 }
 
 /// Plays all of it, and says how far it is.

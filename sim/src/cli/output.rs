@@ -1,6 +1,8 @@
 //! What a command leaves behind: a table on the terminal, and the files that were asked for.
 
 use std::error::Error;
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -38,10 +40,7 @@ impl Output {
     /// Whether the files can be written, before hours are spent on what goes into them.
     pub(crate) fn check(&self) -> Result<(), Box<dyn Error>> {
         for path in [&self.json, &self.csv].into_iter().flatten() {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if folder.is_some_and(|folder| !folder.is_dir()) || path.is_dir() {
-                return Err(format!("cannot write `{}`: there is no such folder", path.display()).into());
-            }
+            can_write(path).map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
         }
         if let Some(directory) = &self.plots {
             std::fs::create_dir_all(directory)
@@ -59,6 +58,13 @@ pub(crate) fn draw(document: &Document, directory: &Path) -> Result<(), Box<dyn 
         println!("{}", path.display());
     }
     Ok(())
+}
+
+/// Tries without leaving a trace: what is there stays as it is, and what is not there is not made.
+fn can_write(path: &Path) -> io::Result<()> {
+    let new = !path.exists();
+    OpenOptions::new().append(true).create(true).open(path)?;
+    if new { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 fn save(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {

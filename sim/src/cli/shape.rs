@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use plimsoll_sim::arrivals::Arrivals;
 use plimsoll_sim::law::Law;
-use plimsoll_sim::plan::LONGEST_MS;
+use plimsoll_sim::plan::{LONGEST_MS, line_at, line_of};
 use plimsoll_sim::server::{BatchLaw, Batching};
-use plimsoll_sim::{Config, Costs, Policy, Share};
+use plimsoll_sim::{BadValue, Config, Costs, Join, Policy, Share};
 
 /// A fleet's shape.
 #[derive(Args, Clone, Debug)]
@@ -29,10 +29,10 @@ pub(crate) struct Shape {
     #[arg(long)]
     slots: Option<u32>,
     /// Share of what the pods can do that callers ask for [default: 0.8]
-    #[arg(long)]
+    #[arg(long, value_parser = load, allow_negative_numbers = true)]
     pub(crate) load: Option<f64>,
     /// How long callers ask, in virtual time
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_MS / 1000))]
+    #[arg(long, default_value_t = 60, value_parser = seconds)]
     pub(crate) seconds: u64,
     /// How long requests run: bimodal, exponential:MS, lognormal:MS:SIGMA, constant:MS, histogram:FILE or trace:FILE
     #[arg(long, value_name = "LAW", value_parser = law)]
@@ -55,6 +55,9 @@ pub(crate) struct Shape {
     /// Gossip budget per node, bit/s [default: 1000000]
     #[arg(long)]
     budget_bits: Option<u64>,
+    /// Nodes that everybody is told to join [default: all, but 3 in fleets of more than 200]
+    #[arg(long, value_name = "COUNT")]
+    join: Option<usize>,
     /// Requests that may wait at a pod before it refuses
     #[arg(long)]
     max_queue: Option<u32>,
@@ -70,7 +73,27 @@ pub(crate) struct Shape {
 impl Shape {
     /// The world of this shape.
     pub(crate) fn config(&self) -> Result<Config, Box<dyn Error>> {
-        let mut config = self.world.as_deref().map_or_else(|| Ok(Config::default()), read)?;
+        let Some(path) = &self.world else { return self.over(Config::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let written = read(path, &text)?;
+        let alone = written.check().err();
+        self.over(written).map_err(|error| match error.downcast_ref::<BadValue>() {
+            // What no flag mended is the file's.
+            Some(value) if alone.as_ref() == Some(value) => {
+                let line = line_of(&text, value.field).map_or(String::new(), |line| format!(" line {line}"));
+                format!("{}{line}: {error}", path.display()).into()
+            }
+            _ => error,
+        })
+    }
+
+    /// The same with other numbers of nodes and pods.
+    pub(crate) fn sized(&self, nodes: usize, pods: usize) -> Shape {
+        Shape { nodes: Some(nodes), pods: Some(pods), ..self.clone() }
+    }
+
+    /// `config` with what the flags say.
+    fn over(&self, mut config: Config) -> Result<Config, Box<dyn Error>> {
         let shape = self.clone();
         set(&mut config.seed, shape.seed);
         set(&mut config.nodes, shape.nodes);
@@ -85,6 +108,13 @@ impl Shape {
         set(&mut config.link.jitter_us, shape.jitter_us);
         set(&mut config.budget_bits, shape.budget_bits);
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
+        match shape.join {
+            Some(0) => return Err("--join `0` would leave every node alone: name at least 1".into()),
+            Some(count) => config.join = Join::First(count),
+            // A thousand nodes that each greet all others at once tell each other of a thousand members, a million times.
+            None if config.nodes > GREET_ALL && config.join == Join::All => config.join = Join::First(3),
+            None => {}
+        }
         if shape.max_queue.is_some() {
             config.server.max_queue = shape.max_queue;
         }
@@ -92,7 +122,7 @@ impl Shape {
             config.server.batching = shape.batching;
         }
         config.check()?;
-        config.law.load()?;
+        config.check_sources()?;
         Ok(config)
     }
 
@@ -108,12 +138,26 @@ fn set<T>(field: &mut T, given: Option<T>) {
     }
 }
 
-fn read(path: &Path) -> Result<Config, Box<dyn Error>> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    toml::from_str(&text).map_err(|error| {
-        let line = text.bytes().take(error.span().map_or(0, |s| s.start)).filter(|b| *b == b'\n').count() + 1;
+/// Larger fleets join a few.
+const GREET_ALL: usize = 200;
+
+fn read(path: &Path, text: &str) -> Result<Config, Box<dyn Error>> {
+    toml::from_str(text).map_err(|error| {
+        let line = line_at(text, error.span().map_or(0, |span| span.start));
         format!("{} line {line}: {}", path.display(), error.message().trim().replace('\n', ", ")).into()
     })
+}
+
+/// A load that callers can ask for.
+pub(crate) fn load(text: &str) -> Result<f64, String> {
+    let load = text.trim().parse::<f64>().ok().filter(|load| *load > 0.0);
+    load.ok_or_else(|| format!("`{text}` is no load: write a share of what the pods can do, such as 0.85"))
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let most = LONGEST_MS / 1000;
+    let seconds = text.trim_end_matches('s').parse().ok().filter(|seconds| (1..=most).contains(seconds));
+    seconds.ok_or_else(|| format!("`{text}` is no time: write whole seconds, from 1 to {most} (a day)"))
 }
 
 fn law(text: &str) -> Result<Law, String> {
@@ -126,8 +170,8 @@ fn law(text: &str) -> Result<Law, String> {
             Ok(Law::Lognormal { mean_ms: number(ms)?, sigma: number(sigma)?, predictable: true })
         }
         ["constant", ms] => Ok(Law::Constant { mean_ms: number(ms)? }),
-        ["histogram", file] => Ok(Law::Histogram { file: file.into(), predictable: true }),
-        ["trace", file] => Ok(Law::Recorded { file: file.into() }),
+        ["histogram", file] if !file.is_empty() => Ok(Law::Histogram { file: file.into(), predictable: true }),
+        ["trace", file] if !file.is_empty() => Ok(Law::Recorded { file: file.into() }),
         _ => Err("take bimodal, exponential:MS, lognormal:MS:SIGMA, constant:MS, histogram:FILE or trace:FILE".into()),
     }
 }
@@ -137,7 +181,7 @@ fn arrivals(text: &str) -> Result<Arrivals, String> {
         None if text == "poisson" => Ok(Arrivals::Poisson),
         None if text == "bursty" => Ok(Arrivals::Bursty { swing: Share::millionths(500_000), dwell_ms: 200 }),
         None if text == "spikes" => Ok(Arrivals::Spikes { factor: 5, every_ms: 30_000, lasts_ms: 1000 }),
-        Some(("trace", file)) => Ok(Arrivals::Recorded { file: file.into() }),
+        Some(("trace", file)) if !file.is_empty() => Ok(Arrivals::Recorded { file: file.into() }),
         _ => Err("take poisson, bursty, spikes or trace:FILE".into()),
     }
 }

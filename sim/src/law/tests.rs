@@ -153,6 +153,6 @@ fn impossible_laws_are_refused() {
     ];
     for (law, says) in cases {
         let error = law.load().unwrap_err().to_string();
-        assert!(error.starts_with(says), "{error}");
+        assert!(error.starts_with(&format!("law.{says}")), "{error}");
     }
 }

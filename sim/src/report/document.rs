@@ -77,7 +77,7 @@ impl Document {
     pub fn from_json(text: &str) -> Result<Document, ReadError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let document: Document = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| ReadError::Field { field: error.path().to_string(), reason: error.inner().to_string() })?;
+            .map_err(|error| ReadError::Field { field: place_of(error.path()), reason: error.inner().to_string() })?;
         deserializer.end().map_err(|error| ReadError::Field { field: "the end".into(), reason: error.to_string() })?;
         document.check()?;
         Ok(document)
@@ -110,6 +110,12 @@ impl Document {
         }
         Ok(())
     }
+}
+
+/// A path as people read it: the whole file has none.
+fn place_of(path: &serde_path_to_error::Path) -> String {
+    let path = path.to_string();
+    if path == "." || path == "?" { "the file".into() } else { path }
 }
 
 fn line(value: &impl Serialize) -> String {

@@ -99,16 +99,28 @@ impl ServerSpec {
     ///
     /// A value out of range.
     pub fn check(&self) -> Result<(), BadValue> {
-        within("slots", self.slots.into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
+        within("server.slots", self.slots.into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
         let Some(Batching { max, queue_delay, law }) = &self.batching else { return Ok(()) };
-        within("max", (*max).into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
+        within("server.batching.max", (*max).into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
         let delay_us = queue_delay.as_micros() as f64;
-        within("queue_delay_us", delay_us, (0.0, 60e6), "write microseconds, from 0 to 60000000 (a minute)")?;
+        within(
+            "server.batching.queue_delay_us",
+            delay_us,
+            (0.0, 60e6),
+            "write microseconds, from 0 to 60000000 (a minute)",
+        )?;
         match law {
-            BatchLaw::Padded { slope } => within("slope", *slope, (0.0, 100.0), "write a number from 0 to 100"),
+            BatchLaw::Padded { slope } => {
+                within("server.batching.law.slope", *slope, (0.0, 100.0), "write a number from 0 to 100")
+            }
             BatchLaw::Additive { fixed_ms, per } => {
-                within("fixed_ms", *fixed_ms, (0.0, 3_600_000.0), "write milliseconds, from 0 to 3600000 (an hour)")?;
-                within("per", *per, (0.0, 100.0), "write a number from 0 to 100")
+                within(
+                    "server.batching.law.fixed_ms",
+                    *fixed_ms,
+                    (0.0, 3_600_000.0),
+                    "write milliseconds, from 0 to 3600000 (an hour)",
+                )?;
+                within("server.batching.law.per", *per, (0.0, 100.0), "write a number from 0 to 100")
             }
         }
     }

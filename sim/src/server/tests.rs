@@ -145,12 +145,15 @@ fn specs_are_read_written_and_checked() {
     }
     assert!(read("slotss = 2").unwrap_err().to_string().contains("slotss"));
     let cases = [
-        (ServerSpec { slots: 0, ..ServerSpec::default() }, "slots = `0` is out of range: write a whole number from 1"),
-        (batching(0, 0, PADDED), "max = `0`"),
-        (batching(1, 60_001, PADDED), "queue_delay_us = `60001000`"),
-        (batching(1, 0, BatchLaw::Padded { slope: -0.1 }), "slope = `-0.1`"),
-        (batching(1, 0, BatchLaw::Additive { fixed_ms: f64::NAN, per: 0.2 }), "fixed_ms = `NaN`"),
-        (batching(1, 0, BatchLaw::Additive { fixed_ms: 1.0, per: -1.0 }), "per = `-1`"),
+        (
+            ServerSpec { slots: 0, ..ServerSpec::default() },
+            "server.slots = `0` is out of range: write a whole number from 1",
+        ),
+        (batching(0, 0, PADDED), "server.batching.max = `0`"),
+        (batching(1, 60_001, PADDED), "server.batching.queue_delay_us = `60001000`"),
+        (batching(1, 0, BatchLaw::Padded { slope: -0.1 }), "server.batching.law.slope = `-0.1`"),
+        (batching(1, 0, BatchLaw::Additive { fixed_ms: f64::NAN, per: 0.2 }), "server.batching.law.fixed_ms = `NaN`"),
+        (batching(1, 0, BatchLaw::Additive { fixed_ms: 1.0, per: -1.0 }), "server.batching.law.per = `-1`"),
     ];
     for (spec, says) in cases {
         let error = spec.check().unwrap_err().to_string();

@@ -48,12 +48,19 @@ fn by_load(plots: &Plots, shape: &str, rows: &[Row], drawings: &mut Vec<(String,
     if count(rows, |row| row.load.to_bits()) < 2 {
         return;
     }
-    for (metric, name) in
-        [(Metric::P99, "p99"), (Metric::MEAN, "mean"), (Metric::WAIT, "wait"), (Metric::SMALL_P99, "small-p99")]
-    {
-        if rows.iter().any(|row| (metric.of)(row) > 0.0) {
+    for (metric, name) in [
+        (Metric::P99, "p99"),
+        (Metric::MEAN, "mean"),
+        (Metric::WAIT, "wait"),
+        (Metric::SMALL_P99, "small-p99"),
+        (Metric::SPREAD, "spread"),
+        (Metric::BYTES, "bytes"),
+        (Metric::AGE, "age"),
+    ] {
+        let rows = with_any(rows, metric);
+        if !rows.is_empty() {
             let title = format!("{}, by load: {}", capital(metric.words), fleet(&rows[0]));
-            drawings.push((format!("{name}-by-load-{shape}"), plots.by_load(rows, metric, &title)));
+            drawings.push((format!("{name}-by-load-{shape}"), plots.by_load(&rows, metric, &title)));
         }
     }
 }
@@ -77,14 +84,18 @@ fn by_nodes(plots: &Plots, load: &str, rows: &[Row], drawings: &mut Vec<(String,
         return;
     }
     for (metric, name) in [(Metric::BYTES, "bytes"), (Metric::AGE, "age"), (Metric::P99, "p99")] {
-        // Who sends nothing, or knows nothing, would only crowd the axis.
-        let any = |row: &Row| rows.iter().any(|other| other.policy == row.policy && (metric.of)(other) > 0.0);
-        let rows: Vec<_> = rows.iter().filter(|row| any(row)).cloned().collect();
+        let rows = with_any(rows, metric);
         if !rows.is_empty() {
             let title = format!("{}, by number of nodes, at load {}", capital(metric.words), rows[0].load);
             drawings.push((format!("{name}-by-nodes-{load}"), plots.by_nodes(&rows, metric, &title)));
         }
     }
+}
+
+/// The rows of policies that have a figure: who sends nothing, or knows nothing, would only crowd the axis.
+fn with_any(rows: &[Row], metric: Metric) -> Vec<Row> {
+    let any = |row: &Row| rows.iter().any(|other| other.policy == row.policy && (metric.of)(other) > 0.0);
+    rows.iter().filter(|row| any(row)).cloned().collect()
 }
 
 /// Rows by a key, in the order in which the keys first come.

@@ -8,7 +8,7 @@ use crate::report::Unit;
 const MOST_TICKS: usize = 9;
 /// The percentiles that have a name on an axis.
 const PERCENTILES: [(f64, &str); 8] = [
-    (0.0, "fastest"),
+    (0.05, "p5"),
     (0.5, "p50"),
     (0.9, "p90"),
     (0.95, "p95"),

@@ -94,13 +94,13 @@ impl Plots {
     /// Latency by percentile, a line for each policy. The rows are of one load and shape, with curves.
     pub fn percentiles(&self, rows: &[Row], title: &str) -> String {
         let means: Vec<_> = averages(rows).into_iter().filter(|row| !row.curve_ms.is_empty()).collect();
-        // Up to where ten requests of a run are still slower: what lies beyond is one request's luck.
+        // Up to where ten requests of a run are still slower: what lies beyond is one request's luck. So is the fastest.
         let fewest = rows.iter().filter(|row| !row.curve_ms.is_empty()).map(|row| row.requests).min().unwrap_or(0);
         let nines: Vec<_> = self.curve_at.iter().map(|share| nines_of(*share)).collect();
         let most = nines.iter().copied().filter(|nines| *nines <= (fewest as f64 / 10.0).log10()).fold(1.0, f64::max);
         let line = |row: &Row| {
             let points = nines.iter().copied().zip(row.curve_ms.iter().copied());
-            let points = points.filter(|(nines, ms)| *nines <= most && *ms > 0.0).collect();
+            let points = points.filter(|(nines, ms)| (f64::MIN_POSITIVE..=most).contains(nines) && *ms > 0.0).collect();
             Line { name: Some(row.policy.clone()), look: self.look(&row.policy), points, band: Vec::new() }
         };
         let mut lines: Vec<_> = means.iter().map(line).collect();

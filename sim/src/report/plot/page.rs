@@ -59,7 +59,7 @@ pub(super) fn looks<'a>(policies: impl Iterator<Item = &'a str>) -> Vec<(String,
     let (mut others, mut limits) = (0, 0);
     let mut look = |policy: &str| match policy {
         "plimsoll" => OURS,
-        limit if limit.starts_with("omniscient") || limit.starts_with("central") => {
+        "least_work" | "least_count" | "central_queue" => {
             let kind = limits % LIMITS.len();
             limits += 1;
             Look { colour: beside(SOFT, kind + 1), dash: Some(LIMITS[kind]), width: 2 }
@@ -204,12 +204,14 @@ mod tests {
     /// Two policies that look the same make a plot useless. Thirteen are compared at once.
     #[test]
     fn thirteen_policies_look_different() {
-        let names = ["plimsoll", "omniscient_work", "omniscient_count", "central_queue"];
+        let names = ["plimsoll", "least_work", "least_count", "central_queue"];
         let others: Vec<_> = (0..10).map(|k| format!("policy-{k}")).collect();
         let looks = looks(names.into_iter().chain(others.iter().map(String::as_str)));
         for (place, (name, look)) in looks.iter().enumerate() {
             assert!(looks[..place].iter().all(|(_, other)| other != look), "{name} looks like another");
         }
+        let grey = |(_, look): &(String, Look)| look.dash.is_some() && look.colour.0 == SOFT.0;
+        assert!(looks[1..4].iter().all(grey), "what no balancer can have is grey: {looks:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::Samples;
 use super::*;
 use std::time::Duration;
 
-const POLICIES: [&str; 3] = ["plimsoll", "omniscient_work", "a<b & \"c\""];
+const POLICIES: [&str; 3] = ["plimsoll", "least_work", "a<b & \"c\""];
 
 /// Three policies at some loads and sizes, under two seeds; the k-th takes k + 1 times as long.
 fn document(loads: &[f64], nodes: &[usize]) -> Document {
@@ -128,7 +128,8 @@ fn all_plots_are_those_that_the_rows_bear() {
     };
     assert_eq!(names(&document(&[0.5], &[10])), ["percentiles-10x8-load-0.5", "p99-by-policy-10x8-load-0.5"]);
     let by_load = names(&document(&[0.5, 0.9], &[10]));
-    assert_eq!(by_load[..3], ["p99-by-load-10x8", "mean-by-load-10x8", "wait-by-load-10x8"]);
+    let by = ["p99", "mean", "wait", "small-p99", "spread", "bytes", "age"].map(|name| format!("{name}-by-load-10x8"));
+    assert_eq!(by_load[..6], [&by[..4], &by[5..]].concat(), "no row has a spread");
     let by_nodes = names(&document(&[0.5], &[10, 100]));
     assert_eq!(by_nodes[4..], ["bytes-by-nodes-load-0.5", "age-by-nodes-load-0.5", "p99-by-nodes-load-0.5"]);
 }
@@ -139,7 +140,7 @@ fn who_sends_nothing_is_not_on_the_plot_of_bytes() {
     let directory = tempfile::tempdir().unwrap();
     plot_all(&document(&[0.5], &[10, 100]), directory.path()).unwrap();
     let words = words(&std::fs::read_to_string(directory.path().join("bytes-by-nodes-load-0.5.svg")).unwrap());
-    assert!(words.contains("plimsoll") && words.contains("omniscient_work") && !words.contains("a<b"), "{words}");
+    assert!(words.contains("plimsoll") && words.contains("least_work") && !words.contains("a<b"), "{words}");
     let blocked = directory.path().join("bytes-by-nodes-load-0.5.svg");
     let error = plot_all(&document(&[0.5], &[10]), &blocked).unwrap_err().to_string();
     assert!(error.starts_with("cannot write `") && error.contains("bytes-by-nodes"), "{error}");
