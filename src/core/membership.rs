@@ -269,8 +269,13 @@ impl Core {
         }
         let gone: Vec<NodeId> = self.peers.keys().filter(|id| !best.contains_key(id)).copied().collect();
         for id in gone {
-            // Known from a connection alone: kept while it lasts, because the Hello that makes it a member may be under way.
-            if self.peers.get(&id).is_some_and(|peer| !peer.connected && now.since(peer.since) > FRESH) {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            if peer.is_active() {
+                // Replaced: somebody else has its address. Whatever connection is left leads nowhere.
+                (peer.state, peer.since, peer.unsaid) = (MemberState::Down, now, true);
+                self.apply_row(now, id);
+            } else if !peer.connected && now.since(peer.since) > FRESH {
+                // Known from a connection alone: kept while it lasts, as the Hello that makes it a member may be under way.
                 self.drop_peer(now, id);
             }
         }
