@@ -16,13 +16,24 @@ pub use hunt::{Found, hunt};
 pub use marks::Marks;
 pub use play::{Class, Played, class, play, play_in};
 
+use crate::link::Link;
 use crate::plan::Plan;
 use crate::rng::{Rng, Share};
 use crate::scenario::{self, UnknownScenario};
 
-/// The plan of `seed`: any fault, any fleet.
+/// The plan of `seed`: any fault, any fleet. Every fourth is a day with a name instead, in that fleet, in half of the cases
+/// with links on which nothing is lost: where less goes wrong at once, more is promised, and more can be judged.
 pub fn plan(seed: u64) -> Plan {
-    planned(seed, "swarm", &faults::ALL)
+    let mut draw = Draw::new(seed, "plan/day", 0);
+    if draw.range(0, 3) > 0 {
+        return planned(seed, "swarm", &faults::ALL);
+    }
+    let days: Vec<_> = scenario::all().collect();
+    let mut shape = shape::draw(seed, false);
+    if draw.coin() {
+        shape.world.link = Link { delay_us: shape.world.link.delay_us, ..Link::default() };
+    }
+    day(draw.0.pick(&days).name, shape).expect("it has that name")
 }
 
 /// The plan of `seed` with crashes and restarts only, in a small fleet: what must never fail, and runs fast.
@@ -35,8 +46,11 @@ pub fn lite(seed: u64) -> Plan {
 /// # Errors
 /// [`UnknownScenario`].
 pub fn named(name: &str, seed: u64) -> Result<Plan, UnknownScenario> {
-    let shape = shape::draw(seed, false);
-    scenario::plan(name, shape.world, (shape.ask_ms / 1000).max(10))
+    day(name, shape::draw(seed, false))
+}
+
+fn day(name: &str, shape: shape::Shape) -> Result<Plan, UnknownScenario> {
+    scenario::plan(name, shape.world, (shape.ask_ms / 1000).max(20))
 }
 
 fn planned(seed: u64, name: &str, kinds: &[faults::Kind]) -> Plan {

@@ -2,7 +2,7 @@
 
 mod plans;
 
-use plimsoll_sim::check::{Checks, Marks, guarded};
+use plimsoll_sim::check::{Checks, Marks, Rule, guarded};
 use plimsoll_sim::plan::Plan;
 use plimsoll_sim::run::run_in;
 use plimsoll_sim::{Config, World};
@@ -39,6 +39,22 @@ fn many_plans_of_the_swarm_break_no_rule() {
     let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "0..100".into());
     let (from, to) = seeds.split_once("..").expect("two numbers");
     run_all(from.parse().unwrap()..to.parse().unwrap(), plimsoll_sim::swarm::plan);
+}
+
+/// Some rules need days that chance seldom makes. Each is really judged on the day that it is for.
+#[test]
+fn rules_that_are_seldom_judged_are_judged_on_their_days() {
+    let world = Config { nodes: 4, pods: 8, load: 0.6, ..Config::default() };
+    for (day, rule) in [
+        ("grey-pod", Rule::GreyPod),
+        ("rolling-deploy", Rule::Goodbye),
+        ("steady", Rule::Herd),
+        ("steady", Rule::Starvation),
+    ] {
+        let plan = plimsoll_sim::scenario::plan(day, world.clone(), 30).unwrap();
+        let passed = guarded(&plan).unwrap_or_else(|failure| panic!("{day}: {failure:?}"));
+        assert!(passed.marks.of(rule) > 0, "nothing judged {} on the day {day}", rule.id());
+    }
 }
 
 /// As many as wanted: `SEEDS=0..1000 cargo test --release -p plimsoll-sim --test checkers -- --ignored --nocapture`.

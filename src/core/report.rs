@@ -127,6 +127,7 @@ impl Core {
             epoch: peer.ident.epoch,
             leaving: peer.row.leaving,
             row_epoch: peer.row.epoch(),
+            row_seq: peer.row.floor(),
             row_age: peer.row.age(now),
             weight_x256: peer.weight_x256(now),
         })

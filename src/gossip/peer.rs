@@ -93,6 +93,11 @@ impl PeerRow {
         self.epoch
     }
 
+    /// The number of the last full row: nothing older is taken.
+    pub(crate) fn floor(&self) -> Seq {
+        self.floor
+    }
+
     /// Starts over for a new epoch or table; `Old` if this one is not newer.
     fn turn_to(&mut self, epoch: Epoch, table: u32) -> Result<(), Unused> {
         if epoch < self.epoch || (epoch == self.epoch && (table.wrapping_sub(self.table) as i32) < 0) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::Epoch;
+use crate::id::{Epoch, Seq};
 
 /// What one node believes about every pod.
 #[derive(Clone, Debug)]
@@ -126,6 +126,8 @@ pub struct Belief {
     pub leaving: bool,
     /// The epoch of its row; a row counts only where it is the member's.
     pub row_epoch: Epoch,
+    /// The number of the last full row; within an epoch it only grows.
+    pub row_seq: Seq,
     /// Since anything came from it; none where nothing ever did.
     pub row_age: Option<Duration>,
     /// What its row counts, in 1/256.

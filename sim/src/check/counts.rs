@@ -104,6 +104,12 @@ fn bounded(look: &Look, world: &World, (n, k): (usize, usize), pod: &Pod, load: 
     });
 }
 
+/// Whether the row of everybody else who is up counts in full for node `n`.
+fn all_count_in_full(world: &World, n: usize) -> bool {
+    let full = |m: usize| world.belief(n, m).is_some_and(|belief| belief.weight_x256 == 256);
+    world.live().into_iter().all(|m| m == n || full(m))
+}
+
 impl Counts {
     fn is_idle(&mut self, look: &Look, world: &World) -> bool {
         let busy = (0..world.config().pods).any(|k| world.server(k).in_flight() > 0);
@@ -139,6 +145,10 @@ impl Counts {
             return;
         }
         for n in world.live() {
+            // Two refreshes that got lost in a row make a row fade, as they should.
+            if !self.bounds.lossless && !all_count_in_full(world, n) {
+                continue;
+            }
             world.each_pod(n, |k, pod| {
                 let own = u64::from(pod.own_in_flight()) + u64::from(pod.own_remainders());
                 let others = (truth[k].own + truth[k].remainders - own) as f64;

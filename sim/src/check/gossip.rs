@@ -142,6 +142,10 @@ fn baseline(look: &Look, world: &World, n: usize, kept: &Footprint, found: &mut 
     if look.now < world.tally().remains_until + Duration::from_secs(1) {
         return;
     }
+    // Members that were invented take the budget, and what waits to be told again waits.
+    if look.weather.ghosts {
+        return;
+    }
     let (nodes, lanes) = (world.config().nodes, world.lanes() as usize);
     let ghosts = if look.weather.hostile_at.is_some() { MOST_MEMBERS } else { 0 };
     let within = kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;

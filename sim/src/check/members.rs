@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plimsoll::core::Event;
-use plimsoll::id::Epoch;
+use plimsoll::id::{Epoch, Seq};
 use plimsoll::pick::Rung;
 use plimsoll::time::Time;
 
@@ -31,6 +31,8 @@ const SUSPICION: Duration = Duration::from_secs(2);
 
 pub(super) struct Members {
     bounds: Bounds,
+    /// For each pair of nodes, in which life the one had what of the other: epoch and number of the last full row.
+    rows: Vec<Option<(u32, Epoch, Seq)>>,
     /// Events that were looked at.
     events: usize,
     /// Since when each node hears nobody, though it heard somebody before.
@@ -47,6 +49,7 @@ impl Members {
         let nodes = plan.world.nodes;
         Members {
             bounds: Bounds::new(&plan.world),
+            rows: vec![None; nodes * nodes],
             events: 0,
             cut_off: vec![None; nodes],
             unwell: vec![(0, Duration::ZERO); nodes],
@@ -63,6 +66,7 @@ impl Family for Members {
         let every = if world.config().nodes > CROWD { 10 * EVERY } else { EVERY };
         if look.number.is_multiple_of(every) || look.over {
             fades(world, found);
+            self.look_at_order(world, found);
             self.look_at_pairs(look, world, found);
             self.look_at_the_dead(look, world, found);
             self.look_at_renewals(look, world, found);
@@ -95,6 +99,23 @@ fn fades(world: &World, found: &mut Found) {
 }
 
 impl Members {
+    /// What is late or came twice changes nothing: while two nodes know each other, time goes forward between them.
+    fn look_at_order(&mut self, world: &World, found: &mut Found) {
+        let nodes = world.config().nodes;
+        for (n, m) in (0..nodes).flat_map(|n| (0..nodes).map(move |m| (n, m))) {
+            let belief = world.is_up(n).then(|| world.belief(n, m)).flatten().filter(|belief| belief.active);
+            let now = belief.map(|belief| (world.life(n), belief.row_epoch, belief.row_seq));
+            let before = std::mem::replace(&mut self.rows[n * nodes + m], now);
+            if let (Some(before), Some(now)) = (before, now)
+                && before.0 == now.0
+            {
+                found.judge(Rule::InOrder, Some(n), None, now >= before, || {
+                    format!("expected node-{m}'s row to be no older than {before:?}; got {now:?}")
+                });
+            }
+        }
+    }
+
     /// How long nothing was wrong between two nodes, or with them.
     fn well_for(&self, look: &Look, n: usize, m: usize) -> Duration {
         let weather = look.weather;
@@ -106,9 +127,16 @@ impl Members {
         let new = world.events.get(self.events..).unwrap_or_default();
         self.events = world.events.len();
         for (at, n, event) in new {
-            let Event::MemberDown(name) = event else { continue };
+            let (name, left) = match event {
+                Event::MemberDown(name) => (name, false),
+                Event::MemberLeft(name) => (name, true),
+                _ => continue,
+            };
             let Some(m) = name.strip_prefix("node-").and_then(|m| m.parse().ok()) else { continue };
-            self.look_at_goodbye(look, world, (*n, m), *at, found);
+            self.look_at_goodbye(look, world, (*n, m), (*at, left), found);
+            if left {
+                continue;
+            }
             let honest = !look.weather.turned[m] && !look.weather.ghosts;
             let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && honest;
             let needed = if look.weather.struck == 0 { FORMED } else { EFFECTS_LAST };
@@ -130,8 +158,16 @@ impl Members {
         if world.is_up(m) && world.life(m) == life { before } else { since }
     }
 
-    /// Node `n` declared node `m` down: not if that one left, and it was well enough to hear so.
-    fn look_at_goodbye(&self, look: &Look, world: &World, (n, m): (usize, usize), at: Time, found: &mut Found) {
+    /// Node `n` said at `at` that node `m` is gone, and whether it had left. It must know that it had, if it was well enough
+    /// to hear so.
+    fn look_at_goodbye(
+        &self,
+        look: &Look,
+        world: &World,
+        (n, m): (usize, usize),
+        (at, left): (Time, bool),
+        found: &mut Found,
+    ) {
         let Some((_, life)) = world.former_lives().find(|(node, _)| *node == m) else { return };
         if world.is_up(m) && world.started(m) < at {
             // It is the life after that which is down.
@@ -139,14 +175,11 @@ impl Members {
         }
         let well_since =
             look.weather.node_well_since(n).max(look.weather.links_well_since()).max(self.was_well_since(world, m));
-        let heard = well_since + self.bounds.known < life.ended && at.since(life.ended) < EFFECTS_LAST;
+        let heard = well_since + FORMED < life.ended && at.since(life.ended) < EFFECTS_LAST;
         if self.bounds.lossless && heard && look.weather.hostile_at.is_none() && life.left {
-            found.fail(
-                Rule::Goodbye,
-                Some(n),
-                None,
-                format!("expected node-{m} to be known to have left at {:?}; got it declared down", life.ended),
-            );
+            found.judge(Rule::Goodbye, Some(n), None, left, || {
+                format!("expected node-{m} to be known to have left at {:?}; got it declared down", life.ended)
+            });
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use plimsoll::pick::{PolicyKind, Rung};
 use plimsoll::time::Time;
 
-use super::bounds::Bounds;
 use super::{Family, Found, Look, Rule};
 use crate::arrivals::Arrivals;
 use crate::fault::Fault;
@@ -15,28 +14,32 @@ use crate::rng::Share;
 use crate::run::Phase;
 use crate::world::{Done, End, World};
 
-/// Shares are taken over windows of this length at least, with so many requests for each pod: at 100 expected, chance
-/// gives 30 or fewer once in 10^15.
-const WINDOW: Duration = Duration::from_secs(10);
-const PER_POD: u64 = 100;
+/// Shares are taken over windows of this length at least, after as long a calm, with so many requests for each pod: at 40
+/// expected, chance gives 4 or fewer once in 10^12.
+const WINDOW: Duration = Duration::from_secs(5);
+const PER_POD: u64 = 40;
 /// A pod must get this share of the mean.
-const LEAST_SHARE: f64 = 0.3;
+const LEAST_SHARE: f64 = 0.1;
 /// Waits are worse than by chance when they are longer than this many times, and so much more.
 const WORSE: f64 = 2.0;
 const WORSE_MS: f64 = 20.0;
-/// Waits by chance grow beyond all bounds towards a full load.
-const MOST_BUSY: f64 = 0.9;
-/// A grey pod takes this many percent or more; nodes learn it within this long; then it gets at most this share.
+/// Waits by chance grow beyond all bounds towards a full load, and in a few seconds a few pods may have bad luck.
+const MOST_BUSY: f64 = 0.8;
+const MANY_PODS: usize = 6;
+/// A grey pod takes this many percent or more; nodes learn it within this long; then it gets at most this share of so many
+/// requests for each pod.
 const GREY_PERCENT: u32 = 1000;
 const LEARNED: Duration = Duration::from_secs(5);
 const GREY_SHARE: f64 = 0.5;
+const GREY_PER_POD: u64 = 20;
 /// Pods that are well are readmitted: asked at most 2 s apart, after at most 1 s without an answer.
 const READMITTED: Duration = Duration::from_secs(5);
 
 pub(super) struct Picks {
-    bounds: Bounds,
     /// Whether pods are alike for every request, and picks are the product's.
     even: bool,
+    /// Whether a pod is at work while a node thinks so: those that drop what was cancelled are idle without its knowledge.
+    known_busy: bool,
     /// Whether waits by chance are known in closed form.
     closed_form: bool,
     window: Option<Window>,
@@ -49,6 +52,7 @@ struct Window {
     picks: Vec<u64>,
     busy: Vec<Duration>,
     done: usize,
+    under_way: usize,
 }
 
 /// A pod that is slow for a while, from when nodes should know.
@@ -76,7 +80,9 @@ impl Picks {
             }
             _ => None,
         });
-        Picks { bounds: Bounds::new(config), even, closed_form, window: None, grey: grey.collect() }
+        let cancels = config.clients.deadline_ms.is_some() || config.clients.cancel > Share::NEVER;
+        let known_busy = !(config.server.drops_cancelled && cancels);
+        Picks { even, known_busy, closed_form, window: None, grey: grey.collect() }
     }
 }
 
@@ -104,9 +110,10 @@ impl Picks {
             picks: world.tally().picks.clone(),
             busy: world.busy(),
             done: world.done.len(),
+            under_way: world.under_way(),
         };
         let pods_are_up = (0..world.config().pods).all(|k| world.pod_is_itself(k));
-        if !calm || !pods_are_up || calm_for < self.bounds.known {
+        if !calm || !pods_are_up || calm_for < WINDOW {
             self.window = None;
             return;
         }
@@ -116,8 +123,12 @@ impl Picks {
         if lasted < WINDOW || picked < PER_POD * world.config().pods as u64 {
             return;
         }
-        starvation(window, world, picked, found);
-        if self.closed_form {
+        if self.known_busy {
+            starvation(window, world, picked, found);
+        }
+        // What waited when it began would be counted as this window's doing.
+        let pods = world.config().pods;
+        if self.closed_form && pods >= MANY_PODS && window.under_way <= pods {
             herd(&world.done[window.done..], window.since, lasted, world, found);
         }
         self.window = Some(began());
@@ -133,7 +144,7 @@ impl Picks {
             let then = grey.picks.get_or_insert_with(|| world.tally().picks.clone());
             let since: Vec<u64> = world.tally().picks.iter().zip(then.iter()).map(|(now, then)| now - then).collect();
             let (all, mine) = (since.iter().sum::<u64>(), since[grey.pod]);
-            if all < PER_POD * since.len() as u64 {
+            if all < GREY_PER_POD * since.len() as u64 {
                 continue;
             }
             let fair = all as f64 / since.len() as f64;

@@ -63,6 +63,8 @@ rules! {
     DeadGone = "dead-gone",
     /// Without loss, the last word of a member is never older than a refresh (1 s, a tick, the way). (G5)
     RowFresh = "row-fresh",
+    /// What a node takes for another's last full row is never older than what it took for it before. (I2)
+    InOrder = "in-order",
     /// A row counts in full until 2 s after the last word, if its origin is a member with the row's epoch, and not at all
     /// from 3 s after it. (I5)
     Fades = "fades",
@@ -89,10 +91,10 @@ rules! {
     Serves = "serves",
     /// A pick fails only where no pod is left. (I9)
     SomePod = "some-pod",
-    /// In calm, over 10 s and 100 requests per pod, every pod gets 0.3 of its fair share, unless it was busy all the same.
+    /// In calm, over 5 s and 40 requests per pod, every pod gets 0.1 of its fair share, unless it was busy all the same.
     /// (I10)
     Starvation = "starvation",
-    /// In calm, requests wait on the mean no more than twice as long as if pods were picked by chance
+    /// In calm, at six pods or more, requests wait on the mean no more than twice as long as if pods were picked by chance
     /// (Pollaczek-Khinchine), and 20 ms: a herd waits longer. (I11)
     Herd = "herd",
     /// A pod that became ten times as slow gets, from 5 s later on, at most half of its fair share. (I12)

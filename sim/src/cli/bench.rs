@@ -36,7 +36,7 @@ struct Line {
 
 impl Bench {
     pub(crate) fn main(&self) -> Result {
-        println!("{:<44}{:>12}{:>10}{:>14}{:>16}", "", "inputs", "CPU s", "inputs/CPU-s", "node-h/CPU-s");
+        say!("{:<44}{:>12}{:>10}{:>14}{:>16}", "", "inputs", "CPU s", "inputs/CPU-s", "node-h/CPU-s");
         let plan = Plan::new("steady", reference(), 60_000);
         show("16 nodes, 32 pods, 50 req/s each, checked", &measured(&plan, &mut Checks::new(&plan)));
         show("the same without checkers", &measured(&plan, &mut Vec::new()));
@@ -62,14 +62,14 @@ impl Bench {
             sum.cpu_s += line.cpu_s;
         }
         show(&format!("mixed swarm, seeds 0..{}, checked", self.seeds), &sum);
-        println!("{:<44}{:>52.1} seeds/CPU-s", "", self.seeds as f64 / sum.cpu_s);
+        say!("{:<44}{:>52.1} seeds/CPU-s", "", self.seeds as f64 / sum.cpu_s);
     }
 }
 
 fn show(what: &str, line: &Line) {
     let Line { inputs, node_hours, cpu_s } = line;
     let (speed, hours) = (*inputs as f64 / cpu_s, node_hours / cpu_s);
-    println!("{what:<44}{inputs:>12}{cpu_s:>10.2}{speed:>14.0}{hours:>16.2}");
+    say!("{what:<44}{inputs:>12}{cpu_s:>10.2}{speed:>14.0}{hours:>16.2}");
 }
 
 fn measured(plan: &Plan, watch: &mut dyn Watch) -> Line {

@@ -35,7 +35,7 @@ impl CheckDeterminism {
     pub(crate) fn main(&self) -> Result {
         if self.prints {
             for seed in self.seeds.clone() {
-                println!("{}", serde_json::to_string(&print(seed))?);
+                say!("{}", serde_json::to_string(&print(seed))?);
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -64,12 +64,12 @@ impl CheckDeterminism {
             table.add_row([way.to_owned(), prints.len().to_string(), count.to_string(), seconds]);
             parted.extend(differs(&serial, &prints).map(|differs| (way, count.max(1), differs)));
         }
-        println!("{table}");
+        say!("{table}");
         let count: usize = parted.iter().map(|(_, count, _)| count).sum();
-        println!("{} seeds x {} ways: {count} differ", serial.len(), ways.len());
+        say!("{} seeds x {} ways: {count} differ", serial.len(), ways.len());
         for (way, _, differs) in &parted {
             let records = differs.records.map(|(from, to)| format!(", first in the records {from} to {to}"));
-            println!("seed {}, {way}, is not what it was{}", differs.seed, records.unwrap_or_default());
+            say!("seed {}, {way}, is not what it was{}", differs.seed, records.unwrap_or_default());
         }
         Ok(if parted.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::DIFFERENT) })
     }

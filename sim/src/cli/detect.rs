@@ -60,8 +60,8 @@ impl Detect {
     }
 
     fn deaths(&self) {
-        println!("From a death, s. Probes go out every {} ms.", PROBE_PERIOD.as_millis());
-        println!(
+        say!("From a death, s. Probes go out every {} ms.", PROBE_PERIOD.as_millis());
+        say!(
             "{:>6}{:>6}{:>7}  {:<26}{:<26}{:<26}{:>9}{:>11}{:>13}",
             "nodes",
             "loss",
@@ -74,10 +74,7 @@ impl Detect {
             "false downs"
         );
         let percentiles = format!("{:>6}{:>6}{:>6}{:>6}", "mean", "p50", "p99", "max");
-        println!(
-            "{:19}  {percentiles:<26}{percentiles:<26}{percentiles:<26}{:>9}{:>11}{:>13}",
-            "", "", "", "a node-hour"
-        );
+        say!("{:19}  {percentiles:<26}{percentiles:<26}{percentiles:<26}{:>9}{:>11}{:>13}", "", "", "", "a node-hour");
         for nodes in &self.nodes {
             for loss in &self.loss {
                 let watch = Duration::from_secs(self.seconds.unwrap_or(60));
@@ -85,17 +82,15 @@ impl Detect {
                 print_deaths(*nodes, *loss, &each(self.seeds.clone(), |seed| death(seed).play()));
             }
         }
-        println!(
+        say!(
             "In theory: without loss, the first suspicion comes half a probe period after e / (e - 1) of them (for so"
         );
-        println!("few nodes: see rounds_to_first_probe), the first down {} s later.", SUSPECT_FOR.as_secs());
+        say!("few nodes: see rounds_to_first_probe), the first down {} s later.", SUSPECT_FOR.as_secs());
     }
 
     fn stalls(&self) {
-        println!(
-            "Members declared down while --paused nodes stop for --for-ms, run 64 ms, and stop again; mean of a run."
-        );
-        println!(
+        say!("Members declared down while --paused nodes stop for --for-ms, run 64 ms, and stop again; mean of a run.");
+        say!(
             "{:>6}{:>8}{:>9}{:>6}{:>20}{:>20}{:>20}{:>20}",
             "nodes",
             "paused",
@@ -126,7 +121,7 @@ fn print_deaths(nodes: usize, loss: Share, deaths: &[Noticed]) {
     let rounds = deaths.iter().map(|one| rounds_to_first_probe(nodes, one.probes_before)).sum::<f64>();
     let theory = (rounds / deaths.len() as f64 + 0.5) * PROBE_PERIOD.as_secs_f64();
     let ignorant = deaths.iter().filter(|one| one.known.is_none()).count();
-    println!(
+    say!(
         "{nodes:>6}{loss:>6}{:>7}  {:<26}{:<26}{:<26}{ignorant:>9}{theory:>11.2}{:>13.2}",
         deaths.len(),
         spread(deaths.iter().filter_map(|one| one.suspected)),
@@ -140,7 +135,7 @@ fn print_stalls(nodes: usize, paused: usize, pause_ms: u64, runs: &[Mistaken]) {
     let mean = |count: fn(&Mistaken) -> usize| runs.iter().map(count).sum::<usize>() as f64 / runs.len() as f64;
     let hours = runs.iter().map(|run| run.node_hours).sum::<f64>() / runs.len() as f64;
     let healthy = mean(|run| run.healthy);
-    println!(
+    say!(
         "{nodes:>6}{paused:>8}{pause_ms:>9}{:>6}{healthy:>20.1}{:>20.2}{:>20.1}{:>20.1}",
         runs.len(),
         healthy / hours,

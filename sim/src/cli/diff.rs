@@ -41,13 +41,13 @@ impl Diff {
             return Err(format!("{} plans and seeds: two make a difference", plans.len()).into());
         };
         let Some(part) = runs_part(one, other) else {
-            println!("they are equal");
+            say!("they are equal");
             return Ok(false);
         };
         let said = |record: Option<_>| record.map_or("    (it is over)".to_owned(), |r| format!("{r}"));
-        println!("both     {}", said(part.before));
-        println!("the one  {}", said(part.one));
-        println!("other    {}", said(part.other));
+        say!("both     {}", said(part.before));
+        say!("the one  {}", said(part.one));
+        say!("other    {}", said(part.other));
         Ok(true)
     }
 }
@@ -57,13 +57,13 @@ fn diff_files(one: &Path, other: &Path) -> std::result::Result<bool, Box<dyn Err
         |path: &Path| File::open(path).map(BufReader::new).map_err(|error| format!("{}: {error}", path.display()));
     let part = files_part(open(one)?, open(other)?).map_err(|error| format!("cannot read both: {error}"))?;
     let Some(part) = part else {
-        println!("they are equal");
+        say!("they are equal");
         return Ok(false);
     };
     let said = |line: Option<String>| line.unwrap_or("(it is over)".to_owned());
-    println!("line {}", part.line);
-    println!("both     {}", said(part.before));
-    println!("the one  {}", said(part.one));
-    println!("other    {}", said(part.other));
+    say!("line {}", part.line);
+    say!("both     {}", said(part.before));
+    say!("the one  {}", said(part.one));
+    say!("other    {}", said(part.other));
     Ok(true)
 }

@@ -53,10 +53,10 @@ pub(crate) fn print_marks(marks: &Marks) {
         }
     }
     for (group, words) in groups {
-        println!("  {group:<6} {}", words.join(", "));
+        say!("  {group:<6} {}", words.join(", "));
     }
     let never: Vec<String> = marks.all().filter(|(.., hits)| *hits == 0).map(|(g, n, _)| format!("{g} {n}")).collect();
     if !never.is_empty() {
-        println!("  never  {}", never.join(", "));
+        say!("  never  {}", never.join(", "));
     }
 }

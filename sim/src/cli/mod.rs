@@ -1,5 +1,10 @@
 //! The command line: one file for each command.
 
+/// Prints a line, as `println!`, but ends quietly where nobody reads any more: `cargo sim scenarios | head -1`.
+macro_rules! say {
+    ($($what:tt)*) => { $crate::cli::say(format_args!($($what)*)) };
+}
+
 mod bench;
 mod check_determinism;
 mod compare;
@@ -19,6 +24,7 @@ mod shape;
 mod shrink;
 mod swarm;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -100,6 +106,17 @@ pub(crate) fn main() -> ExitCode {
         eprintln!("cargo sim: {error}");
         ExitCode::from(exit::USAGE)
     })
+}
+
+/// See [`say!`].
+fn say(what: std::fmt::Arguments) {
+    // What a shell reports of a program that SIGPIPE ended, which Rust ignores.
+    const PIPE: i32 = 141;
+    match writeln!(std::io::stdout().lock(), "{what}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(PIPE),
+        Err(error) => panic!("cannot write to standard output: {error}"),
+        Ok(()) => {}
+    }
 }
 
 /// What the core says goes to stderr, where `RUST_LOG` names a level: `RUST_LOG=debug cargo sim replay plan.toml`.

@@ -72,7 +72,7 @@ mod hunted {
                 named => named.to_vec(),
             };
             if self.list {
-                mutants.iter().for_each(|mutant| println!("{:24}{}", mutant.name(), mutant.story()));
+                mutants.iter().for_each(|mutant| say!("{:24}{}", mutant.name(), mutant.story()));
                 return Ok(ExitCode::SUCCESS);
             }
             let seeds = if self.canary { CANARY_SEEDS } else { self.seeds };
@@ -99,14 +99,14 @@ mod hunted {
                 table.add_row(row);
             }
             pace.clear();
-            println!("{table}");
+            say!("{table}");
             after.sort_unstable();
             let median = after.get(after.len() / 2).map_or("none".to_owned(), u64::to_string);
-            println!("{} of {} caught, the median after {median} seeds", after.len(), mutants.len());
+            say!("{} of {} caught, the median after {median} seeds", after.len(), mutants.len());
             if survivors.is_empty() {
                 return Ok(ExitCode::SUCCESS);
             }
-            println!("nobody saw {}", survivors.join(", "));
+            say!("nobody saw {}", survivors.join(", "));
             Ok(ExitCode::from(exit::SURVIVED))
         }
 

@@ -55,7 +55,7 @@ pub(crate) fn draw(document: &Document, directory: &Path) -> Result<(), Box<dyn 
     let cannot = |error| format!("cannot draw into `{}`: {error}", directory.display());
     std::fs::create_dir_all(directory).map_err(cannot)?;
     for path in plot_all(document, directory).map_err(cannot)? {
-        println!("{}", path.display());
+        say!("{}", path.display());
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ impl Replay {
         recorder.finish(&mut world)?;
         print(&plan, &played, self.verbose);
         let Some(failure) = &played.failure else {
-            println!("no rule was broken");
+            say!("no rule was broken");
             return Ok(ExitCode::SUCCESS);
         };
         self.tell(&plan, failure);
@@ -55,14 +55,14 @@ impl Replay {
         world.trace.listen(latest.listener());
         play_in(&mut world, plan);
         let of = |what: &str, k: Option<usize>| k.map(|k| format!(" {what}-{k}")).unwrap_or_default();
-        println!("the last records of{}{}:", of("node", failure.node), of("pod", failure.pod));
-        latest.records().iter().for_each(|record| println!("{record}"));
-        println!("{}", fail::line(plan.world.seed, plan, failure, &self.plan));
+        say!("the last records of{}{}:", of("node", failure.node), of("pod", failure.pod));
+        latest.records().iter().for_each(|record| say!("{record}"));
+        say!("{}", fail::line(plan.world.seed, plan, failure, &self.plan));
     }
 }
 
 fn print(plan: &Plan, played: &Played, verbose: bool) {
-    println!(
+    say!(
         "{}: {} nodes, {} pods, {} faults in {:.1} s: {} requests, {} inputs, trace {:016x}",
         plan.scenario,
         plan.world.nodes,

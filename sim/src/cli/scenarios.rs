@@ -14,11 +14,9 @@ impl Scenarios {
     pub(crate) fn main(&self) -> Result {
         let width = scenario::all().map(|scenario| scenario.name.len()).max().unwrap_or(0);
         for scenario in scenario::all() {
-            println!("{:width$}  {}", scenario.name, scenario.help);
+            say!("{:width$}  {}", scenario.name, scenario.help);
         }
-        println!(
-            "\ncargo sim run --scenario NAME plays one of them, and cargo sim swarm --scenario NAME in many fleets."
-        );
+        say!("\ncargo sim run --scenario NAME plays one of them, and cargo sim swarm --scenario NAME in many fleets.");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -25,8 +25,8 @@ pub(crate) struct Shrink {
 impl Shrink {
     pub(crate) fn main(&self) -> Result {
         let plan = Plan::read(&self.plan)?;
-        println!("{}", size(&plan));
-        let mut step = |what: &str, plan: &Plan, runs: usize| println!("run {runs:>4}: without {what}: {}", size(plan));
+        say!("{}", size(&plan));
+        let mut step = |what: &str, plan: &Plan, runs: usize| say!("run {runs:>4}: without {what}: {}", size(plan));
         let shrunk = shrink(&plan, self.runs as usize, &mut |plan| play(plan).failure, &mut step);
         let Some(shrunk) = shrunk else {
             return Err(format!("`{}` breaks no rule: there is nothing to shrink", self.plan.display()).into());
@@ -34,8 +34,8 @@ impl Shrink {
         let path = self.output.display();
         std::fs::write(&self.output, shrunk.plan.to_toml())
             .map_err(|error| format!("cannot write `{path}`: {error}"))?;
-        println!("{} after {} runs", size(&shrunk.plan), shrunk.runs);
-        println!("{}", fail::line(shrunk.plan.world.seed, &shrunk.plan, &shrunk.failure, &self.output));
+        say!("{} after {} runs", size(&shrunk.plan), shrunk.runs);
+        say!("{}", fail::line(shrunk.plan.world.seed, &shrunk.plan, &shrunk.failure, &self.output));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -86,7 +86,7 @@ impl Swarm {
     fn seeds(&self) -> Range<u64> {
         self.seeds.clone().unwrap_or_else(|| {
             let base = self.base.unwrap_or_else(fresh_base);
-            println!("seeds from {base}: --base {base} plays them again");
+            say!("seeds from {base}: --base {base} plays them again");
             base..u64::MAX
         })
     }
@@ -122,14 +122,14 @@ impl Sum {
     fn print(&self, pace: &Pace) {
         let (wall, cpu) = (pace.wall().as_secs_f64().max(1e-3), pace.cpu().as_secs_f64().max(1e-3));
         let (seeds, inputs, hours) = (self.seeds as f64, self.inputs as f64, self.node_time.as_secs_f64() / 3600.0);
-        println!(
+        say!(
             "{} seeds in {wall:.1} s, {} failed: {hours:.2} node-hours, {} requests, {:.2} M inputs",
             self.seeds,
             self.failed,
             self.requests,
             inputs / 1e6
         );
-        println!(
+        say!(
             "{:.1} seeds/s; for each CPU-second: {:.1} seeds, {:.2} node-hours, {:.2} M inputs",
             seeds / wall,
             seeds / cpu,

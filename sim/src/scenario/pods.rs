@@ -28,7 +28,7 @@ pub(super) const ALL: [Scenario; 7] = [
         name: "grey-pod",
         help: "A tenth of the pods take twenty times as long, and say nothing of it",
         make: |day| {
-            let for_ms = day.percent(40);
+            let for_ms = day.percent(60);
             (0..tenth(day)).for_each(|pod| day.at(30, Fault::PodSlow { pod, percent: 2000, for_ms }));
         },
     },
