@@ -99,7 +99,7 @@ pub enum PlanError {
         /// Where it is named.
         line: Option<usize>,
         /// What is wrong with the other.
-        source: FileError,
+        source: Box<FileError>,
     },
 }
 
@@ -218,7 +218,7 @@ impl Plan {
             law::Error::File(source) => {
                 let of_law = matches!(&written.world.law, Law::Histogram { file, .. } | Law::Recorded { file } if *file == source.path);
                 let line = line_of(if of_law { "world.law.file" } else { "world.arrivals.file" });
-                PlanError::Source { path: path.to_owned(), line, source }
+                PlanError::Source { path: path.to_owned(), line, source: Box::new(source) }
             }
         })?;
         for (what, named, most) in

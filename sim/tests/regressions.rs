@@ -2,6 +2,8 @@
 //!
 //! A plan that fails here: `cargo sim replay tests/regressions/NAME.toml`.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::path::{Path, PathBuf};
 
 use plimsoll_sim::check::guarded;

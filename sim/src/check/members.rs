@@ -26,6 +26,8 @@ const MISSED: Duration = Duration::from_secs(35);
 /// When a row still counts in full, and when it does not count any more.
 const FRESH: Duration = Duration::from_secs(2);
 const FADED: Duration = Duration::from_secs(3);
+/// A goodbye is known everywhere so soon after it was said, and the way.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Between two identities of a node lie a suspicion and its end: 2 s.
 const SUSPICION: Duration = Duration::from_secs(2);
 
@@ -173,10 +175,8 @@ impl Members {
             // It is the life after that which is down.
             return;
         }
-        let well_since =
-            look.weather.node_well_since(n).max(look.weather.links_well_since()).max(self.was_well_since(world, m));
-        let heard = well_since + FORMED < life.ended && at.since(life.ended) < EFFECTS_LAST;
-        if self.bounds.lossless && heard && look.weather.hostile_at.is_none() && life.left {
+        let soon = at.since(life.ended) < EFFECTS_LAST;
+        if life.left && soon && self.would_hear(look, world, (n, m), life.ended) {
             found.judge(Rule::Goodbye, Some(n), None, left, || {
                 format!("expected node-{m} to be known to have left at {:?}; got it declared down", life.ended)
             });
@@ -279,6 +279,7 @@ impl Members {
         for (m, life) in world.former_lives() {
             for n in world.live().into_iter().filter(|n| *n != m && !look.weather.turned[m]) {
                 let weather = look.weather;
+                self.look_after_goodbye(look, world, (n, m), life, found);
                 let since = life.ended.max(weather.node_well_since(n)).max(weather.links_well_since());
                 if look.now.since(since) <= self.bounds.faded {
                     continue;
@@ -295,6 +296,37 @@ impl Members {
                 });
             }
         }
+    }
+
+    /// Who said goodbye counts no more as soon as that can be known; who only died counts for 2 s more.
+    fn look_after_goodbye(
+        &self,
+        look: &Look,
+        world: &World,
+        (n, m): (usize, usize),
+        life: FormerLife,
+        found: &mut Found,
+    ) {
+        let gone_for = look.now.since(life.ended);
+        let reborn = world.is_up(m) && world.core(m).me().epoch == life.epoch;
+        if !life.left || reborn || gone_for <= FAREWELL + self.bounds.way || gone_for > FRESH {
+            return;
+        }
+        if !self.would_hear(look, world, (n, m), life.ended) {
+            return;
+        }
+        let belief = world.belief(n, m);
+        let counts = belief.is_some_and(|belief| belief.weight_x256 > 0 && belief.row_epoch == life.epoch);
+        found.judge(Rule::Goodbye, Some(n), None, !counts, || {
+            format!("expected node-{m} to count nothing, as it left at {:?}; got {belief:?}", life.ended)
+        });
+    }
+
+    /// Whether node `n` was well enough at `ended` to hear the goodbye of node `m`, and that one to say it.
+    fn would_hear(&self, look: &Look, world: &World, (n, m): (usize, usize), ended: Time) -> bool {
+        let weather = look.weather;
+        let well_since = weather.node_well_since(n).max(weather.links_well_since()).max(self.was_well_since(world, m));
+        self.bounds.lossless && weather.hostile_at.is_none() && well_since + FORMED < ended
     }
 
     fn look_at_renewals(&mut self, look: &Look, world: &World, found: &mut Found) {

@@ -38,7 +38,7 @@ const READMITTED: Duration = Duration::from_secs(5);
 pub(super) struct Picks {
     /// Whether pods are alike for every request, and picks are the product's.
     even: bool,
-    /// Whether a pod is at work while a node thinks so: those that drop what was cancelled are idle without its knowledge.
+    /// Whether a pod is at work while a node thinks so: when one that was cancelled is through is only guessed.
     known_busy: bool,
     /// Whether waits by chance are known in closed form.
     closed_form: bool,
@@ -80,8 +80,7 @@ impl Picks {
             }
             _ => None,
         });
-        let cancels = config.clients.deadline_ms.is_some() || config.clients.cancel > Share::NEVER;
-        let known_busy = !(config.server.drops_cancelled && cancels);
+        let known_busy = config.clients.deadline_ms.is_none() && config.clients.cancel == Share::NEVER;
         Picks { even, known_busy, closed_form, window: None, grey: grey.collect() }
     }
 }

@@ -74,7 +74,8 @@ rules! {
     OneComponent = "one-component",
     /// A member that was up, well and connected is not declared down, unless a hostile one invented members. (I13, G12)
     FalseDown = "false-down",
-    /// Without loss, a node that said goodbye to others that were well is not declared down by them. (I17)
+    /// Without loss, a node that said goodbye to others that were well is not declared down by them, and its row counts
+    /// nowhere half a second (and the longest way) later. (I17)
     Goodbye = "goodbye",
     /// A node takes a new identity only for a reason: two for each fault, and two more. (G7)
     Renewals = "renewals",
@@ -91,7 +92,8 @@ rules! {
     Serves = "serves",
     /// A pick fails only where no pod is left. (I9)
     SomePod = "some-pod",
-    /// In calm, over 5 s and 40 requests per pod, every pod gets 0.1 of its fair share, unless it was busy all the same.
+    /// In calm, over 5 s and 40 requests per pod, every pod gets 0.1 of its fair share, unless it was busy all the same; where
+    /// nobody cancels, because when one that was cancelled is through is only guessed.
     /// (I10)
     Starvation = "starvation",
     /// In calm, at six pods or more, requests wait on the mean no more than twice as long as if pods were picked by chance

@@ -172,8 +172,11 @@ fn wall(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
     links.map(wall).map(|(from, to)| (0, Fault::Wall { from, to, for_ms })).collect()
 }
 
-/// Once, or again and again.
+/// Once, or again and again; in a quarter of the cases one node alone, for longer than any row counts.
 fn partition(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
+    if draw.range(0, 3) == 0 {
+        return vec![(0, Fault::Partition { group: vec![field.node(draw)], for_ms: draw.range(5000, 9000) })];
+    }
     let (group, for_ms) = (field.group(draw), field.for_ms(draw));
     let flaps = draw.maybe(|draw| draw.range(2, 6)).unwrap_or(1);
     let pause = draw.scale(50, 3000);
