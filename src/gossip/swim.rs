@@ -211,7 +211,10 @@ impl Swim {
 
     pub(crate) fn change_identity(&mut self, now: Time, me: Ident) {
         self.forgotten += 1;
-        if self.foca.change_identity(me, &mut self.runtime).is_err() {
+        // foca stops probing for its old identity and begins for the new one at the next word from anybody, which never comes
+        // where everybody died meanwhile. To be told of nobody is a word too.
+        let changed = self.foca.change_identity(me, &mut self.runtime);
+        if changed.and_then(|()| self.foca.apply_many(std::iter::empty(), false, &mut self.runtime)).is_err() {
             self.internal_errors += 1;
         }
         self.collect_timers(now);
@@ -319,6 +322,16 @@ mod tests {
             std::iter::from_fn(|| swim.poll_transmit()).filter(|(_, packet)| wire::peek_swim(packet).unwrap().1);
         assert_eq!(accused.count(), 0);
         assert_eq!((swim.internal_errors, swim.packet_errors), (0, 0));
+    }
+
+    /// Who takes a new identity just when everybody else dies must find out that they did.
+    #[test]
+    fn a_new_identity_goes_on_probing() {
+        let mut swim = Swim::new(ident(1), 1);
+        swim.apply(at(0), std::iter::once(Member::alive(ident(2))), false);
+        swim.change_identity(at(1), Ident { r#gen: 1, ..ident(1) });
+        (1..5000).for_each(|ms| swim.handle_timeout(at(ms)));
+        assert!(swim.members().all(|m| m.state() == State::Down), "{:?}", swim.states().collect::<Vec<_>>());
     }
 
     /// Nobody speaks for another, and who thinks us down is asked before anything changes.

@@ -326,7 +326,7 @@ impl Members {
     fn would_hear(&self, look: &Look, world: &World, (n, m): (usize, usize), ended: Time) -> bool {
         let weather = look.weather;
         let well_since = weather.node_well_since(n).max(weather.links_well_since()).max(self.was_well_since(world, m));
-        self.bounds.lossless && weather.hostile_at.is_none() && well_since + FORMED < ended
+        self.bounds.lossless && weather.hostile_at.is_none() && well_since + self.bounds.known < ended
     }
 
     fn look_at_renewals(&mut self, look: &Look, world: &World, found: &mut Found) {
