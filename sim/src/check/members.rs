@@ -140,7 +140,8 @@ impl Members {
                 continue;
             }
             let honest = !look.weather.turned[m] && !look.weather.ghosts;
-            let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && honest;
+            let helpers = self.helpers_are_up(look, world);
+            let well = world.is_up(*n) && world.is_up(m) && self.bounds.fair && honest && helpers;
             let needed = if look.weather.struck == 0 { FORMED } else { EFFECTS_LAST };
             if well && self.well_for(look, *n, m) > needed {
                 found.fail(
@@ -152,6 +153,13 @@ impl Members {
             }
         }
         found.mark(Rule::FalseDown, u64::from(self.bounds.fair));
+    }
+
+    /// Whether most of those that are held for members are up: who is asked to probe in one's stead, or told of a suspicion,
+    /// is drawn from them. After a death of most, one lost packet may be as good as a death.
+    fn helpers_are_up(&self, look: &Look, world: &World) -> bool {
+        let dying = world.dead().filter(|(_, since)| look.now.since(*since) <= self.bounds.detected).count();
+        2 * dying <= world.live().len()
     }
 
     /// Since when node `m` had been well at the end of its last life.

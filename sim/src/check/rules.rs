@@ -72,7 +72,8 @@ rules! {
     Counted = "counted",
     /// After the faults, all nodes that are up know each other and nobody else. (I13, I18, G11)
     OneComponent = "one-component",
-    /// A member that was up, well and connected is not declared down, unless a hostile one invented members. (I13, G12)
+    /// A member that was up, well and connected is not declared down, unless a hostile one invented members, or most of
+    /// those that could have vouched for it died just before. (I13, G12)
     FalseDown = "false-down",
     /// Without loss, a node that said goodbye to others that were well is not declared down by them, and its row counts
     /// nowhere half a second (and the longest way) later. (I17)
