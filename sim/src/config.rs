@@ -228,6 +228,29 @@ impl Config {
         }
     }
 
+    /// The share of what the pods can do that a recording asks for, if its requests run as long as it says.
+    ///
+    /// # Errors
+    /// One without requests, or with requests of nodes that are not there.
+    pub fn recorded_load(&self, trace: &Trace) -> Result<f64, BadValue> {
+        let Some(last) = trace.arrivals.last() else {
+            return Err(BadValue::new(
+                "arrivals.file",
+                "no request",
+                "asks for nothing",
+                "name a recording with requests",
+            ));
+        };
+        if let Some(one) = trace.arrivals.iter().find(|one| one.node >= self.nodes) {
+            let (problem, remedy) =
+                ("is a node that is not there", "have more nodes, or renumber those of the recording");
+            return Err(BadValue::new("arrivals.file: node", one.node, problem, remedy));
+        }
+        let asked: f64 = trace.arrivals.iter().map(|one| one.service.as_secs_f64()).sum();
+        let slots = self.pods as f64 * f64::from(self.server.slots);
+        Ok(asked / (last.at.as_secs_f64().max(1e-3) * slots.max(1.0)))
+    }
+
     /// From 1 on queues grow without end, unless something ends them: then the length of the run makes the numbers.
     fn check_load(&self) -> Result<(), BadValue> {
         within("load", self.load, (0.0, 1000.0), "a share of what the pods can do, such as 0.8")?;

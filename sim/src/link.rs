@@ -69,6 +69,7 @@ impl Link {
     }
 
     pub(crate) fn check(&self) -> Result<(), BadValue> {
+        within("link.mtu", self.mtu as f64, (100.0, 65_535.0), "write bytes, from 100 to 65535; QUIC needs 1200")?;
         for (field, share) in [("link.loss", self.loss), ("link.corrupt", self.corrupt), ("link.burst", self.burst)] {
             if share == Share::ALWAYS {
                 return Err(BadValue::new(field, share, "lets nothing through, ever", "below 1"));

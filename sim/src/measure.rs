@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
+use plimsoll::gossip::wire::OVERHEAD;
 use plimsoll::time::Time;
 
+use crate::check::guarded_in;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::report::{Row, Samples};
 use crate::run::{LOOK, Phase, Watch, run_in};
-use crate::world::{Done, End, World};
+use crate::world::{Done, End, Failure, World};
 
-/// What a datagram costs beside its payload: QUIC's part, IP and UDP, its share of acknowledgements. As the product's
-/// budget counts it.
-const OVERHEAD: u64 = 38 + 28 + 7;
 /// The busy share of a pod is taken over windows this long.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Of the time in which clients ask, this part warms up.
@@ -85,6 +84,16 @@ pub fn measure_in(world: &mut World, plan: &Plan) -> Measured {
     run_in(world, plan, &mut watch);
     drain(world, Duration::from_millis(plan.ask_ms));
     watch.finish(world)
+}
+
+/// The same under all checkers, to the end of the plan; with the first rule that was broken, if one was.
+pub fn measure_checked_in(world: &mut World, plan: &Plan) -> (Measured, Option<Failure>) {
+    let mut watch = Measure::of(plan);
+    let failure = guarded_in(world, plan, &mut watch).err();
+    if failure.is_none() && world.under_way() > 0 {
+        drain(world, Duration::from_millis(plan.ask_ms));
+    }
+    (watch.finish(world), failure)
 }
 
 /// Lets what was asked for be answered, so that the slowest requests count too. A fleet that was overloaded gets four

@@ -189,8 +189,8 @@ impl Plan {
     pub fn parse(path: &Path, text: &str) -> Result<Plan, PlanError> {
         let malformed = |line, what: String| PlanError::Malformed { path: path.to_owned(), line, what };
         let written: Written = toml::from_str(text).map_err(|error| {
-            let what = error.message().trim().replace('\n', ", ");
-            malformed(line_at(text, error.span().map_or(0, |span| span.start)), what)
+            let (line, what) = line_and_words(text, &error);
+            malformed(line, what)
         })?;
         let line_of = |field: &str| line_of(text, field);
         if written.version != VERSION {
@@ -244,6 +244,19 @@ impl Plan {
 /// The line of `text` that has the byte `at`, as an editor counts.
 pub fn line_at(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// Where `text`, which is TOML, is wrong, and how: with what is written there, which names the field.
+pub fn line_and_words(text: &str, error: &toml::de::Error) -> (usize, String) {
+    let line = line_at(text, error.span().map_or(0, |span| span.start));
+    let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let mut words = error.message().trim().replace('\n', ", ");
+    for (rust, people) in
+        [("usize", "a whole number"), ("u64", "a whole number"), ("u32", "a whole number"), ("f64", "a number")]
+    {
+        words = words.replace(&format!("expected {rust}"), &format!("expected {people}"));
+    }
+    (line, if written.is_empty() { words } else { format!("`{written}`: {words}") })
 }
 
 /// The line of `text`, which is TOML, where the value of `path` is written, as in `world.server.slots`; none where it is

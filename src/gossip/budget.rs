@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use super::wire::OVERHEAD;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
-/// What a datagram costs on the wire beside its payload: QUIC's short header, frame and seal (38 bytes, measured), IP and
-/// UDP (28), and the acknowledgement that comes back for it, shared among the ten or so that it covers.
-const OVERHEAD: u64 = 38 + 28 + 7;
 /// Bursts up to this much of a second's budget pass at once.
 const BURST: f64 = 0.25;
 /// Bytes of a typical datagram of changes.

@@ -52,7 +52,9 @@ impl CheckDeterminism {
             ("beside others, on threads", &|| Ok(prints_in_parallel(self.seeds.clone(), jobs))),
             ("elsewhere: another directory, another environment", &|| self.ask(&this, elsewhere)),
             ("with every word logged", &|| self.ask(&this, |child| child.env("RUST_LOG", "trace"))),
-            (PROFILES.1, &|| self.ask(&other, |child| child)),
+            (if self.other_binary.is_some() { "another binary" } else { PROFILES.1 }, &|| {
+                self.ask(&other, |child| child)
+            }),
         ];
         let (mut table, mut parted, mut before) = (Table::new(), Vec::new(), pace.wall());
         table.load_style(comfy_table::presets::NOTHING).set_header(["way", "seeds", "differ", "s"]);

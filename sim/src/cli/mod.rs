@@ -114,7 +114,10 @@ fn say(what: std::fmt::Arguments) {
     const PIPE: i32 = 141;
     match writeln!(std::io::stdout().lock(), "{what}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(PIPE),
-        Err(error) => panic!("cannot write to standard output: {error}"),
+        Err(error) => {
+            eprintln!("cargo sim: cannot write to standard output: {error}");
+            std::process::exit(exit::USAGE.into())
+        }
         Ok(()) => {}
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::path::PathBuf;
 
 use clap::Args;
-use plimsoll_sim::measure::measure_in;
+use plimsoll_sim::measure::{measure_checked_in, measure_in};
 use plimsoll_sim::{Policy, World, scenario};
 
 use super::output::Output;
@@ -29,6 +29,9 @@ pub(crate) struct Run {
     /// Write the plan to this file too, as `cargo sim replay` takes it
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// Look for no broken rules, and end with the last request: several times as fast in fleets of hundreds
+    #[arg(long, conflicts_with = "plan")]
+    unchecked: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -38,21 +41,27 @@ impl Run {
         let world = self.shape.with_policy(self.policy)?;
         let seed = world.seed;
         let mut plan = scenario::plan(&self.scenario, world, self.shape.seconds)?;
+        if self.unchecked {
+            (plan.ending.live_ms, plan.ending.quiet_ms) = (0, 0);
+        }
         self.output.check()?;
         if let Some(path) = &self.plan {
             std::fs::write(path, plan.to_toml())
                 .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
         }
-        // What is measured is the time in which callers ask; what is still under way then is waited for.
-        (plan.ending.live_ms, plan.ending.quiet_ms) = (0, 0);
         let mut world = World::new(plan.world.clone());
         let recorder = Recorder::start(&mut world, self.trace.as_deref())?;
-        let measured = measure_in(&mut world, &plan);
+        let (measured, failure) = if self.unchecked {
+            let measured = measure_in(&mut world, &plan);
+            (measured, world.failures.first().cloned())
+        } else {
+            measure_checked_in(&mut world, &plan)
+        };
         recorder.finish(&mut world)?;
-        for failure in &world.failures {
-            eprintln!("broken: {}", fail::words(failure));
-        }
+        // What is measured is the time in which callers ask, before anything is healed.
         self.output.write(vec![seed], vec![measured.row(&plan)], None)?;
-        Ok(world.failures.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(fail::code(failure))))
+        let Some(failure) = failure else { return Ok(ExitCode::SUCCESS) };
+        eprintln!("broken: {}", fail::words(&failure));
+        Ok(ExitCode::from(fail::code(&failure)))
     }
 }

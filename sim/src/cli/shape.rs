@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use plimsoll_sim::arrivals::Arrivals;
+use plimsoll_sim::files::Trace;
 use plimsoll_sim::law::Law;
-use plimsoll_sim::plan::{LONGEST_MS, line_at, line_of};
+use plimsoll_sim::plan::{LONGEST_MS, line_and_words, line_of};
 use plimsoll_sim::server::{BatchLaw, Batching};
 use plimsoll_sim::{BadValue, Config, Costs, Join, Policy, Share};
 
@@ -121,8 +122,14 @@ impl Shape {
         if shape.batching.is_some() {
             config.server.batching = shape.batching;
         }
-        config.check()?;
         config.check_sources()?;
+        if let Arrivals::Recorded { file } = &config.arrivals {
+            if self.load.is_some() {
+                return Err("--load: recorded arrivals come at a load of their own: leave it out".into());
+            }
+            config.load = config.recorded_load(&Trace::read(file)?)?;
+        }
+        config.check()?;
         Ok(config)
     }
 
@@ -143,8 +150,8 @@ const GREET_ALL: usize = 200;
 
 fn read(path: &Path, text: &str) -> Result<Config, Box<dyn Error>> {
     toml::from_str(text).map_err(|error| {
-        let line = line_at(text, error.span().map_or(0, |span| span.start));
-        format!("{} line {line}: {}", path.display(), error.message().trim().replace('\n', ", ")).into()
+        let (line, what) = line_and_words(text, &error);
+        format!("{} line {line}: {what}", path.display()).into()
     })
 }
 

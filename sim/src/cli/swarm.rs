@@ -58,6 +58,10 @@ impl Swarm {
         let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let commit = report::commit();
         self.plan(0)?;
+        // Before hours are spent on what goes there.
+        std::fs::create_dir_all(&self.fail_dir).map_err(|error| {
+            format!("--fail-dir `{}`: {error}: name one that can be written", self.fail_dir.display())
+        })?;
         let make = |seed| {
             let mut plan = self.plan(seed).expect("the name was tried before");
             plan.commit.clone_from(&commit);

@@ -1,7 +1,6 @@
 //! The results file: every row, with the command, the commit and the seeds that made them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -178,13 +177,7 @@ fn quoted(argument: &str) -> String {
 
 /// The commit of the sources this was built from, with `+` when they differ from it; `unknown` outside a checkout.
 pub fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".into() };
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
-    if changed { commit + "+" } else { commit }
+    env!("PLIMSOLL_COMMIT").to_owned()
 }
 
 #[cfg(test)]
