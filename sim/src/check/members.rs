@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plimsoll::core::Event;
+use plimsoll::gossip::SUSPECT_FOR;
 use plimsoll::id::{Epoch, Seq};
 use plimsoll::pick::Rung;
 use plimsoll::time::Time;
@@ -28,8 +29,6 @@ const FRESH: Duration = Duration::from_secs(2);
 const FADED: Duration = Duration::from_secs(3);
 /// A goodbye is known everywhere so soon after it was said, and the way.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Between two identities of a node lie a suspicion and its end: 2 s.
-const SUSPICION: Duration = Duration::from_secs(2);
 
 pub(super) struct Members {
     bounds: Bounds,
@@ -352,7 +351,8 @@ impl Members {
             if look.weather.hostile_at.is_some() {
                 continue;
             }
-            let most = 2 + 2 * look.weather.struck as u64 + (unwell.as_nanos() / SUSPICION.as_nanos()) as u64;
+            // Between two identities of a node lie a suspicion and its end.
+            let most = 2 + 2 * look.weather.struck as u64 + (unwell.as_nanos() / SUSPECT_FOR.as_nanos()) as u64;
             let renewals = world.core(n).stats().renewals;
             found.judge(Rule::Renewals, Some(n), None, renewals <= most, || {
                 format!("expected at most {most} identities in this life; got {renewals}")

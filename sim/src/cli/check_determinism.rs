@@ -15,7 +15,7 @@ use super::{Result, exit};
 
 #[derive(Args)]
 pub(crate) struct CheckDeterminism {
-    /// Which seeds
+    /// Which seeds: 0..50 is without 50
     #[arg(long, value_name = "A..B", default_value = "0..50", value_parser = seeds)]
     seeds: Range<u64>,
     /// This program, built otherwise; if none is named, it is built in the other profile

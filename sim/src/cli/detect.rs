@@ -83,9 +83,9 @@ impl Detect {
             }
         }
         say!(
-            "In theory: without loss, the first suspicion comes half a probe period after e / (e - 1) of them (for so"
+            "In theory: without loss, the first suspicion comes half a probe period after e / (e - 1) of them (a little"
         );
-        say!("few nodes: see rounds_to_first_probe), the first down {} s later.", SUSPECT_FOR.as_secs());
+        say!("later where nodes are few), the first down {} s after it.", SUSPECT_FOR.as_secs());
     }
 
     fn stalls(&self) {

@@ -16,7 +16,7 @@ use super::{Result, fail};
 
 #[derive(Args)]
 pub(crate) struct Swarm {
-    /// Which seeds: 0..2000, or a single one
+    /// Which seeds: 0..2000 (without 2000), or a single one
     #[arg(long, value_name = "A..B", value_parser = seeds, conflicts_with = "base")]
     seeds: Option<Range<u64>>,
     /// The first seed, where the budget decides how many; fresh ones, if neither is given
