@@ -106,10 +106,11 @@ impl Compare {
             }
         };
         let recorded = worlds.iter().any(|world| matches!(world.arrivals, Arrivals::Recorded { .. }));
-        if recorded && self.loads.len() > 1 {
-            return Err(
-                "--loads: recorded arrivals come as they were recorded, at a load of their own: leave it out".into()
-            );
+        if recorded && !self.loads.is_empty() {
+            return Err("--loads: recorded arrivals come at a load of their own: leave it out".into());
+        }
+        if recorded && worlds.len() > 1 {
+            return Err("--fleets: a recording loads each fleet differently: compare one at a time".into());
         }
         Ok(Comparison {
             loads: if self.loads.is_empty() { vec![worlds[0].load] } else { self.loads.clone() },
