@@ -94,8 +94,7 @@ rules! {
     /// A pick fails only where no pod is left. (I9)
     SomePod = "some-pod",
     /// In calm, over 5 s and 40 requests per pod, every pod gets 0.1 of its fair share, unless it was busy all the same; where
-    /// nobody cancels, because when one that was cancelled is through is only guessed.
-    /// (I10)
+    /// nobody cancels, because when one that was cancelled is through is only guessed. (I10)
     Starvation = "starvation",
     /// In calm, at six pods or more, requests wait on the mean no more than twice as long as if pods were picked by chance
     /// (Pollaczek-Khinchine), and 20 ms: a herd waits longer. (I11)
