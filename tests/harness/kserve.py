@@ -38,9 +38,16 @@ def tokens(count, gap_ms, module=grpc_client):
     ]
 
 
+# What an answer without that output is told as: a model's process that dies in the middle of a request gives one.
+NO_POD = "the answer does not say which pod gave it"
+
+
 def pod_of(result):
     """Which pod answered."""
-    return result.as_numpy("POD").reshape(-1)[0].decode()
+    pod = result.as_numpy("POD")
+    if pod is None:
+        raise InferenceServerException(NO_POD)
+    return pod.reshape(-1)[0].decode()
 
 
 def failure(call):
