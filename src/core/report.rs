@@ -38,7 +38,7 @@ impl Core {
             name: pod.name().to_owned(),
             id: pod.id().to_string(),
             addr: pod.spec().grpc.clone(),
-            slots: pod.spec().slots,
+            slots: pod.slots(),
             ejected: pod.is_ejected(),
             in_flight: f64::from(load.in_flight),
             own_in_flight: load.own_in_flight,

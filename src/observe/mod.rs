@@ -3,6 +3,7 @@
 mod cost;
 mod model;
 mod pod;
+mod shape;
 mod view;
 
 pub use cost::{Cost, SizeClass};
@@ -10,4 +11,5 @@ pub(crate) use model::Models;
 pub use model::{CostModel, Model};
 pub(crate) use pod::Lane;
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
+pub use shape::{Batching, ModelShape};
 pub use view::{Belief, Footprint, MemberView, PeerShare, PodView, View};

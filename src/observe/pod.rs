@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::utils::CachePadded;
 
-use super::{Cost, Model, SizeClass};
+use super::{Batching, Cost, Model, ModelShape, SizeClass};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -29,8 +29,10 @@ pub struct PodSpec {
     /// The models it serves; empty means all.
     pub models: Vec<String>,
     /// How many requests it can run at once (Triton: the instance count). Too few makes free pods look busy, too many
-    /// makes queues look free. 0 counts as 1.
+    /// makes queues look free. 0: as the model's configuration says where it can be read, else 1.
     pub slots: u32,
+    /// Whether it runs requests in batches, where that is not read from the model's configuration.
+    pub batching: Option<Batching>,
     /// Its speed relative to the others; 2 takes half the time for the same request. Clamped to 0.001 to 1000, and 1 where
     /// it is not a number.
     pub weight: f64,
@@ -39,13 +41,21 @@ pub struct PodSpec {
 impl PodSpec {
     /// A pod that serves every model with one slot at normal speed.
     pub fn new(name: impl Into<String>, grpc: impl Into<String>) -> PodSpec {
-        PodSpec { name: name.into(), grpc: grpc.into(), uid: None, models: Vec::new(), slots: 1, weight: 1.0 }
+        PodSpec {
+            name: name.into(),
+            grpc: grpc.into(),
+            uid: None,
+            models: Vec::new(),
+            slots: 0,
+            batching: None,
+            weight: 1.0,
+        }
     }
 
     /// The same within the bounds that make a load a number: a pod without slots or speed would take for ever.
     pub(crate) fn clamped(self) -> PodSpec {
         let weight = if self.weight.is_nan() { 1.0 } else { self.weight.clamp(0.001, 1000.0) };
-        PodSpec { slots: self.slots.max(1), weight, ..self }
+        PodSpec { weight, ..self }
     }
 
     /// The incarnation this spec names.
@@ -73,6 +83,8 @@ pub struct Pod {
     busy_until: CachePadded<AtomicU64>,
     ejected: AtomicBool,
     pub(crate) stats: PodStats,
+    /// The most slots that the configuration of any of its models names.
+    slots_read: AtomicU32,
     lanes: ArcSwap<Vec<Option<Arc<Lane>>>>,
     attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
@@ -95,6 +107,7 @@ impl Pod {
             busy_until: CachePadded::default(),
             ejected: AtomicBool::new(false),
             stats: PodStats::default(),
+            slots_read: AtomicU32::new(0),
             lanes: ArcSwap::default(),
             attachment: OnceLock::new(),
         }
@@ -175,9 +188,31 @@ impl Pod {
         self.spec.models.is_empty() || self.spec.models.iter().any(|m| m == model.name())
     }
 
+    /// Requests it runs at once.
+    pub fn slots(&self) -> u32 {
+        match self.spec.slots {
+            0 => self.slots_read.load(Relaxed).max(1),
+            given => given,
+        }
+    }
+
+    /// How it runs `model`: what was given for the pod, else what was read of the model, else one at a time.
+    pub fn shape(&self, model: &Model) -> ModelShape {
+        let read = self.existing_lane(model).and_then(|lane| lane.shape_read.load().as_deref().copied());
+        let read = read.unwrap_or(ModelShape::ONE);
+        let slots = if self.spec.slots > 0 { self.spec.slots } else { read.slots.max(1) };
+        ModelShape { slots, batch: self.spec.batching.or(read.batch), ..read }
+    }
+
+    /// Remembers how `model` is run here, as its configuration says.
+    pub(crate) fn set_shape(&self, model: &Arc<Model>, shape: ModelShape) {
+        self.slots_read.fetch_max(shape.slots, Relaxed);
+        self.lane(model).shape_read.store(Some(Arc::new(shape)));
+    }
+
     /// Milliseconds of pod time it works off in a millisecond.
     pub(crate) fn capacity(&self) -> f64 {
-        self.spec.weight * f64::from(self.spec.slots)
+        self.spec.weight * f64::from(self.slots())
     }
 
     /// What a policy sees of it at `now`; `index` is its place among the picker's pods.
@@ -193,7 +228,7 @@ impl Pod {
             own_cost_ms: self.own.cost_us.load(Relaxed) as f32 / 1e3,
             cost_ms: cost_us as f32 / 1e3,
             residual_ms: self.busy_until.load(Relaxed).saturating_sub(now.as_nanos()) as f32 / 1e6,
-            slots: self.spec.slots,
+            slots: self.slots(),
             weight: self.spec.weight as f32,
         }
     }
@@ -217,8 +252,8 @@ impl Pod {
 
     /// The counters of `model` here, made on first use.
     pub(crate) fn lane(&self, model: &Arc<Model>) -> Arc<Lane> {
-        if let Some(Some(lane)) = self.lanes.load().get(model.index) {
-            return lane.clone();
+        if let Some(lane) = self.existing_lane(model) {
+            return lane;
         }
         let fresh = Arc::new(Lane::new(model.clone()));
         self.lanes.rcu(|old| {
@@ -234,6 +269,11 @@ impl Pod {
             // Lanes are only ever added, so the one just put there (or the one that won) is there.
             _ => fresh,
         }
+    }
+
+    /// The counters of `model` here, if there are any.
+    pub(crate) fn existing_lane(&self, model: &Model) -> Option<Arc<Lane>> {
+        self.lanes.load().get(model.index).cloned().flatten()
     }
 
     /// All lanes, by model index.
@@ -320,6 +360,8 @@ pub(crate) struct Lane {
     pub(crate) dirty: AtomicBool,
     /// When the first such change was, in nanoseconds of [`Time`]: the start of its news age.
     pub(crate) changed_at: AtomicU64,
+    /// What the model's configuration says of it here, once it was read.
+    shape_read: ArcSwapOption<ModelShape>,
 }
 
 impl Lane {
@@ -330,6 +372,7 @@ impl Lane {
             used: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             changed_at: AtomicU64::new(0),
+            shape_read: ArcSwapOption::empty(),
         }
     }
 

@@ -33,7 +33,7 @@ pub use self::readmission::Readmission;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
-use crate::observe::{Cost, Lane, Model, Models, Pod, PodLoad, SizeClass};
+use crate::observe::{Cost, Lane, Model, ModelShape, Models, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
 /// Changes the core has not seen yet; more than this and it looks at every lane instead.
@@ -234,6 +234,15 @@ impl Picker {
     /// Running mean cost of what is picked for, ms.
     pub(crate) fn mean_cost_ms(&self) -> f64 {
         f64::from(f32::from_bits(self.shared.seen.mean_cost_ms.load(Relaxed)))
+    }
+
+    /// Tells how `model` is run on the pod, as its server's configuration says; what was given for the pod wins. Does
+    /// nothing where no pod is of that incarnation.
+    pub fn set_shape(&self, pod: PodId, model: &str, shape: ModelShape) {
+        let pods = self.shared.pods.load();
+        if let Some(pod) = pods.iter().find(|known| known.id() == pod) {
+            pod.set_shape(&self.shared.models.get(model), shape);
+        }
     }
 
     pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
