@@ -134,6 +134,8 @@ struct Peer {
     since: Time,
     connected: bool,
     row: PeerRow,
+    /// Whether its row counts at all now.
+    counted: bool,
     /// How much of our index table it was told: table, pods, models.
     told: Option<(u32, (u32, u32))>,
     /// When it is told the whole row next.
@@ -469,7 +471,7 @@ impl Core {
         self.take_in_members(now);
         self.announce_downs(now);
         self.own.collect(&self.picker);
-        self.own.expire(now);
+        self.own.expire(now, self.picker.shared().plays());
         self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
         let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
         let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
@@ -574,6 +576,7 @@ impl Peer {
             // Many are known from hearsay; a Hello says otherwise.
             connected: false,
             row: PeerRow::default(),
+            counted: false,
             told: None,
             refresh_at: Time::ZERO,
             met: false,

@@ -34,7 +34,7 @@ impl Policy for Called {
         self.0
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         self.1.choose(loads, context)
     }
 }
@@ -47,13 +47,13 @@ impl Policy for P2cCost {
         "p2c_cost"
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         better_of_two(loads, context, |load| f64::from(load.cost_ms) / f64::from(load.weight * load.slots as f32))
     }
 }
 
 /// Of two different random candidates, the one with the smaller key; a tie goes to the first drawn.
-fn better_of_two(loads: &[PodLoad], context: &Context, mut key: impl FnMut(&PodLoad) -> f64) -> usize {
+fn better_of_two(loads: &[PodLoad], context: &Context<'_>, mut key: impl FnMut(&PodLoad) -> f64) -> usize {
     if loads.len() < 2 {
         return 0;
     }

@@ -142,7 +142,7 @@ fn absurd_counts_are_clamped() {
     }
     let view = core.view(at(60));
     for pod in &view.pods {
-        assert!(pod.in_flight <= 65_535.0 + 3.0 && pod.cost_ms.is_finite() && pod.residual_ms.is_finite(), "{pod:?}");
+        assert!(pod.in_flight <= 65_535.0 + 3.0 && pod.cost_ms.is_finite() && pod.wait_ms.is_finite(), "{pod:?}");
     }
     // It can still be picked with, and the liar's silence ends the lie.
     assert!(core.picker().pick(at(60), &plimsoll::pick::Request::new("m")).is_ok());

@@ -26,7 +26,7 @@ struct Pod {
     own_in_flight: u32,
     peers_in_flight: f64,
     cost_ms: f64,
-    residual_ms: f64,
+    wait_ms: f64,
     served: u64,
     failed: u64,
     cancelled: u64,
@@ -64,7 +64,7 @@ pub(super) fn view(view: View) -> String {
         "own",
         "peers",
         "cost ms",
-        "residual ms",
+        "wait ms",
         "news age",
         "row age",
         "state",
@@ -84,7 +84,7 @@ pub(super) fn view(view: View) -> String {
             number(pod.own_in_flight),
             number(rounded(pod.peers_in_flight)),
             number(format!("{:.1}", pod.cost_ms)),
-            number(format!("{:.1}", pod.residual_ms)),
+            number(format!("{:.1}", pod.wait_ms)),
             number(age(oldest(|peer| peer.news_age_ms))),
             number(age(oldest(|peer| peer.row_age_ms))),
             if pod.ejected { Cell::new("ejected").fg(Color::Red) } else { Cell::new("in") },
@@ -158,7 +158,7 @@ mod tests {
     fn a_view_is_one_line_per_pod() {
         let json = r#"{"node":"a","policy":"plimsoll","rung":"fill","unseen_ms":1.25,"mean_cost_ms":3,"pods":[
             {"name":"t0","id":"00","addr":"http://h:1","slots":2,"ejected":true,"in_flight":3.5,"own_in_flight":1,
-             "peers_in_flight":2.5,"cost_ms":30.04,"residual_ms":12.0,"served":7,"failed":1,"cancelled":2,"picks":10,
+             "peers_in_flight":2.5,"cost_ms":30.04,"wait_ms":12.0,"served":7,"failed":1,"cancelled":2,"picks":10,
              "peers":[{"node":"b","news_age_ms":3,"row_age_ms":2500.0},{"node":"c","news_age_ms":40,"row_age_ms":20}]}]}"#;
         let text = view(serde_json::from_str(json).unwrap());
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();

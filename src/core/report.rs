@@ -32,7 +32,7 @@ impl Core {
     }
 
     pub(super) fn view_pod(&self, now: Time, index: usize, pod: &Pod, peers: Vec<PeerShare>) -> PodView {
-        let load = pod.load(now, index);
+        let load = pod.load(index);
         let stats = pod.stats();
         PodView {
             name: pod.name().to_owned(),
@@ -45,7 +45,7 @@ impl Core {
             peers_in_flight: pod.peers_in_flight(),
             own_remainders: pod.own_remainders(),
             cost_ms: f64::from(load.cost_ms),
-            residual_ms: f64::from(load.residual_ms),
+            wait_ms: f64::from(pod.longest_wait_ms(now)),
             picks: stats.picks.load(Relaxed),
             served: stats.served.load(Relaxed),
             failed: stats.failed.load(Relaxed),
@@ -174,7 +174,7 @@ mod tests {
             "last"
         }
 
-        fn choose(&self, loads: &[PodLoad], _: &Context) -> usize {
+        fn choose(&self, loads: &[PodLoad], _: &Context<'_>) -> usize {
             loads.len() - 1
         }
     }
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!((pod.own_in_flight(), pod.own_remainders()), (1, 1));
         assert_eq!((seen.own_in_flight, seen.own_remainders), (1, 1));
         assert_eq!((pod.own_cost_ms(), pod.peers_in_flight(), pod.peers_cost_ms()), (20.0, 0.0, 0.0));
-        assert_eq!(f64::from(pod.load(now, 2).cost_ms), seen.cost_ms);
+        assert_eq!(f64::from(pod.load(2).cost_ms), seen.cost_ms);
         assert_eq!(core.peer_shares().count(), 0);
     }
 }

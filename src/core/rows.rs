@@ -10,7 +10,7 @@ use crate::gossip::peer::News;
 use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, Part, Rows};
 use crate::id::{NodeId, PodId};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Cost, Pod};
+use crate::observe::{By, Change, MOST_LISTED, Pod};
 use crate::time::Time;
 
 impl Core {
@@ -40,10 +40,11 @@ impl Core {
 
     pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
-        match peer.row.learn_names(names) {
+        match peer.row.learn_names(names, |name| self.picker.shared().models.get(name)) {
             Ok(()) => peer.row.share_names(&mut self.latest_names),
             Err(unused) => self.stats.refuse(unused.name()),
         }
+        self.forget_if_it_did(now, from);
         // Entries may have come first.
         self.apply_row(now, from);
     }
@@ -63,27 +64,41 @@ impl Core {
         if let Some(unused) = unused {
             self.stats.refuse(unused.name());
         }
-        self.take_in(now, &news);
+        self.forget_if_it_did(now, from);
+        self.take_in(now, from, &news);
         if nameless || outdated || (!active && !left) {
             // It counts us in, we do not count it (or not all of it, or a later life of it): without a word, that stays so.
             self.ask(now, ident);
         }
     }
 
-    fn take_in(&mut self, now: Time, news: &[News]) {
+    fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
         let mean_ms = self.picker.mean_cost_ms();
+        let plays = self.picker.shared().plays();
+        let Some(peer) = self.peers.get(&from) else { return };
         for news in news {
             let cost = news.class.typical();
             self.rates.hear(cost.as_ms() > mean_ms, news.age);
-            let Some(pod) = self.pods.get(&news.pod) else { continue };
-            match news.delta {
-                // Clamped to an hour like any cost; the clock is clamped by the known work anyway.
-                1.. => {
-                    let all = Cost::from_ms(cost.as_ms() * news.delta as f64).unwrap_or(Cost::MAX);
-                    pod.extend_residual(now - news.age, all);
-                }
-                _ => pod.shorten_residual(now),
+            let Some(pod) = self.pods.get(&news.pod).filter(|_| plays && peer.counted) else { continue };
+            // Without its name it stands behind what is known: it is in the sums.
+            let Some(model) = peer.row.model(news.model) else { continue };
+            let (lane, by, class, at) = (pod.lane(model), By::Peer(from), news.class, now - news.age);
+            let change = match news.delta {
+                1.. => Change::Sent { by, class, cost_ms: cost.as_ms() as f32, at },
+                _ => Change::Ended { by, class, at },
+            };
+            // More of them than a pod's schedule lists are not listed anyway.
+            for _ in 0..news.delta.unsigned_abs().min(MOST_LISTED) {
+                lane.tell(pod, change, now);
             }
+        }
+    }
+
+    /// The entries of `from` were dropped as a whole: what was played through of them is, too.
+    fn forget_if_it_did(&mut self, now: Time, from: NodeId) {
+        let forgot = self.peers.get_mut(&from).is_some_and(|peer| std::mem::take(&mut peer.row.forgot));
+        if forgot && self.picker.shared().plays() {
+            forget(now, from, &self.pods);
         }
     }
 
@@ -191,10 +206,22 @@ impl Core {
     }
 }
 
+/// What is played through of `peer`'s requests is forgotten on all pods.
+fn forget(now: Time, peer: NodeId, pods: &BTreeMap<PodId, Arc<Pod>>) {
+    for pod in pods.values() {
+        pod.lanes().iter().for_each(|lane| lane.tell(pod, Change::Gone { peer }, now));
+    }
+}
+
 impl Peer {
     /// Makes the pods' peer parts say what its row says now.
     pub(super) fn apply_row(&mut self, now: Time, pods: &BTreeMap<PodId, Arc<Pod>>) {
-        self.row.apply(now, self.weight_x256(now), |id| pods.get(&id).map(Arc::as_ref));
+        let weight = self.weight_x256(now);
+        if self.counted && weight == 0 {
+            forget(now, self.ident.id, pods);
+        }
+        self.counted = weight > 0;
+        self.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref));
     }
 
     /// A row counts if and only if its origin is an active member and its epoch is the member's, by its age.

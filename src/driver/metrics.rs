@@ -99,7 +99,7 @@ fn describe() {
     describe_gauge!("plimsoll_pod_own_in_flight", "Tickets of this node.");
     describe_gauge!("plimsoll_pod_own_remainders", "Cancelled requests of this node that the pod may still run.");
     describe_gauge!("plimsoll_pod_cost_ms", "Estimated work in flight from all nodes.");
-    describe_gauge!("plimsoll_pod_residual_ms", "What is left of that work, by the residual clock.");
+    describe_gauge!("plimsoll_pod_wait_ms", "How long a new request would wait there before it begins, by all that is known.");
     describe_gauge!("plimsoll_pod_slots", "Requests the pod can run at once.");
     describe_gauge!("plimsoll_pod_ejected", "1 where picks of this node avoid the pod.");
     describe_counter!("plimsoll_picks_total", "Tickets this node charged.");
@@ -134,7 +134,7 @@ fn pod_values(pod: &PodView) {
     gauge!("plimsoll_pod_own_in_flight", "pod" => name()).set(f64::from(pod.own_in_flight));
     gauge!("plimsoll_pod_own_remainders", "pod" => name()).set(f64::from(pod.own_remainders));
     gauge!("plimsoll_pod_cost_ms", "pod" => name()).set(pod.cost_ms);
-    gauge!("plimsoll_pod_residual_ms", "pod" => name()).set(pod.residual_ms);
+    gauge!("plimsoll_pod_wait_ms", "pod" => name()).set(pod.wait_ms);
     gauge!("plimsoll_pod_slots", "pod" => name()).set(f64::from(pod.slots));
     gauge!("plimsoll_pod_ejected", "pod" => name()).set(one_if(pod.ejected));
     counter!("plimsoll_picks_total", "pod" => name()).absolute(pod.picks);
@@ -232,7 +232,7 @@ mod tests {
             peers_in_flight: 2.5,
             own_remainders: 0,
             cost_ms: 30.0,
-            residual_ms: 12.5,
+            wait_ms: 12.5,
             picks: 10,
             served: 6,
             failed: 1,

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
 use crate::id::{Epoch, PodId};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Cost, Lane, Pod, SizeClass};
+use crate::observe::{Change, Cost, Lane, Pod, SizeClass};
 use crate::pick::{Picker, Remainder};
 use crate::time::Time;
 
@@ -182,7 +182,7 @@ impl OwnRow {
     }
 
     /// Takes back remainders that ended by `now`, and forgets lanes of pods that are gone and have nothing left.
-    pub(crate) fn expire(&mut self, now: Time) {
+    pub(crate) fn expire(&mut self, now: Time, plays: bool) {
         let before = self.lanes.len();
         self.lanes.retain(|key, own| {
             if !own.gone && own.remainders.is_empty() {
@@ -192,7 +192,10 @@ impl OwnRow {
                 let live = remainder.ends > now || mutant::is(Mutant::RemainderForEver);
                 if !live {
                     own.pod.remainders.remove(remainder.cost);
-                    own.pod.shorten_residual(now);
+                    if plays {
+                        let ended = Change::Ended { by: remainder.by, class: remainder.class, at: now };
+                        own.lane.tell(&own.pod, ended, now);
+                    }
                 }
                 live
             });

@@ -12,7 +12,7 @@ use super::table::Table;
 use super::wire::{Entry, Key, Names, Part, Rows};
 use crate::id::{Epoch, PodId, Seq};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Pod, SizeClass};
+use crate::observe::{Model, Pod, SizeClass};
 use crate::time::Time;
 
 /// A row counts in full until nothing was heard from its origin for this long; rows come every second, changed or not.
@@ -37,8 +37,11 @@ pub(crate) struct PeerRow {
     pub(crate) leaving: bool,
     /// Work it picks for, in pods: small requests, heavy ones.
     pub(crate) rates: [f64; 2],
+    models: BTreeMap<u32, Arc<Model>>,
     /// What it adds to each pod.
     sums: Sums,
+    /// Whether its entries were dropped without news of each.
+    pub(crate) forgot: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -62,6 +65,8 @@ impl PeerEntry {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct News {
     pub(crate) pod: PodId,
+    /// By the sender's table.
+    pub(crate) model: u32,
     pub(crate) class: SizeClass,
     /// Requests more (or fewer) than before.
     pub(crate) delta: i64,
@@ -106,8 +111,10 @@ impl PeerRow {
         if epoch > self.epoch || table != self.table {
             if epoch == self.epoch || !mutant::is(Mutant::RestartInherits) {
                 self.entries.clear();
+                self.forgot = true;
             }
             self.pods = Table::default();
+            self.models.clear();
             self.sums.outdate();
             if epoch > self.epoch {
                 self.floor = Seq(0);
@@ -117,12 +124,14 @@ impl PeerRow {
         Ok(())
     }
 
-    pub(crate) fn learn_names(&mut self, names: Names) -> Result<(), Unused> {
+    /// Learns what the indexes of its entries mean; `model` finds a model by its name.
+    pub(crate) fn learn_names(&mut self, names: Names, model: impl Fn(&str) -> Arc<Model>) -> Result<(), Unused> {
         self.turn_to(names.epoch, names.table)?;
-        let indexes = names.first_pod..MAX_TABLE;
-        if names.pods.len() > indexes.len() {
+        let (pods, models) = (names.first_pod..MAX_TABLE, names.first_model..MAX_TABLE);
+        if names.pods.len() > pods.len() || names.models.len() > models.len() {
             return Err(Unused::TooMany);
         }
+        self.models.extend(models.zip(names.models.iter().map(|name| model(name))));
         if mutant::is(Mutant::NamesOnce) && !self.pods.is_empty() {
             return Ok(());
         }
@@ -130,6 +139,11 @@ impl PeerRow {
         // Entries may have come first.
         self.sums.outdate();
         Ok(())
+    }
+
+    /// What the index of a model means, once that was told.
+    pub(crate) fn model(&self, index: u32) -> Option<&Arc<Model>> {
+        self.models.get(&index)
     }
 
     /// See [`Table::share`].
@@ -189,7 +203,7 @@ impl PeerRow {
             if gone && let Some(pod) = pods.get(key.pod) {
                 sums.change(pod, key.class, entry.summed, 0);
                 if entry.count > 0 {
-                    news.push(News { pod, class: key.class, delta: -i64::from(entry.count), age: transit });
+                    news.push(News { pod, model: key.model, class: key.class, delta: -i64::from(entry.count), age: transit });
                 }
             }
             !gone
@@ -217,7 +231,7 @@ impl PeerRow {
         let Some(pod) = self.pods.get(key.pod) else { return Ok(None) };
         self.sums.change(pod, key.class, summed, known.summed);
         let delta = i64::from(count) - i64::from(old);
-        Ok((delta != 0).then_some(News { pod, class: key.class, delta, age }))
+        Ok((delta != 0).then_some(News { pod, model: key.model, class: key.class, delta, age }))
     }
 
     /// How much it counts now, in 1/256: all of it while fresh, fading after, nothing from someone never heard.
@@ -312,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::gossip::wire::Part;
+    use crate::observe::Models;
 
     fn at(ms: u64) -> Time {
         Time::from_nanos(ms * 1_000_000)
@@ -334,6 +349,10 @@ mod tests {
         Names { epoch: Epoch(1), table: 0, first_pod, pods, first_model: 0, models: vec![] }
     }
 
+    fn model(name: &str) -> Arc<Model> {
+        Models::new().get(name)
+    }
+
     fn counts(row: &PeerRow) -> BTreeMap<u64, u64> {
         row.shares(at(0)).into_iter().map(|(pod, share)| (pod.0, share.count_x256 / 256)).collect()
     }
@@ -344,7 +363,7 @@ mod tests {
     #[test]
     fn nothing_ended_comes_back_by_a_late_packet() {
         let mut row = PeerRow::default();
-        row.learn_names(names(0, [100, 101, 102])).unwrap();
+        row.learn_names(names(0, [100, 101, 102]), model).unwrap();
         row.merge(at(0), rows(2, None, vec![entry(0, 0)]), Duration::ZERO);
         row.merge(at(0), rows(1, None, vec![entry(0, 1)]), Duration::ZERO);
         assert_eq!(counts(&row), BTreeMap::new());
@@ -363,7 +382,7 @@ mod tests {
     #[test]
     fn an_older_full_row_takes_nothing_newer_away() {
         let mut row = PeerRow::default();
-        row.learn_names(names(0, [100])).unwrap();
+        row.learn_names(names(0, [100]), model).unwrap();
         row.merge(at(0), rows(8, None, vec![entry(0, 1)]), Duration::ZERO);
         row.merge(at(0), rows(7, WHOLE, vec![]), Duration::ZERO);
         assert_eq!(counts(&row), BTreeMap::from([(100, 1)]));
@@ -375,9 +394,9 @@ mod tests {
         let mut row = PeerRow::default();
         row.merge(at(0), rows(1, None, vec![entry(0, 1), entry(2, 3)]), Duration::ZERO);
         assert!(row.misses_names() && counts(&row).is_empty());
-        row.learn_names(names(2, [102])).unwrap();
+        row.learn_names(names(2, [102]), model).unwrap();
         assert_eq!(counts(&row), BTreeMap::from([(102, 3)]));
-        row.learn_names(names(0, [100, 101])).unwrap();
+        row.learn_names(names(0, [100, 101]), model).unwrap();
         assert_eq!(counts(&row), BTreeMap::from([(100, 1), (102, 3)]));
         assert!(!row.misses_names());
     }
@@ -386,9 +405,9 @@ mod tests {
     #[test]
     fn absurd_rows_are_bounded() {
         let mut row = PeerRow::default();
-        assert_eq!(row.learn_names(names(MAX_TABLE - 1, [1, 2])), Err(Unused::TooMany));
-        assert_eq!(row.learn_names(names(u32::MAX, [1])), Err(Unused::TooMany));
-        row.learn_names(names(0, 0..8000)).unwrap();
+        assert_eq!(row.learn_names(names(MAX_TABLE - 1, [1, 2]), model), Err(Unused::TooMany));
+        assert_eq!(row.learn_names(names(u32::MAX, [1]), model), Err(Unused::TooMany));
+        row.learn_names(names(0, 0..8000), model).unwrap();
         for pod in 0..MAX_ENTRIES as u32 + 1000 {
             row.merge(at(0), rows(1 + u64::from(pod), None, vec![entry(pod, u32::MAX)]), Duration::ZERO);
         }
@@ -405,11 +424,11 @@ mod tests {
     #[test]
     fn an_old_epoch_never_returns() {
         let mut row = PeerRow::default();
-        row.learn_names(names(0, [100])).unwrap();
+        row.learn_names(names(0, [100]), model).unwrap();
         row.merge(at(0), rows(9, None, vec![entry(0, 4)]), Duration::ZERO);
         row.merge(at(0), Rows { epoch: Epoch(2), ..rows(1, WHOLE, vec![]) }, Duration::ZERO);
         assert_eq!(row.merge(at(0), rows(10, WHOLE, vec![entry(0, 4)]), Duration::ZERO).1, Some(Unused::Old));
-        assert_eq!(row.learn_names(names(0, [100])), Err(Unused::Old));
+        assert_eq!(row.learn_names(names(0, [100]), model), Err(Unused::Old));
         assert_eq!((row.epoch(), counts(&row)), (Epoch(2), BTreeMap::new()));
     }
 
@@ -447,7 +466,7 @@ mod tests {
                 }
             }
             let mut row = PeerRow::default();
-            row.learn_names(names(0, 0..6)).unwrap();
+            row.learn_names(names(0, 0..6), model).unwrap();
             for which in order {
                 row.merge(at(0), sent[which.index(sent.len())].clone(), Duration::ZERO);
             }

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
+use super::batches::Batches;
 use super::Cost;
 
 /// Models that one node keeps apart; further names share one. Bounds what clients who invent names can make us store.
-const MAX_MODELS: usize = 1024;
+pub(crate) const MAX_MODELS: usize = 1024;
 /// The longest model name that is kept.
 const MAX_NAME: usize = 256;
 /// The model that stands for all names beyond the bounds.
@@ -33,9 +34,15 @@ pub struct Model {
     name: Box<str>,
     /// What its requests cost.
     pub cost: CostModel,
+    /// What its batches are like.
+    pub(crate) batches: Batches,
 }
 
 impl Model {
+    fn new(index: usize, name: &str) -> Model {
+        Model { index, name: name.into(), cost: CostModel::default(), batches: Batches::default() }
+    }
+
     /// Its name; empty for the one that stands for all names beyond the bound of 1,024.
     pub fn name(&self) -> &str {
         &self.name
@@ -105,7 +112,7 @@ struct Table {
 
 impl Models {
     pub(crate) fn new() -> Models {
-        let other = Arc::new(Model { index: 0, name: OTHER_MODEL.into(), cost: CostModel::default() });
+        let other = Arc::new(Model::new(0, OTHER_MODEL));
         let by_name = HashMap::from([(OTHER_MODEL.into(), other.clone())]);
         Models { table: ArcSwap::from_pointee(Table { by_name, all: vec![other] }) }
     }
@@ -136,7 +143,7 @@ impl Table {
     fn with(&self, name: &str) -> Table {
         let mut table = self.clone();
         if table.all.len() < MAX_MODELS && !table.by_name.contains_key(name) {
-            let model = Arc::new(Model { index: table.all.len(), name: name.into(), cost: CostModel::default() });
+            let model = Arc::new(Model::new(table.all.len(), name));
             table.by_name.insert(name.into(), model.clone());
             table.all.push(model);
         }

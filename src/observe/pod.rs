@@ -1,17 +1,17 @@
-//! A pod and what stands before it: own tickets (exact), own remainders, the peers' part (published by the core), and
-//! the residual clock that turns them into a time.
+//! A pod and what stands before it: own tickets (exact), own remainders, the peers' part (published by the core), and the
+//! lanes of its models, where what is known is played through.
 //!
 //! Everything here is an atomic that many threads touch at once; nothing here decides anything.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
+use smallvec::SmallVec;
 
-use super::{Batching, Cost, Model, ModelShape, SizeClass};
+use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -79,12 +79,12 @@ pub struct Pod {
     pub(crate) own: CachePadded<Charge>,
     pub(crate) remainders: Charge,
     pub(crate) peers: CachePadded<PeerCharge>,
-    /// The residual clock: when the work known here will be done, in nanoseconds of [`Time`].
-    busy_until: CachePadded<AtomicU64>,
     ejected: AtomicBool,
     pub(crate) stats: PodStats,
     /// The most slots that the configuration of any of its models names.
     slots_read: AtomicU32,
+    /// Whether it runs any model in batches.
+    batches: AtomicBool,
     lanes: ArcSwap<Vec<Option<Arc<Lane>>>>,
     attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
@@ -97,6 +97,7 @@ impl std::fmt::Debug for Pod {
 
 impl Pod {
     pub(crate) fn new(spec: PodSpec, life: u64) -> Pod {
+        let batches = spec.batching.is_some();
         Pod {
             id: spec.id(),
             spec,
@@ -104,10 +105,10 @@ impl Pod {
             own: CachePadded::default(),
             remainders: Charge::default(),
             peers: CachePadded::default(),
-            busy_until: CachePadded::default(),
             ejected: AtomicBool::new(false),
             stats: PodStats::default(),
             slots_read: AtomicU32::new(0),
+            batches: AtomicBool::new(batches),
             lanes: ArcSwap::default(),
             attachment: OnceLock::new(),
         }
@@ -198,8 +199,14 @@ impl Pod {
 
     /// How it runs `model`: what was given for the pod, else what was read of the model, else one at a time.
     pub fn shape(&self, model: &Model) -> ModelShape {
-        let read = self.existing_lane(model).and_then(|lane| lane.shape_read.load().as_deref().copied());
-        let read = read.unwrap_or(ModelShape::ONE);
+        self.existing_lane(model).map_or_else(
+            || self.shape_with(None),
+            |lane| self.shape_with(lane.shape_read.load().as_deref()),
+        )
+    }
+
+    pub(super) fn shape_with(&self, read: Option<&ModelShape>) -> ModelShape {
+        let read = read.copied().unwrap_or(ModelShape::ONE);
         let slots = if self.spec.slots > 0 { self.spec.slots } else { read.slots.max(1) };
         ModelShape { slots, batch: self.spec.batching.or(read.batch), ..read }
     }
@@ -207,6 +214,7 @@ impl Pod {
     /// Remembers how `model` is run here, as its configuration says.
     pub(crate) fn set_shape(&self, model: &Arc<Model>, shape: ModelShape) {
         self.slots_read.fetch_max(shape.slots, Relaxed);
+        self.batches.fetch_or(shape.batch.is_some(), Relaxed);
         self.lane(model).shape_read.store(Some(Arc::new(shape)));
     }
 
@@ -215,8 +223,8 @@ impl Pod {
         self.spec.weight * f64::from(self.slots())
     }
 
-    /// What a policy sees of it at `now`; `index` is its place among the picker's pods.
-    pub fn load(&self, now: Time, index: usize) -> PodLoad {
+    /// What a policy sees of it; `index` is its place among the picker's pods.
+    pub fn load(&self, index: usize) -> PodLoad {
         let own = self.own_in_flight();
         let known = own + self.remainders.count.load(Relaxed);
         let peers_us = self.peers.cost_us.load(Relaxed);
@@ -227,27 +235,43 @@ impl Pod {
             in_flight: known as f32 + self.peers.count_x256.load(Relaxed) as f32 / 256.0,
             own_cost_ms: self.own.cost_us.load(Relaxed) as f32 / 1e3,
             cost_ms: cost_us as f32 / 1e3,
-            residual_ms: self.busy_until.load(Relaxed).saturating_sub(now.as_nanos()) as f32 / 1e6,
             slots: self.slots(),
             weight: self.spec.weight as f32,
+            first_part: 0,
+            parts: 0,
         }
     }
 
-    /// Puts `cost` of work, dispatched at `at`, behind what is known here; returns when it should be done.
-    pub(crate) fn extend_residual(&self, at: Time, cost: Cost) -> Time {
-        let work = Duration::from_secs_f64(cost.as_ms() / 1e3 / self.capacity()).as_nanos() as u64;
-        let extend = |until: u64| Some(until.max(at.as_nanos()).saturating_add(work));
-        let before = match self.busy_until.fetch_update(Relaxed, Relaxed, extend) {
-            Ok(before) | Err(before) => before,
-        };
-        Time::from_nanos(before.max(at.as_nanos()).saturating_add(work))
+    /// Puts what a new request for `lane` would meet here into `parts`, lowest first. `load` is this pod's at `now`.
+    pub(crate) fn parts(&self, load: &PodLoad, lane: Option<&Lane>, now: Time, parts: &mut SmallVec<[Part; 64]>) {
+        let first = parts.len();
+        // What is not listed (news that came another way, other models on the same GPU) stands behind what is.
+        let mut behind_ms = load.cost_ms;
+        if let Some(lane) = lane {
+            parts.extend(lane.parts(now));
+            behind_ms -= lane.listed_ms();
+        }
+        if parts.len() == first {
+            let open = self.batches.load(Relaxed).then(Open::default);
+            parts.push(Part { wait_ms: 0.0, slots: load.slots as f32, open });
+        }
+        // Counters are whole microseconds: less is rounding.
+        if behind_ms > 0.01 {
+            let behind_ms = behind_ms / (load.weight * load.slots as f32);
+            parts[first..].iter_mut().for_each(|part| part.wait_ms += behind_ms);
+        }
     }
 
-    /// Something ended at `now`: the residual clock never stands later than all that is still known here would take.
-    pub(crate) fn shorten_residual(&self, now: Time) {
-        let load = self.load(now, 0);
-        let latest = now + Duration::from_secs_f64(f64::from(load.cost_ms) / 1e3 / self.capacity());
-        self.busy_until.fetch_min(latest.as_nanos(), Relaxed);
+    /// How long a new request would wait here at `now` before it begins, by all that is known, ms: for the model whose
+    /// requests wait longest.
+    pub(crate) fn longest_wait_ms(&self, now: Time) -> f32 {
+        let load = self.load(0);
+        let wait_ms = |lane: Option<&Lane>| {
+            let mut parts = SmallVec::new();
+            self.parts(&load, lane, now, &mut parts);
+            parts.first().map_or(0.0, |part| part.wait_ms)
+        };
+        self.lanes().iter().map(|lane| wait_ms(Some(lane))).fold(wait_ms(None).min(0.0), f32::max)
     }
 
     /// The counters of `model` here, made on first use.
@@ -349,56 +373,6 @@ impl PodStats {
     }
 }
 
-/// The requests of one model on one pod, by size class: what this node's row says.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) model: Arc<Model>,
-    classes: [AtomicU32; SizeClass::COUNT],
-    /// Classes that were ever entered, as bits: few of the forty, so that the core need not read all of them.
-    used: AtomicU64,
-    /// Set when something changed that the core has not seen; who sets it tells the core.
-    pub(crate) dirty: AtomicBool,
-    /// When the first such change was, in nanoseconds of [`Time`]: the start of its news age.
-    pub(crate) changed_at: AtomicU64,
-    /// What the model's configuration says of it here, once it was read.
-    shape_read: ArcSwapOption<ModelShape>,
-}
-
-impl Lane {
-    fn new(model: Arc<Model>) -> Lane {
-        Lane {
-            model,
-            classes: std::array::from_fn(|_| AtomicU32::new(0)),
-            used: AtomicU64::new(0),
-            dirty: AtomicBool::new(false),
-            changed_at: AtomicU64::new(0),
-            shape_read: ArcSwapOption::empty(),
-        }
-    }
-
-    pub(crate) fn add(&self, class: SizeClass) {
-        let bit = 1 << class.index();
-        if self.used.load(Relaxed) & bit == 0 {
-            self.used.fetch_or(bit, Relaxed);
-        }
-        self.classes[class.index()].fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn remove(&self, class: SizeClass) {
-        let before = self.classes[class.index()].fetch_sub(1, Relaxed);
-        debug_assert!(before > 0, "a class is left only by who entered it");
-    }
-
-    pub(crate) fn count(&self, class: SizeClass) -> u32 {
-        self.classes[class.index()].load(Relaxed)
-    }
-
-    /// Classes that may count more than nothing, in order.
-    pub(crate) fn used(&self) -> impl Iterator<Item = SizeClass> + use<> {
-        SizeClass::in_bits(self.used.load(Relaxed))
-    }
-}
-
 /// One pod as a policy sees it: a copy of numbers, so that a policy is a pure function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -413,12 +387,14 @@ pub struct PodLoad {
     pub own_cost_ms: f32,
     /// Estimated work of all nodes' tickets and remainders, ms.
     pub cost_ms: f32,
-    /// What the residual clock says is left of it, ms.
-    pub residual_ms: f32,
     /// Requests it runs at once.
     pub slots: u32,
     /// Speed relative to the others.
     pub weight: f32,
+    /// Which of [`Context::parts`](crate::pick::Context::parts) are its, where a policy reads them: the first,
+    pub first_part: u32,
+    /// and how many.
+    pub parts: u32,
 }
 
 impl PodLoad {
@@ -430,9 +406,10 @@ impl PodLoad {
             in_flight: 0.0,
             own_cost_ms: 0.0,
             cost_ms: 0.0,
-            residual_ms: 0.0,
             slots: 1,
             weight: 1.0,
+            first_part: 0,
+            parts: 0,
         }
     }
 }

@@ -52,8 +52,8 @@ pub struct PodView {
     pub own_remainders: u32,
     /// Estimated work of all of it, ms.
     pub cost_ms: f64,
-    /// What is left of it by the residual clock, ms.
-    pub residual_ms: f64,
+    /// How long a new request would wait there before it begins, by all that is known, ms.
+    pub wait_ms: f64,
     /// Tickets charged by this node since it started.
     pub picks: u64,
     /// Of these: answered.

@@ -13,7 +13,7 @@ impl Policy for LeastCost {
         PolicyKind::LeastCost.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         least(loads, &context.draw, |load| load.cost_ms / (load.weight * load.slots as f32))
     }
 }

@@ -10,7 +10,7 @@ impl Policy for LeastInFlight {
         PolicyKind::LeastInFlight.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         least(loads, &context.draw, |load| load.in_flight / load.slots as f32)
     }
 }

@@ -8,6 +8,7 @@ mod draw;
 mod least_cost;
 mod least_in_flight;
 mod p2c;
+mod places;
 mod plimsoll;
 mod policy;
 mod random;
@@ -30,10 +31,12 @@ use tracing::trace;
 pub use self::draw::Draw;
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
+use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
-use crate::observe::{Cost, Lane, Model, ModelShape, Models, Pod, PodLoad, SizeClass};
+use self::places::{Place, Table};
+use crate::observe::{By, Cost, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
 /// Changes the core has not seen yet; more than this and it looks at every lane instead.
@@ -108,8 +111,8 @@ impl std::fmt::Debug for Picker {
 }
 
 pub(crate) struct Shared {
-    pods: ArcSwap<Vec<Arc<Pod>>>,
-    models: Models,
+    table: ArcSwap<Table>,
+    pub(crate) models: Models,
     policy: Box<dyn Policy>,
     seed: u64,
     turn: CachePadded<AtomicU64>,
@@ -138,6 +141,8 @@ pub(crate) struct Published {
 /// What picks and tickets tell the core, beside the lanes.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
+    /// Tickets charged so far: their numbers.
+    pub(crate) tickets: AtomicU64,
     /// Running mean cost, ms, as `f32` bits.
     pub(crate) mean_cost_ms: AtomicU32,
     /// Work picked so far in µs: small requests, heavy ones.
@@ -153,6 +158,7 @@ pub(crate) struct Seen {
 /// What a cancelled request still costs its pod.
 #[derive(Debug)]
 pub(crate) struct Remainder {
+    pub(crate) by: By,
     pub(crate) pod: Arc<Pod>,
     pub(crate) lane: Arc<Lane>,
     pub(crate) class: SizeClass,
@@ -165,7 +171,7 @@ impl Picker {
     pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, wake: Box<dyn Wake>) -> Picker {
         Picker {
             shared: Arc::new(Shared {
-                pods: ArcSwap::default(),
+                table: ArcSwap::default(),
                 models: Models::new(),
                 policy,
                 seed,
@@ -190,14 +196,15 @@ impl Picker {
     pub fn pick(&self, now: Time, request: &Request<'_>) -> Result<Ticket, PickError> {
         let s = &self.shared;
         s.last_seen.store(now.as_nanos(), Relaxed);
-        let pods = s.pods.load();
+        let table = s.table.load();
         let model = s.models.get(request.model);
-        let loads = candidates(&pods, &model, request, now);
+        let places = table.serving(&model);
+        let Candidates { loads, parts } = Candidates::of(places, &model, request, now, s.policy.reads_parts());
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
         let mean_ms = f32::from_bits(s.seen.mean_cost_ms.load(Relaxed));
         let chosen = match &loads[..] {
-            [] if pods.is_empty() => return Err(PickError::NoPods),
-            [] => return Err(PickError::NoneLeft { model: request.model.to_owned(), known: pods.len() }),
+            [] if table.pods.is_empty() => return Err(PickError::NoPods),
+            [] => return Err(PickError::NoneLeft { model: request.model.to_owned(), known: table.pods.len() }),
             [only] => *only,
             loads => {
                 let context = Context {
@@ -207,18 +214,27 @@ impl Picker {
                     others: f32::from_bits(s.published.others.load(Relaxed)),
                     rung: Rung::from_u8(s.published.rung.load(Relaxed)),
                     draw: Draw::new(s.seed, s.turn.fetch_add(1, Relaxed)),
+                    parts: &parts,
+                    batches: model.batches.law(),
                 };
                 loads[s.policy.choose(loads, &context).min(loads.len() - 1)]
             }
         };
-        let pod = &pods[chosen.index];
+        let pod = &table.pods[chosen.index];
         trace!(pod = pod.name(), model = request.model, cost_ms = cost.as_ms(), in_flight = chosen.in_flight, "pick");
-        Ok(Ticket::charge(s, pod, &model, request.bytes, cost, now, chosen.in_flight == 0.0))
+        let waits_ms = match parts.get(chosen.first_part as usize) {
+            Some(part) if chosen.parts > 0 => part.wait_ms,
+            _ if chosen.in_flight < chosen.slots as f32 => 0.0,
+            _ => chosen.cost_ms / (chosen.weight * chosen.slots as f32),
+        };
+        let found_idle = chosen.in_flight == 0.0;
+        let predicted_ms = waits_ms + cost.as_ms() as f32 / chosen.weight;
+        Ok(Ticket::charge(s, pod, &model, request.bytes, cost, now, Charged { predicted_ms, found_idle }))
     }
 
     /// The pods picks go to, in the order in which they were given.
     pub fn pods(&self) -> Arc<Vec<Arc<Pod>>> {
-        self.shared.pods.load_full()
+        self.shared.table.load().pods.clone()
     }
 
     /// The policy that chooses.
@@ -239,14 +255,14 @@ impl Picker {
     /// Tells how `model` is run on the pod, as its server's configuration says; what was given for the pod wins. Does
     /// nothing where no pod is of that incarnation.
     pub fn set_shape(&self, pod: PodId, model: &str, shape: ModelShape) {
-        let pods = self.shared.pods.load();
-        if let Some(pod) = pods.iter().find(|known| known.id() == pod) {
+        let table = self.shared.table.load();
+        if let Some(pod) = table.pods.iter().find(|known| known.id() == pod) {
             pod.set_shape(&self.shared.models.get(model), shape);
         }
     }
 
     pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
-        self.shared.pods.store(Arc::new(pods));
+        self.shared.table.store(Arc::new(Table::new(pods)));
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -254,16 +270,37 @@ impl Picker {
     }
 }
 
-/// The loads of the pods that may take the request: those not ejected, or all where every one of them is.
-fn candidates(pods: &[Arc<Pod>], model: &Model, request: &Request<'_>, now: Time) -> SmallVec<[PodLoad; 64]> {
-    let serves = |pod: &Arc<Pod>| pod.serves(model) || mutant::is(Mutant::AnyPodServes);
-    let tried = |pod: &Arc<Pod>| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
-    let may = |pod: &&Arc<Pod>| serves(pod) && !tried(pod);
-    let out = |pod: &Arc<Pod>| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
-    let load = |(index, pod): (usize, &Arc<Pod>)| pod.load(now, index);
-    let all = || pods.iter().enumerate().filter(|(_, pod)| may(pod));
-    let admitted: SmallVec<[PodLoad; 64]> = all().filter(|(_, pod)| !out(pod)).map(load).collect();
-    if admitted.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) { all().map(load).collect() } else { admitted }
+/// The pods that may take a request, and the parts they are made of.
+struct Candidates {
+    loads: SmallVec<[PodLoad; 64]>,
+    parts: SmallVec<[Part; 64]>,
+}
+
+impl Candidates {
+    /// Those not ejected, or all where every one of them is.
+    fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, with_parts: bool) -> Candidates {
+        let tried = |pod: &Pod| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
+        let out = |pod: &Pod| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
+        let mut candidates = Candidates { loads: SmallVec::new(), parts: SmallVec::new() };
+        let add = |place: &Place| {
+            let mut load = place.pod.load(place.index);
+            if with_parts {
+                let lane = if load.in_flight > 0.0 { place.lane(model) } else { None };
+                load.first_part = candidates.parts.len() as u32;
+                place.pod.parts(&load, lane.map(Arc::as_ref), now, &mut candidates.parts);
+                load.parts = candidates.parts.len() as u32 - load.first_part;
+            }
+            candidates.loads.push(load);
+        };
+        let all = || places.iter().filter(|place| !tried(&place.pod));
+        let none_in = all().all(|place| out(&place.pod));
+        if none_in && !mutant::is(Mutant::FailWhenAllEjected) {
+            all().for_each(add);
+        } else {
+            all().filter(|place| !out(&place.pod)).for_each(add);
+        }
+        candidates
+    }
 }
 
 impl Shared {

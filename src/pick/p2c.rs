@@ -10,13 +10,13 @@ impl Policy for P2c {
         PolicyKind::P2c.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         better_of_two(loads, context, |load| load.in_flight / load.slots as f32)
     }
 }
 
 /// Of two different random candidates, the one with the smaller `key`; a tie goes to the first drawn.
-pub(super) fn better_of_two(loads: &[PodLoad], context: &Context, key: impl Fn(&PodLoad) -> f32) -> usize {
+pub(super) fn better_of_two(loads: &[PodLoad], context: &Context<'_>, key: impl Fn(&PodLoad) -> f32) -> usize {
     if loads.len() < 2 {
         return 0;
     }

@@ -1,6 +1,7 @@
 //! The default: staleness-aware water-filling.
 //!
-//! Each pod has a *height*: how long a new request would wait there, by all that is known. What is not known is the work
+//! Each part of a pod (a slot, or the batch that is open) has a *height*: how long a new request would wait there, by all
+//! that is known; for a batch, what it costs the pod's requests together. What is not known is the work
 //! that other nodes put on pods and that this node has not heard of yet; its amount is known, though (rate of work times
 //! age of the news). So: pour that much work over the pods as if it were water, and of the request itself the share that
 //! others may be placing just now; it settles in the low ones, up to one level; and put the request where a random drop
@@ -16,7 +17,7 @@ use super::p2c::better_of_two;
 use super::policy::{Context, Policy, PolicyKind, Rung};
 use super::round_robin::shuffled;
 use crate::mutant::{self, Mutant};
-use crate::observe::PodLoad;
+use crate::observe::{Part, PodLoad};
 
 /// Share of the unseen work that is poured. Flat optimum: 0.5 to 2 costs at most 14 % of the wait, so the estimate of
 /// the rate may be wrong by half.
@@ -24,9 +25,6 @@ const KAPPA: f32 = 0.7;
 /// Heavy requests pour this much more: a heavy one on a wrong pod costs everybody behind it. Worth 10 % of the wait on
 /// two-sized mixes at 10 ms of age, within 2.5 % elsewhere.
 const HEAVY_SPREAD: f32 = 3.0;
-/// The residual clock never says less than this share of the work known to be in flight. Without a floor, requests that
-/// overrun their estimate make a pod look idle: wait 3.2 ms became 16.6 ms.
-const RESIDUAL_FLOOR: f32 = 0.3;
 /// The least that is poured, ms: a request without cost still goes to the lowest pod.
 const LEAST_POURED: f32 = 1e-3;
 
@@ -37,46 +35,81 @@ impl Policy for Plimsoll {
         PolicyKind::Plimsoll.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         match context.rung {
             Rung::Fill => fill(loads, context),
-            Rung::TwoChoices => better_of_two(loads, context, |load| height(load, context.cost_ms, load.weight)),
+            Rung::TwoChoices => better_of_two(loads, context, |load| lowest(load, context, load.weight).bottom),
             Rung::Shuffled => shuffled(loads, context),
+        }
+    }
+
+    fn reads_parts(&self) -> bool {
+        true
+    }
+}
+
+fn fill(loads: &[PodLoad], context: &Context<'_>) -> usize {
+    let fastest = loads.iter().map(|load| load.weight).fold(f32::MIN_POSITIVE, f32::max);
+    let mut vessels: SmallVec<[Vessel; 64]> = loads.iter().map(|load| lowest(load, context, fastest)).collect();
+    let spread = if context.heavy { HEAVY_SPREAD } else { 1.0 };
+    let water = (KAPPA * context.unseen_ms * spread + context.others * context.cost_ms).max(LEAST_POURED);
+    let mut surface = level(&vessels, water);
+    // The other parts of a pod take water only below the level that stands without them, and lower it.
+    let mut owners: SmallVec<[u32; 64]> = SmallVec::new();
+    for (position, load) in loads.iter().enumerate().filter(|(_, load)| load.parts > 1) {
+        let parts = context.parts_of(load)[1..].iter().map(|part| Vessel::of(part, load, context, fastest));
+        for vessel in parts.take_while(|vessel| vessel.bottom < surface) {
+            vessels.push(vessel);
+            owners.push(position as u32);
+        }
+    }
+    if !owners.is_empty() {
+        surface = level(&vessels, water);
+    }
+    let (depth, phase) = match mutant::is(Mutant::FirstOfEquals) {
+        true => (0.0, 0),
+        false => (water * context.draw.even(), context.draw.phase()),
+    };
+    let vessel = drop_into(&vessels, surface, depth, phase);
+    vessel.checked_sub(loads.len()).map_or(vessel, |other| owners[other] as usize)
+}
+
+/// The lowest part of the pod; all of it as a sum where nothing was played through.
+fn lowest(load: &PodLoad, context: &Context<'_>, fastest: f32) -> Vessel {
+    match context.parts_of(load).first() {
+        Some(part) => Vessel::of(part, load, context, fastest),
+        None => {
+            let slots = load.slots as f32;
+            let wait_ms = if load.in_flight < slots { 0.0 } else { load.cost_ms / (load.weight * slots) };
+            Vessel::of(&Part { wait_ms, slots, open: None }, load, context, fastest)
         }
     }
 }
 
-/// How long a request of `cost_ms` would wait at the pod, and how much longer it runs there than on the fastest.
-fn height(load: &PodLoad, cost_ms: f32, fastest: f32) -> f32 {
-    let known = load.cost_ms / (load.weight * load.slots as f32);
-    let wait = if load.slots > 1 {
-        // With sums alone, several slots can only be read as free or not; this loses 3 to 10 % to exact clocks.
-        if load.in_flight < load.slots as f32 { 0.0 } else { known }
-    } else {
-        load.residual_ms.clamp(RESIDUAL_FLOOR * known, known)
-    };
-    wait + cost_ms * (1.0 / load.weight - 1.0 / fastest)
-}
-
-fn fill(loads: &[PodLoad], context: &Context) -> usize {
-    let fastest = loads.iter().map(|load| load.weight).fold(f32::MIN_POSITIVE, f32::max);
-    let pods: SmallVec<[Vessel; 64]> = loads
-        .iter()
-        .map(|load| Vessel { bottom: height(load, context.cost_ms, fastest), width: load.weight * load.slots as f32 })
-        .collect();
-    let spread = if context.heavy { HEAVY_SPREAD } else { 1.0 };
-    let water = (KAPPA * context.unseen_ms * spread + context.others * context.cost_ms).max(LEAST_POURED);
-    if mutant::is(Mutant::FirstOfEquals) {
-        return drop_into(&pods, level(&pods, water), 0.0, 0);
-    }
-    drop_into(&pods, level(&pods, water), water * context.draw.even(), context.draw.phase())
-}
-
-/// A pod as a vessel: it is `bottom` full, and one ms of level takes `width` ms of work.
+/// A part of a pod as a vessel: it is `bottom` full, and one ms of level takes `width` ms of work.
 #[derive(Clone, Copy)]
 struct Vessel {
     bottom: f32,
     width: f32,
+}
+
+impl Vessel {
+    /// How long the request would wait at a slot, and how much longer it runs there than on the fastest pod. In a batch:
+    /// until that is over, and what it costs the others in it and those after it; and a batch does the work of several.
+    fn of(part: &Part, load: &PodLoad, context: &Context<'_>, fastest: f32) -> Vessel {
+        let width = load.weight * part.slots;
+        match part.open {
+            None => {
+                let slower = 1.0 / load.weight - 1.0 / fastest;
+                Vessel { bottom: part.wait_ms + context.cost_ms * slower, width }
+            }
+            Some(open) => {
+                let law = &context.batches;
+                let here = law.marginal(open.requests, open.ms, context.cost_ms / load.weight);
+                Vessel { bottom: part.wait_ms + here, width: width * law.gain }
+            }
+        }
+    }
 }
 
 impl Vessel {

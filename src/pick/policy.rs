@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Draw, least_cost, least_in_flight, p2c, plimsoll, random, round_robin};
-use crate::observe::PodLoad;
+use crate::observe::{BatchLaw, Part, PodLoad};
 
 /// How to pick: a pure function of the candidates' loads and one pick's context.
 pub trait Policy: Send + Sync {
@@ -12,13 +12,18 @@ pub trait Policy: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// The position in `loads` (never empty) of the pod to take.
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize;
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize;
+
+    /// Whether it looks at [`Context::parts`]. If not, nothing is played through, and a pick costs a third.
+    fn reads_parts(&self) -> bool {
+        false
+    }
 }
 
 /// What a policy knows beside the loads.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Context {
+pub struct Context<'a> {
     /// The request's cost, ms.
     pub cost_ms: f32,
     /// Whether it costs more than the mean request.
@@ -31,12 +36,23 @@ pub struct Context {
     pub rung: Rung,
     /// Chance.
     pub draw: Draw,
+    /// The parts of all pods, where the policy reads them; [`PodLoad`] says which are whose.
+    pub parts: &'a [Part],
+    /// What batches of the model are like.
+    pub batches: BatchLaw,
 }
 
-impl Context {
+impl<'a> Context<'a> {
     /// A context without news from anyone, for benchmarks and tests of policies.
-    pub fn alone(cost_ms: f32, draw: Draw) -> Context {
-        Context { cost_ms, heavy: false, unseen_ms: 0.0, others: 0.0, rung: Rung::Fill, draw }
+    pub fn alone(cost_ms: f32, draw: Draw) -> Context<'a> {
+        let batches = BatchLaw::UNKNOWN;
+        Context { cost_ms, heavy: false, unseen_ms: 0.0, others: 0.0, rung: Rung::Fill, draw, parts: &[], batches }
+    }
+
+    /// The parts of the pod, lowest first.
+    pub fn parts_of(&self, load: &PodLoad) -> &'a [Part] {
+        let first = load.first_part as usize;
+        self.parts.get(first..first + load.parts as usize).unwrap_or_default()
     }
 }
 

@@ -10,7 +10,7 @@ impl Policy for Random {
         PolicyKind::Random.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         context.draw.below(0, loads.len())
     }
 }

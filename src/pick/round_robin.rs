@@ -10,14 +10,14 @@ impl Policy for RoundRobin {
         PolicyKind::RoundRobin.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         (context.draw.phase().wrapping_add(context.draw.turn()) % loads.len() as u64) as usize
     }
 }
 
 /// Round robin in an order of the node's own: a stride that visits every pod, so that nodes that lost each other do not
 /// walk in step.
-pub(super) fn shuffled(loads: &[PodLoad], context: &Context) -> usize {
+pub(super) fn shuffled(loads: &[PodLoad], context: &Context<'_>) -> usize {
     let n = loads.len() as u64;
     let mut stride = context.draw.phase() % n;
     while gcd(stride, n) != 1 {

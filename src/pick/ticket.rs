@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::{Remainder, Shared};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Cost, Lane, Model, Pod, SizeClass};
+use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass};
 use crate::time::Time;
 
 /// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
@@ -42,6 +43,7 @@ pub struct Ticket {
     started: Time,
     predicted_end: Time,
     found_idle: bool,
+    by: By,
     /// Whether its length says anything about the cost of its kind.
     teaches: bool,
     /// When the work was over, where that is not the ticket's end.
@@ -55,6 +57,14 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// What the pick saw of the pod that it charges.
+pub(super) struct Charged {
+    /// How long the request should take there, with what stands before it, ms.
+    pub(super) predicted_ms: f32,
+    /// Whether nothing was in flight there.
+    pub(super) found_idle: bool,
+}
+
 impl Ticket {
     /// Charges `pod` and hands out the proof.
     pub(super) fn charge(
@@ -64,14 +74,18 @@ impl Ticket {
         bytes: u64,
         cost: Cost,
         now: Time,
-        found_idle: bool,
+        charged: Charged,
     ) -> Ticket {
         let class = SizeClass::of(cost);
         pod.own.add(cost);
-        let done = pod.extend_residual(now, cost);
         let lane = pod.lane(model);
         lane.add(class);
         pod.stats.picks.fetch_add(1, Relaxed);
+        let by = By::Own(shared.seen.tickets.fetch_add(1, Relaxed));
+        let cost_ms = cost.as_ms() as f32;
+        if shared.plays() {
+            lane.tell(pod, Change::Sent { by, class, cost_ms, at: now }, now);
+        }
         if cost > Cost::ZERO {
             let heavy = shared.is_heavy(cost);
             shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
@@ -86,8 +100,9 @@ impl Ticket {
             cost,
             bytes,
             started: now,
-            predicted_end: done,
-            found_idle,
+            predicted_end: now + Duration::from_secs_f32(charged.predicted_ms / 1e3),
+            found_idle: charged.found_idle,
+            by,
             teaches: true,
             worked_until: None,
             ended: false,
@@ -102,6 +117,11 @@ impl Ticket {
     /// What it was charged.
     pub fn cost(&self) -> Cost {
         self.cost
+    }
+
+    /// When it should end, by what was known at the pick.
+    pub fn predicted_end(&self) -> Time {
+        self.predicted_end
     }
 
     /// When it was picked.
@@ -148,19 +168,23 @@ impl Ticket {
             Outcome::Cancelled => &stats.cancelled,
         }
         .fetch_add(1, Relaxed);
-        match outcome {
-            Outcome::Served => self.learn(now),
+        let left = match outcome {
             Outcome::Cancelled => self.leave_remainder(now),
-            Outcome::Failed | Outcome::Refused => {}
+            Outcome::Served | Outcome::Failed | Outcome::Refused => false,
+        };
+        if outcome == Outcome::Served {
+            self.learn(now);
         }
-        self.pod.shorten_residual(now);
+        if !left && self.shared.plays() {
+            self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, now);
+        }
         self.shared.changed(now, &self.pod, &self.lane, self.cost);
     }
 
     /// For a mutant: what stands in the table where the pod was put when all were first.
     fn pod_at_its_place(&self) -> Arc<Pod> {
         let place = (self.pod.life as usize).wrapping_sub(1);
-        self.shared.pods.load().get(place).unwrap_or(&self.pod).clone()
+        self.shared.table.load().pods.get(place).unwrap_or(&self.pod).clone()
     }
 
     fn learn(&self, now: Time) {
@@ -175,12 +199,13 @@ impl Ticket {
         }
     }
 
-    /// Keeps the cost charged until the predicted end, under the remainders' name.
-    fn leave_remainder(&self, now: Time) {
+    /// Keeps the cost charged until the predicted end, under the remainders' name; says whether it did.
+    fn leave_remainder(&self, now: Time) -> bool {
         if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now || mutant::is(Mutant::NoRemainder) {
-            return;
+            return false;
         }
         let remainder = Remainder {
+            by: self.by,
             pod: self.pod.clone(),
             lane: self.lane.clone(),
             class: self.class,
@@ -189,10 +214,12 @@ impl Ticket {
         };
         // Charged before it is handed over, so that the core can never take back what is not there yet.
         self.pod.remainders.add(self.cost);
-        if self.shared.remainders.push(remainder).is_err() {
+        let charged = self.shared.remainders.push(remainder).is_ok();
+        if !charged {
             self.pod.remainders.remove(self.cost);
             self.shared.seen.missed_remainders.fetch_add(1, Relaxed);
         }
+        charged
     }
 }
 
@@ -204,6 +231,11 @@ impl Drop for Ticket {
 }
 
 impl Shared {
+    /// Whether the policy wants what is known played through.
+    pub(crate) fn plays(&self) -> bool {
+        self.policy.reads_parts()
+    }
+
     /// Whether `cost` is above the mean of what this node picks for.
     fn is_heavy(&self, cost: Cost) -> bool {
         cost.as_ms() as f32 > f32::from_bits(self.seen.mean_cost_ms.load(Relaxed))
@@ -285,7 +317,7 @@ mod tests {
         drop(picker.pick(at(1), &Request::new("m").cost(cost)).unwrap());
         let remainder = picker.shared().remainders.pop().unwrap();
         assert_eq!(remainder.ends, at(101));
-        assert_eq!(picker.pods()[0].load(at(2), 0).in_flight, 1.0);
+        assert_eq!(picker.pods()[0].load(0).in_flight, 1.0);
         assert_eq!(picker.pods()[0].own_in_flight(), 0);
     }
 
@@ -335,7 +367,7 @@ mod tests {
             }
         });
         assert_eq!(in_flight(&picker), 0);
-        assert!(picker.pods().iter().all(|pod| pod.load(at(9_999), 0).cost_ms == 0.0));
+        assert!(picker.pods().iter().all(|pod| pod.load(0).cost_ms == 0.0));
     }
 
     /// Ejected pods are avoided, but a pod that may answer beats a certain error.

@@ -97,7 +97,7 @@ impl Policy for PeakEwma {
         "peak_ewma"
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         let mut state = self.0.state();
         let State { now, pods } = &mut *state;
         better_of_two(loads, context, |load| {

@@ -19,7 +19,7 @@ impl Policy for WaterFill {
         "water_fill"
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context) -> usize {
+    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
         let vessels: Vec<Vessel> = loads.iter().map(Vessel::of).collect();
         let water = f64::from(context.unseen_ms).max(LEAST_POURED);
         let level = level(&vessels, water);

@@ -47,9 +47,8 @@ impl Family for Counts {
         let idle = self.is_idle(look, world);
         let mut truth = vec![Truth::default(); world.config().pods];
         for n in world.live() {
-            let now = world.local(n);
             world.each_pod(n, |k, pod| {
-                let load = pod.load(now, k);
+                let load = pod.load(k);
                 own(world, n, k, pod, found);
                 bounded(look, world, (n, k), pod, &load, found);
                 truth[k].own += u64::from(pod.own_in_flight());

@@ -92,6 +92,15 @@ mod micros {
     }
 }
 
+impl Batching {
+    /// What a node reads of it in the server's configuration: how long batches take is not written there.
+    pub(crate) fn as_configured(&self) -> plimsoll::observe::Batching {
+        let padded = matches!(self.law, BatchLaw::Padded { .. });
+        let slope = plimsoll::observe::Batching::SLOPE;
+        plimsoll::observe::Batching { max: self.max, delay: self.queue_delay, padded, slope }
+    }
+}
+
 impl ServerSpec {
     /// Whether a pod can be like this.
     ///

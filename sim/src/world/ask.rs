@@ -308,7 +308,7 @@ impl World {
         let tried = self.asked(key).is_some_and(|asked| asked.tried.contains(&pod.id()));
         let model = self.asked(key).map_or(0, |asked| asked.model);
         self.tally_pick(n, index, &ticket, model, tried);
-        let predicted_end = self.predicted_end(n, &pod);
+        let predicted_end = self.predicted_end(n, &ticket);
         self.asked(key).into_iter().for_each(|asked| asked.predicted_end = predicted_end);
         if pod.is_ejected() {
             self.check_no_other(key, n, index);

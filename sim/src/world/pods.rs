@@ -75,6 +75,7 @@ impl World {
 
     fn spec(&self, k: usize, incarnation: u32) -> PodSpec {
         let mut spec = spec(k, self.config.server.slots);
+        spec.batching = self.config.server.batching.as_ref().map(crate::server::Batching::as_configured);
         spec.uid = (incarnation > 0).then(|| format!("pod-{k}-{incarnation}"));
         spec.models.clone_from(&self.pods[k].models);
         spec

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use plimsoll::gossip::wire::{Channel, MAX_DATAGRAM, MAX_STREAM};
-use plimsoll::observe::Pod;
 use plimsoll::pick::Ticket;
 use plimsoll::time::Time;
 
@@ -134,16 +133,14 @@ impl World {
         }
     }
 
-    /// When a ticket that node `n` charged on `pod` just now is predicted to end, by its own clock: it was the last to go
-    /// behind what is known there.
-    pub(super) fn predicted_end(&mut self, n: usize, pod: &Pod) -> Time {
+    /// When a ticket that node `n` was charged with just now is predicted to end, by its own clock.
+    pub(super) fn predicted_end(&mut self, n: usize, ticket: &Ticket) -> Time {
         if !self.can_cancel() {
             return Time::ZERO;
         }
-        let local = self.local(n);
-        let left = Duration::from_secs_f64(f64::from(pod.load(local, 0).residual_ms) / 1e3);
+        let left = ticket.predicted_end().since(self.local(n));
         self.tally.remains_until = self.tally.remains_until.max(self.now + left);
-        local + left
+        ticket.predicted_end()
     }
 
     /// Node `n` cancelled at pod `k`, where so many remainders were counted before and after.

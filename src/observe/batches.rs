@@ -1,0 +1,132 @@
+//! What a model's batches are like, on all pods together: how many run in one, what that gains, and what each other request
+//! adds to its length. Learned from the batches that this node's view shows; read by every pick.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::Batching;
+
+/// Weight of one batch in the running means: about the last hundred.
+const MEAN: f32 = 0.01;
+/// Weight of one batch in the slope: a batch whose members are only inferred says little.
+const FIT: f32 = 0.005;
+/// No batch is believed to take more than twice as long for each other request.
+const STEEPEST: f32 = 1.0;
+/// The price of a ms of pod time for those who come later, per other request in the mean batch, and at most: without the
+/// bound it is better for mixed sizes at very high load and worse for one size near saturation.
+const PRICE: f32 = 0.5;
+const HIGHEST_PRICE: f32 = 1.5;
+
+/// Running means as `f32` bits; zero means that nothing was learned.
+#[derive(Debug, Default)]
+pub(crate) struct Batches {
+    /// Requests in a batch.
+    n: AtomicU32,
+    /// Work done per ms that a batch runs.
+    gain: AtomicU32,
+    /// What each other request adds, as a share.
+    slope: AtomicU32,
+    /// Work of one request, ms.
+    size_ms: AtomicU32,
+    /// The configured slope, and whether batches are padded.
+    given: AtomicU64,
+}
+
+/// What a pick needs of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchLaw {
+    /// Whether batches are padded to their longest.
+    pub padded: bool,
+    /// What each other request adds, as a share.
+    pub slope: f32,
+    /// The fixed part of a batch that is not padded, ms.
+    pub fixed_ms: f32,
+    /// What a ms of pod time is worth to those who come later.
+    pub price: f32,
+    /// Work done per ms that a batch runs, at least 1.
+    pub gain: f32,
+}
+
+impl Batches {
+    /// How long a batch of `n` requests takes, the longest of which takes `longest_ms` alone and all together `sum_ms`.
+    pub(crate) fn length(&self, batching: &Batching, n: f32, longest_ms: f32, sum_ms: f32) -> f32 {
+        self.law().length(n, if batching.padded { longest_ms } else { sum_ms })
+    }
+
+    /// Remembers how the model is configured; where its pods differ, the last one.
+    pub(crate) fn configure(&self, batching: &Batching) {
+        let given = u64::from(batching.slope.to_bits()) << 1 | u64::from(!batching.padded);
+        if self.given.load(Relaxed) != given {
+            self.given.store(given, Relaxed);
+        }
+    }
+
+    pub(crate) fn law(&self) -> BatchLaw {
+        let read = |mean: &AtomicU32| f32::from_bits(mean.load(Relaxed));
+        let given = self.given.load(Relaxed);
+        let slope = if read(&self.slope) > 0.0 { read(&self.slope) } else { f32::from_bits((given >> 1) as u32) };
+        BatchLaw {
+            padded: given & 1 == 0,
+            slope,
+            fixed_ms: read(&self.size_ms) * (1.0 - slope).max(0.0),
+            price: (PRICE * (read(&self.n) - 1.0)).clamp(0.0, HIGHEST_PRICE),
+            gain: read(&self.gain).max(1.0),
+        }
+    }
+
+    /// A batch of `n` requests begins.
+    pub(crate) fn form(&self, batching: &Batching, n: u32, sum_ms: f32, longest_ms: f32) {
+        average(&self.size_ms, sum_ms / n as f32, MEAN);
+        average(&self.n, n as f32, MEAN);
+        let length = self.length(batching, n as f32, longest_ms, sum_ms);
+        if length > 0.0 {
+            average(&self.gain, sum_ms / length, MEAN);
+        }
+    }
+
+    /// A batch ended: how long it took says how much each other request of it added.
+    pub(crate) fn fit(&self, batching: &Batching, n: u32, longest_ms: f32, sum_ms: f32, took: Duration) {
+        let size_ms = f32::from_bits(self.size_ms.load(Relaxed));
+        let took = took.as_secs_f32() * 1e3;
+        let (alone, others) = if batching.padded {
+            (longest_ms, longest_ms * (n - 1) as f32)
+        } else {
+            (size_ms, sum_ms - size_ms)
+        };
+        if n < 2 || others <= 0.0 {
+            return;
+        }
+        let slope = self.law().slope;
+        let sample = ((took - alone) / others).clamp(0.0, STEEPEST);
+        self.slope.store((slope + FIT * (sample - slope)).max(f32::MIN_POSITIVE).to_bits(), Relaxed);
+    }
+}
+
+impl BatchLaw {
+    /// Nothing is known of batches.
+    pub const UNKNOWN: BatchLaw = BatchLaw { padded: true, slope: Batching::SLOPE, fixed_ms: 0.0, price: 0.0, gain: 1.0 };
+
+    /// How long a batch of `n` requests takes; `ms` is the longest where it is padded, else the sum.
+    pub(crate) fn length(&self, n: f32, ms: f32) -> f32 {
+        match (n > 0.0, self.padded) {
+            (false, _) => 0.0,
+            (true, true) => ms * (1.0 + self.slope * (n - 1.0)),
+            (true, false) => self.fixed_ms + self.slope * ms,
+        }
+    }
+
+    /// What a request of `cost_ms` that joins an open batch of `n` (as long, or together, `ms`) is charged with: its own
+    /// batch to the end, the delay of those in it, and the price of the pod's time.
+    pub(crate) fn marginal(&self, n: f32, ms: f32, cost_ms: f32) -> f32 {
+        let before = self.length(n, ms);
+        let after = self.length(n + 1.0, if self.padded { ms.max(cost_ms) } else { ms + cost_ms });
+        after + (n + self.price) * (after - before)
+    }
+}
+
+/// Moves a running mean towards `sample`; the first sample sets it. Two at once may lose one: it is a mean.
+fn average(mean: &AtomicU32, sample: f32, weight: f32) {
+    let old = f32::from_bits(mean.load(Relaxed));
+    let new = if old == 0.0 { sample } else { old + weight * (sample - old) };
+    mean.store(new.to_bits(), Relaxed);
+}

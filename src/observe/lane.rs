@@ -1,0 +1,189 @@
+//! The requests of one model on one pod: by size class, which is what this node's row says of them, and played through,
+//! which is what picks go by.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+
+use arc_swap::ArcSwapOption;
+use crossbeam::queue::ArrayQueue;
+
+use super::schedule::{Change, Open, Plan, STEPS, Schedule, Step, Summary};
+use super::{Model, ModelShape, Pod, SizeClass};
+use crate::time::Time;
+
+/// Changes that wait while another thread plays one through; it takes them in before it goes.
+const LATE: usize = 256;
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) model: Arc<Model>,
+    classes: [AtomicU32; SizeClass::COUNT],
+    /// Classes that were ever entered, as bits: few of the forty, so that the core need not read all of them.
+    used: AtomicU64,
+    /// Set when something changed that the core has not seen; who sets it tells the core.
+    pub(crate) dirty: AtomicBool,
+    /// When the first such change was, in nanoseconds of [`Time`]: the start of its news age.
+    pub(crate) changed_at: AtomicU64,
+    /// What the model's configuration says of it here, once it was read.
+    pub(super) shape_read: ArcSwapOption<ModelShape>,
+    /// Only ever tried, never waited for: whoever comes late leaves what it has to say in `late`.
+    schedule: Mutex<Schedule>,
+    late: OnceLock<ArrayQueue<(Change, Time)>>,
+    published: Published,
+}
+
+/// A schedule's summary in atomics. A reader may meet it half written: then it sees two neighbouring states of one pod
+/// mixed, each of which was true within the microsecond.
+#[derive(Debug, Default)]
+struct Published {
+    len: AtomicU32,
+    listed_ms: AtomicU32,
+    /// Requests in the open batch (negative where there are no batches), and how long, as two `f32`.
+    open: AtomicU64,
+    steps: [PublishedStep; STEPS],
+}
+
+#[derive(Debug, Default)]
+struct PublishedStep {
+    free_at: AtomicU64,
+    /// The least wait, and what stands behind it, as two `f32`.
+    waits: AtomicU64,
+    slots: AtomicU32,
+}
+
+/// A part of a pod as a pick sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    /// How long a new request waits before it begins, or before the batch begins that it joins, ms.
+    pub wait_ms: f32,
+    /// Slots that are alike.
+    pub slots: f32,
+    /// The batch that it joins, where the pod batches.
+    pub open: Option<Open>,
+}
+
+impl Lane {
+    pub(super) fn new(model: Arc<Model>) -> Lane {
+        Lane {
+            model,
+            classes: std::array::from_fn(|_| AtomicU32::new(0)),
+            used: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            changed_at: AtomicU64::new(0),
+            shape_read: ArcSwapOption::empty(),
+            schedule: Mutex::default(),
+            late: OnceLock::new(),
+            published: Published::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, class: SizeClass) {
+        let bit = 1 << class.index();
+        if self.used.load(Relaxed) & bit == 0 {
+            self.used.fetch_or(bit, Relaxed);
+        }
+        self.classes[class.index()].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn remove(&self, class: SizeClass) {
+        let before = self.classes[class.index()].fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "a class is left only by who entered it");
+    }
+
+    pub(crate) fn count(&self, class: SizeClass) -> u32 {
+        self.classes[class.index()].load(Relaxed)
+    }
+
+    /// Classes that may count more than nothing, in order.
+    pub(crate) fn used(&self) -> impl Iterator<Item = SizeClass> + use<> {
+        SizeClass::in_bits(self.used.load(Relaxed))
+    }
+
+    /// Plays `change` through, heard of at `now`. Never waits: where another thread is at it, that one does it.
+    pub(crate) fn tell(&self, pod: &Pod, change: Change, now: Time) {
+        let mut mine = Some((change, now));
+        loop {
+            let mut schedule = match self.schedule.try_lock() {
+                Ok(schedule) => schedule,
+                // What a thread that panicked left behind is a list of requests like any other.
+                Err(TryLockError::Poisoned(left)) => PoisonError::into_inner(left),
+                Err(TryLockError::WouldBlock) => {
+                    let late = self.late.get_or_init(|| ArrayQueue::new(LATE));
+                    // Where it is full the change is not listed: it stands in the counters, and so behind the rest.
+                    mine.take().map(|mine| late.push(mine));
+                    if self.schedule.try_lock().is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let plan = self.plan(pod);
+            let late = || self.late.get().and_then(ArrayQueue::pop);
+            let (mut changed, mut latest) = (false, now);
+            while let Some((change, now)) = late().or_else(|| mine.take()) {
+                changed |= schedule.apply(change, &plan);
+                latest = latest.max(now);
+            }
+            if changed {
+                self.publish(&schedule.summary(latest, &plan));
+            }
+            drop(schedule);
+            // Someone may have come late after the queue was empty and before the lock was free.
+            if self.late.get().is_none_or(ArrayQueue::is_empty) {
+                return;
+            }
+        }
+    }
+
+    fn plan(&self, pod: &Pod) -> Plan<'_> {
+        let shape = pod.shape_with(self.shape_read.load().as_deref());
+        if let Some(batching) = &shape.batch {
+            self.model.batches.configure(batching);
+        }
+        Plan { shape, batches: &self.model.batches, speed: pod.spec().weight as f32 }
+    }
+
+    fn publish(&self, summary: &Summary) {
+        let p = &self.published;
+        for (step, published) in summary.steps.iter().zip(&p.steps) {
+            published.free_at.store(step.free_at.as_nanos(), Relaxed);
+            published.waits.store(pair(step.at_least_ms, step.then_ms), Relaxed);
+            published.slots.store(step.slots.to_bits(), Relaxed);
+        }
+        let open = summary.open.unwrap_or(Open { requests: -1.0, ms: 0.0 });
+        p.open.store(pair(open.requests, open.ms), Relaxed);
+        p.listed_ms.store(summary.listed_ms.to_bits(), Relaxed);
+        p.len.store(summary.steps.len() as u32, Release);
+    }
+
+    /// Work of all that is listed, ms.
+    pub(crate) fn listed_ms(&self) -> f32 {
+        f32::from_bits(self.published.listed_ms.load(Relaxed))
+    }
+
+    /// What a new request would meet at `now`, lowest first; nothing where nothing was ever listed.
+    pub(crate) fn parts(&self, now: Time) -> impl Iterator<Item = Part> {
+        let p = &self.published;
+        let len = p.len.load(Acquire) as usize;
+        let (requests, ms) = unpair(p.open.load(Relaxed));
+        let open = (requests >= 0.0).then_some(Open { requests, ms });
+        p.steps[..len.min(STEPS)].iter().map(move |step| {
+            let (at_least_ms, then_ms) = unpair(step.waits.load(Relaxed));
+            let free_at = Time::from_nanos(step.free_at.load(Relaxed));
+            let slots = f32::from_bits(step.slots.load(Relaxed));
+            Part { wait_ms: Step { free_at, at_least_ms, then_ms, slots }.wait_ms(now), slots, open }
+        })
+    }
+}
+
+fn pair(a: f32, b: f32) -> u64 {
+    u64::from(a.to_bits()) << 32 | u64::from(b.to_bits())
+}
+
+fn unpair(bits: u64) -> (f32, f32) {
+    (f32::from_bits((bits >> 32) as u32), f32::from_bits(bits as u32))
+}
