@@ -5,11 +5,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Batching;
+use super::schedule::Batch;
 
 /// Weight of one batch in the running means: about the last hundred.
 const MEAN: f32 = 0.01;
 /// Weight of one batch in the slope: a batch whose members are only inferred says little.
 const FIT: f32 = 0.005;
+/// What a batch of requests that look alike says of the slope, next to one with a single long request.
+const UNCLEAR: f32 = 0.01;
+/// What is configured counts as so much spread of the batches seen.
+const PRIOR: f32 = 0.2;
 /// No batch is believed to take more than twice as long for each other request.
 const STEEPEST: f32 = 1.0;
 /// The price of a ms of pod time for those who come later, per other request in the mean batch, and at most: without the
@@ -24,10 +29,10 @@ pub(crate) struct Batches {
     n: AtomicU32,
     /// Work done per ms that a batch runs.
     gain: AtomicU32,
-    /// What each other request adds, as a share.
-    slope: AtomicU32,
     /// Work of one request, ms.
     size_ms: AtomicU32,
+    /// Means of weight, x, y, x^2 and xy for a line through (x, y) = (other requests, length by the longest).
+    line: [AtomicU32; 5],
     /// The configured slope, and whether batches are padded.
     given: AtomicU64,
 }
@@ -64,7 +69,7 @@ impl Batches {
     pub(crate) fn law(&self) -> BatchLaw {
         let read = |mean: &AtomicU32| f32::from_bits(mean.load(Relaxed));
         let given = self.given.load(Relaxed);
-        let slope = if read(&self.slope) > 0.0 { read(&self.slope) } else { f32::from_bits((given >> 1) as u32) };
+        let slope = self.slope(f32::from_bits((given >> 1) as u32));
         BatchLaw {
             padded: given & 1 == 0,
             slope,
@@ -77,6 +82,13 @@ impl Batches {
     /// A batch of `n` requests begins.
     pub(crate) fn form(&self, batching: &Batching, n: u32, sum_ms: f32, longest_ms: f32) {
         average(&self.size_ms, sum_ms / n as f32, MEAN);
+        if std::env::var_os("DBG").is_some() {
+            let l = self.law();
+            eprintln!(
+                "form n={n} sum={sum_ms} longest={longest_ms} law={l:?} n̄={}",
+                f32::from_bits(self.n.load(Relaxed))
+            );
+        }
         average(&self.n, n as f32, MEAN);
         let length = self.length(batching, n as f32, longest_ms, sum_ms);
         if length > 0.0 {
@@ -85,26 +97,46 @@ impl Batches {
     }
 
     /// A batch ended: how long it took says how much each other request of it added.
-    pub(crate) fn fit(&self, batching: &Batching, n: u32, longest_ms: f32, sum_ms: f32, took: Duration) {
-        let size_ms = f32::from_bits(self.size_ms.load(Relaxed));
-        let took = took.as_secs_f32() * 1e3;
-        let (alone, others) = if batching.padded {
-            (longest_ms, longest_ms * (n - 1) as f32)
-        } else {
-            (size_ms, sum_ms - size_ms)
-        };
-        if n < 2 || others <= 0.0 {
+    pub(super) fn fit(&self, batching: &Batching, batch: &Batch, took: Duration) {
+        let unit = if batching.padded { batch.longest_ms } else { f32::from_bits(self.size_ms.load(Relaxed)) };
+        if unit <= 0.0 {
             return;
         }
-        let slope = self.law().slope;
-        let sample = ((took - alone) / others).clamp(0.0, STEEPEST);
-        self.slope.store((slope + FIT * (sample - slope)).max(f32::MIN_POSITIVE).to_bits(), Relaxed);
+        let x = if batching.padded { (batch.n - 1) as f32 } else { batch.sum_ms / unit - 1.0 };
+        let y = (took.as_secs_f32() * 1e3 / unit).min(1.0 + STEEPEST * x.max(1.0));
+        // Requests that look alike differ all the same, and the longest of several takes longer than any is believed to:
+        // that is not what another one adds. Where one is clearly the longest, it says the truth; and the longer it is, the
+        // less of it is the network's.
+        let clear = if batching.padded { (1.0 - batch.second_ms / batch.longest_ms).max(UNCLEAR) } else { 1.0 };
+        let size_ms = f32::from_bits(self.size_ms.load(Relaxed));
+        let weight = clear * (unit / size_ms).min(1.0);
+        for (mean, value) in self.line.iter().zip([1.0, x, y, x * x, x * y]) {
+            let old = f32::from_bits(mean.load(Relaxed));
+            mean.store((old + FIT * weight * (value - old)).to_bits(), Relaxed);
+        }
+    }
+
+    /// The slope of the line by its height at zero: what is wrong with all lengths alike (sizes are rounded, the network
+    /// has its share) cancels out. As if what is configured had been seen, too: batches that are all alike say nothing.
+    fn slope(&self, given: f32) -> f32 {
+        let [seen, x, y, xx, xy] = std::array::from_fn(|k| f32::from_bits(self.line[k].load(Relaxed)));
+        if seen <= 0.0 {
+            return given;
+        }
+        let (x, y, xx, xy) = (x / seen, y / seen, xx / seen, xy / seen);
+        let (spread, together) = ((xx - x * x).max(0.0), xy - x * y);
+        let prior = PRIOR / seen;
+        // As a share of y at x = 0: y = top (1 + slope x).
+        let rise = (together + prior * given * y) / (spread + prior);
+        let top = (y - rise * x).max(0.1 * y).max(f32::MIN_POSITIVE);
+        (rise / top).clamp(0.0, STEEPEST)
     }
 }
 
 impl BatchLaw {
     /// Nothing is known of batches.
-    pub const UNKNOWN: BatchLaw = BatchLaw { padded: true, slope: Batching::SLOPE, fixed_ms: 0.0, price: 0.0, gain: 1.0 };
+    pub const UNKNOWN: BatchLaw =
+        BatchLaw { padded: true, slope: Batching::SLOPE, fixed_ms: 0.0, price: 0.0, gain: 1.0 };
 
     /// How long a batch of `n` requests takes; `ms` is the longest where it is padded, else the sum.
     pub(crate) fn length(&self, n: f32, ms: f32) -> f32 {

@@ -38,18 +38,9 @@ pub(crate) enum By {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     /// It was sent to the pod.
-    Sent {
-        by: By,
-        class: SizeClass,
-        cost_ms: f32,
-        at: Time,
-    },
+    Sent { by: By, class: SizeClass, cost_ms: f32, at: Time },
     /// It ended, or its remainder did.
-    Ended {
-        by: By,
-        class: SizeClass,
-        at: Time,
-    },
+    Ended { by: By, class: SizeClass, at: Time },
     /// All requests of a peer are forgotten.
     Gone { peer: NodeId },
 }
@@ -67,6 +58,8 @@ enum State {
 struct Known {
     by: By,
     class: SizeClass,
+    /// What it counts in the pod's counters, ms.
+    cost_ms: f32,
     /// Estimated length on this pod alone, ms.
     ms: f32,
     sent: Time,
@@ -113,13 +106,15 @@ pub(crate) struct Summary {
     pub(crate) listed_ms: f32,
 }
 
-/// A batch that runs.
+/// Requests that run together.
 #[derive(Clone, Copy, Debug)]
-struct Batch {
+pub(super) struct Batch {
     began: Time,
-    n: u32,
-    longest_ms: f32,
-    sum_ms: f32,
+    pub(super) n: u32,
+    pub(super) longest_ms: f32,
+    /// The second longest.
+    pub(super) second_ms: f32,
+    pub(super) sum_ms: f32,
 }
 
 /// How the pod runs the model, and what was learned of its batches.
@@ -131,18 +126,30 @@ pub(crate) struct Plan<'a> {
     pub(crate) speed: f32,
 }
 
+impl Plan<'_> {
+    /// How long a request takes here alone. In a batch only differences count, and the peers' sizes are rounded: own ones
+    /// that were not would always look the longest (mean 68 for 73 ms where 15 % are long, at load 1.5).
+    fn length_ms(&self, class: SizeClass, cost_ms: f32) -> f32 {
+        let cost_ms = if self.shape.batch.is_some() { class.typical().as_ms() as f32 } else { cost_ms };
+        cost_ms / self.speed
+    }
+}
+
 impl Schedule {
     /// Takes in a change; says whether it changed anything.
     pub(crate) fn apply(&mut self, change: Change, plan: &Plan<'_>) -> bool {
         match change {
             Change::Sent { by, class, cost_ms, at } => {
-                let place = self.insert(Known { by, class, ms: cost_ms / plan.speed, sent: at, state: State::Waits });
+                let at = if std::env::var_os("HOP").is_some() { at + Duration::from_micros(600) } else { at };
+                let ms = plan.length_ms(class, cost_ms);
+                let place = self.insert(Known { by, class, cost_ms, ms, sent: at, state: State::Waits });
                 if let Some(place) = place {
                     self.begin(at, Some(place), plan);
                 }
                 place.is_some()
             }
             Change::Ended { by, class, at } => {
+                let at = if std::env::var_os("HOP").is_some() { at - Duration::from_micros(600) } else { at };
                 let Some((place, ended)) = self.remove(by, class) else { return false };
                 if let Some(batching) = &plan.shape.batch {
                     self.end_batch(&ended, place, at, batching, plan);
@@ -216,7 +223,7 @@ impl Schedule {
             let State::Runs(began) = known.state else { continue };
             match batches.iter_mut().find(|batch| batch.began == began) {
                 Some(batch) => batch.add(known.ms),
-                None => batches.push(Batch { began, n: 1, longest_ms: known.ms, sum_ms: known.ms }),
+                None => batches.push(Batch { began, n: 1, longest_ms: known.ms, second_ms: 0.0, sum_ms: known.ms }),
             }
         }
         batches
@@ -241,7 +248,7 @@ impl Schedule {
             return false;
         }
         let joins = |known: &&mut Known| known.state == State::Waits && known.sent <= begins;
-        let mut batch = Batch { began: begins, n: 0, longest_ms: 0.0, sum_ms: 0.0 };
+        let mut batch = Batch { began: begins, n: 0, longest_ms: 0.0, second_ms: 0.0, sum_ms: 0.0 };
         for known in self.known.iter_mut().filter(joins).take(max) {
             known.state = State::Runs(begins);
             batch.add(known.ms);
@@ -256,9 +263,9 @@ impl Schedule {
             State::Over => return,
             State::Runs(began) => {
                 let others = self.batches().into_iter().find(|batch| batch.began == began);
-                let mut batch = others.unwrap_or(Batch { began, n: 0, longest_ms: 0.0, sum_ms: 0.0 });
+                let mut batch = others.unwrap_or(Batch { began, n: 0, longest_ms: 0.0, second_ms: 0.0, sum_ms: 0.0 });
                 batch.add(ended.ms);
-                plan.batches.fit(batching, batch.n, batch.longest_ms, batch.sum_ms, at.since(began));
+                plan.batches.fit(batching, &batch, at.since(began));
                 self.known.iter_mut().filter(|known| known.state == State::Runs(began)).for_each(Known::end);
             }
             State::Waits => self.known[..place].iter_mut().for_each(Known::end),
@@ -268,7 +275,7 @@ impl Schedule {
 
     /// What a new request would meet, as picks read it. It says instants; `now` orders what waits.
     pub(crate) fn summary(&mut self, now: Time, plan: &Plan<'_>) -> Summary {
-        let listed_ms = self.known.iter().map(|known| known.ms).sum::<f32>() * plan.speed;
+        let listed_ms = self.known.iter().map(|known| known.cost_ms).sum();
         match &plan.shape.batch {
             None => Summary { steps: self.slots(now, plan.shape.slots), open: None, listed_ms },
             Some(batching) => {
@@ -307,7 +314,7 @@ impl Schedule {
             busy.push(Step { free_at, at_least_ms: RESIDUAL_FLOOR * length, then_ms: 0.0, slots: 1.0 });
         }
         busy.resize(busy.len().max(slots as usize), Step::default());
-        let mut batch = Batch { began: now, n: 0, longest_ms: 0.0, sum_ms: 0.0 };
+        let mut batch = Batch { began: now, n: 0, longest_ms: 0.0, second_ms: 0.0, sum_ms: 0.0 };
         for known in self.known.iter().filter(|known| known.state == State::Waits) {
             if batch.n == 0 {
                 batch.began = known.sent;
@@ -317,7 +324,7 @@ impl Schedule {
                 if let Some(next) = earliest(&mut busy, now) {
                     next.then_ms += plan.batches.length(batching, batch.n as f32, batch.longest_ms, batch.sum_ms);
                 }
-                batch = Batch { began: now, n: 0, longest_ms: 0.0, sum_ms: 0.0 };
+                batch = Batch { began: now, n: 0, longest_ms: 0.0, second_ms: 0.0, sum_ms: 0.0 };
             }
         }
         let mut step = earliest(&mut busy, now).map_or_else(Step::default, |step| *step);
@@ -342,6 +349,7 @@ impl Known {
 impl Batch {
     fn add(&mut self, ms: f32) {
         self.n += 1;
+        self.second_ms = self.second_ms.max(ms.min(self.longest_ms));
         self.longest_ms = self.longest_ms.max(ms);
         self.sum_ms += ms;
     }

@@ -29,13 +29,13 @@ use smallvec::SmallVec;
 use tracing::trace;
 
 pub use self::draw::Draw;
+use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
 use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
-use self::places::{Place, Table};
 use crate::observe::{By, Cost, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
@@ -209,6 +209,7 @@ impl Picker {
             loads => {
                 let context = Context {
                     cost_ms: cost.as_ms() as f32,
+                    class_ms: SizeClass::of(cost).typical().as_ms() as f32,
                     heavy: cost.as_ms() as f32 > mean_ms,
                     unseen_ms: f32::from_bits(s.published.unseen_ms.load(Relaxed)),
                     others: f32::from_bits(s.published.others.load(Relaxed)),

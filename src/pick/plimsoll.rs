@@ -105,7 +105,7 @@ impl Vessel {
             }
             Some(open) => {
                 let law = &context.batches;
-                let here = law.marginal(open.requests, open.ms, context.cost_ms / load.weight);
+                let here = law.marginal(open.requests, open.ms, context.class_ms / load.weight);
                 Vessel { bottom: part.wait_ms + here, width: width * law.gain }
             }
         }

@@ -26,6 +26,8 @@ pub trait Policy: Send + Sync {
 pub struct Context<'a> {
     /// The request's cost, ms.
     pub cost_ms: f32,
+    /// The same, rounded to its size class as the peers' requests are.
+    pub class_ms: f32,
     /// Whether it costs more than the mean request.
     pub heavy: bool,
     /// Work of the other nodes that lands before this node hears of it, ms.
@@ -46,7 +48,17 @@ impl<'a> Context<'a> {
     /// A context without news from anyone, for benchmarks and tests of policies.
     pub fn alone(cost_ms: f32, draw: Draw) -> Context<'a> {
         let batches = BatchLaw::UNKNOWN;
-        Context { cost_ms, heavy: false, unseen_ms: 0.0, others: 0.0, rung: Rung::Fill, draw, parts: &[], batches }
+        Context {
+            cost_ms,
+            class_ms: cost_ms,
+            heavy: false,
+            unseen_ms: 0.0,
+            others: 0.0,
+            rung: Rung::Fill,
+            draw,
+            parts: &[],
+            batches,
+        }
     }
 
     /// The parts of the pod, lowest first.
