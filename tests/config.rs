@@ -93,7 +93,7 @@ fn lists_are_replaced_as_a_whole() {
     assert_eq!(config.join, ["x:1", "y:2"]);
     assert!(config.discovery.dns.is_empty());
     let pods: Vec<_> = config.pods.iter().map(|pod| (pod.name.as_str(), pod.grpc.as_str(), pod.slots)).collect();
-    assert_eq!(pods, [("a", "http://h:1", 1), ("[::1]:2", "http://[::1]:2", 1)]);
+    assert_eq!(pods, [("a", "http://h:1", 0), ("[::1]:2", "http://[::1]:2", 0)]);
     assert_eq!(layers.source("pods[0].grpc").to_string(), "PLIMSOLL_PODS");
 
     let config = layers.flag("pod", &strings(&["b=h:3"])).unwrap().flag("join", &strings(&["z:1", "w:2"])).unwrap();

@@ -82,13 +82,6 @@ impl Batches {
     /// A batch of `n` requests begins.
     pub(crate) fn form(&self, batching: &Batching, n: u32, sum_ms: f32, longest_ms: f32) {
         average(&self.size_ms, sum_ms / n as f32, MEAN);
-        if std::env::var_os("DBG").is_some() {
-            let l = self.law();
-            eprintln!(
-                "form n={n} sum={sum_ms} longest={longest_ms} law={l:?} n̄={}",
-                f32::from_bits(self.n.load(Relaxed))
-            );
-        }
         average(&self.n, n as f32, MEAN);
         let length = self.length(batching, n as f32, longest_ms, sum_ms);
         if length > 0.0 {

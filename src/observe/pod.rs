@@ -422,10 +422,6 @@ mod tests {
         Time::from_nanos(ms * MS)
     }
 
-    fn ms(ms: f64) -> Cost {
-        Cost::from_ms(ms).unwrap()
-    }
-
     /// Every node must compute one id for one pod, whatever it calls it; another life at the same address is another.
     #[test]
     fn a_pod_is_known_by_its_incarnation_not_by_its_name() {
@@ -441,27 +437,10 @@ mod tests {
     fn absurd_settings_are_clamped() {
         for (weight, slots) in [(f64::NAN, 0), (0.0, 1), (-1.0, 0), (f64::INFINITY, u32::MAX), (1e-300, 1)] {
             let pod = Pod::new(PodSpec { weight, slots, ..PodSpec::new("p", "p:1") }.clamped(), 0);
-            assert!(pod.extend_residual(at(0), Cost::MAX) > at(0));
-            assert!(pod.load(at(0), 0).residual_ms.is_finite());
+            pod.own.add(Cost::MAX);
+            assert!(pod.capacity().is_finite() && pod.capacity() > 0.0);
+            assert!(pod.longest_wait_ms(at(0)).is_finite());
         }
-    }
-
-    /// The residual clock must run down with time, stack work, and never stand later than the known work allows.
-    #[test]
-    fn the_residual_clock_runs_down_and_is_corrected_by_early_ends() {
-        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
-        for _ in 0..2 {
-            pod.own.add(ms(10.0));
-            pod.extend_residual(at(100), ms(10.0));
-        }
-        assert_eq!(pod.load(at(100), 0).residual_ms, 20.0);
-        assert_eq!(pod.load(at(105), 0).residual_ms, 15.0);
-        pod.own.remove(ms(10.0));
-        pod.shorten_residual(at(106));
-        assert_eq!(pod.load(at(106), 0).residual_ms, 10.0);
-        pod.own.remove(ms(10.0));
-        pod.shorten_residual(at(107));
-        assert_eq!(pod.load(at(107), 0).residual_ms, 0.0);
     }
 
     /// Two threads that meet a model at the same time must count in the same lane.

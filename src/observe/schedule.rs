@@ -140,7 +140,6 @@ impl Schedule {
     pub(crate) fn apply(&mut self, change: Change, plan: &Plan<'_>) -> bool {
         match change {
             Change::Sent { by, class, cost_ms, at } => {
-                let at = if std::env::var_os("HOP").is_some() { at + Duration::from_micros(600) } else { at };
                 let ms = plan.length_ms(class, cost_ms);
                 let place = self.insert(Known { by, class, cost_ms, ms, sent: at, state: State::Waits });
                 if let Some(place) = place {
@@ -149,7 +148,6 @@ impl Schedule {
                 place.is_some()
             }
             Change::Ended { by, class, at } => {
-                let at = if std::env::var_os("HOP").is_some() { at - Duration::from_micros(600) } else { at };
                 let Some((place, ended)) = self.remove(by, class) else { return false };
                 if let Some(batching) = &plan.shape.batch {
                     self.end_batch(&ended, place, at, batching, plan);
@@ -274,7 +272,7 @@ impl Schedule {
     }
 
     /// What a new request would meet, as picks read it. It says instants; `now` orders what waits.
-    pub(crate) fn summary(&mut self, now: Time, plan: &Plan<'_>) -> Summary {
+    pub(crate) fn summary(&self, now: Time, plan: &Plan<'_>) -> Summary {
         let listed_ms = self.known.iter().map(|known| known.cost_ms).sum();
         match &plan.shape.batch {
             None => Summary { steps: self.slots(now, plan.shape.slots), open: None, listed_ms },
@@ -395,4 +393,120 @@ fn steps(mut busy: SmallVec<[Step; STEPS]>, slots: usize, now: Time) -> SmallVec
 
 fn span(ms: f32) -> Duration {
     Duration::from_nanos((f64::from(ms.max(0.0)) * 1e6) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Cost;
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(ms * 1_000_000)
+    }
+
+    fn class(ms: f64) -> SizeClass {
+        SizeClass::of(Cost::from_ms(ms).unwrap())
+    }
+
+    fn sent(n: u64, ms: f32, when: u64) -> Change {
+        Change::Sent { by: By::Own(n), class: class(f64::from(ms)), cost_ms: ms, at: at(when) }
+    }
+
+    fn ended(n: u64, when: u64) -> Change {
+        Change::Ended { by: By::Own(n), class: class(1.0), at: at(when) }
+    }
+
+    /// A schedule of `slots` slots, or of batches, to which `changes` happened.
+    fn play(slots: u32, batch: Option<Batching>, changes: &[Change]) -> impl Fn(u64) -> Summary + use<> {
+        let batches = Batches::default();
+        batch.iter().for_each(|batching| batches.configure(batching));
+        let shape = ModelShape { slots, batch, max_queue: None };
+        let mut schedule = Schedule::default();
+        for change in changes {
+            schedule.apply(*change, &Plan { shape, batches: &batches, speed: 1.0 });
+        }
+        move |when| schedule.summary(at(when), &Plan { shape, batches: &batches, speed: 1.0 })
+    }
+
+    fn waits(summary: &Summary, when: u64) -> Vec<f32> {
+        summary.steps.iter().map(|step| step.wait_ms(at(when))).collect()
+    }
+
+    /// One slot is a clock: it stacks work, runs down with time, and starts the next request when the last one ended, early
+    /// or late.
+    #[test]
+    fn one_slot_runs_down_and_follows_what_ended() {
+        let two = [sent(0, 10.0, 100), sent(1, 10.0, 100)];
+        let after = play(1, None, &two);
+        assert_eq!([100, 105].map(|when| waits(&after(when), when)), [[20.0], [15.0]]);
+        let early = play(1, None, &[two[0], two[1], ended(0, 106)]);
+        assert_eq!(waits(&early(106), 106), [10.0]);
+        let late = play(1, None, &[two[0], two[1], ended(0, 120)]);
+        assert_eq!(waits(&late(120), 120), [10.0]);
+        let none = play(1, None, &[two[0], two[1], ended(0, 106), ended(1, 107)]);
+        assert_eq!(waits(&none(107), 107), [0.0]);
+    }
+
+    /// What runs longer than it was believed to must not make its pod look idle.
+    #[test]
+    fn an_overrun_keeps_a_floor() {
+        let overrun = play(1, None, &[sent(0, 100.0, 0)]);
+        assert!((waits(&overrun(500), 500)[0] - 30.0).abs() < 1e-3);
+    }
+
+    /// Three long requests on four slots leave one that starts a request at once; a fifth waits for the first to end.
+    #[test]
+    fn a_free_slot_takes_a_request_at_once() {
+        let busy: Vec<Change> = (0..3).map(|n| sent(n, 100.0 + n as f32, 0)).collect();
+        let three = play(4, None, &busy)(10);
+        assert_eq!(waits(&three, 10), [0.0, 90.0, 91.0, 92.0]);
+        assert_eq!(three.steps[0].slots, 1.0);
+        let five: Vec<Change> = busy.into_iter().chain([sent(3, 100.0, 0), sent(4, 5.0, 0)]).collect();
+        let five = play(4, None, &five)(10);
+        assert_eq!(waits(&five, 10)[0], 90.0);
+        assert_eq!(five.listed_ms, 408.0);
+    }
+
+    /// Many slots are told apart only as far as a level reaches; none of them may get lost.
+    #[test]
+    fn the_high_slots_of_many_are_one_step() {
+        let all: Vec<Change> = (0..40).map(|n| sent(n, 10.0 + n as f32, 0)).collect();
+        let many = play(48, None, &all)(0);
+        assert_eq!(many.steps.len(), STEPS);
+        assert_eq!(many.steps.iter().map(|step| step.slots).sum::<f32>(), 48.0);
+        assert!(waits(&many, 0).is_sorted());
+    }
+
+    /// A batch ends as a whole with the first of its requests that is heard of, and what waits runs together.
+    #[test]
+    fn a_batch_is_over_when_any_of_it_is() {
+        let first = [sent(0, 20.0, 0), sent(1, 20.0, 1), sent(2, 20.0, 2)];
+        let waiting = play(1, Some(Batching::padded(8)), &first)(5);
+        let long = class(20.0).typical().as_ms() as f32;
+        assert_eq!(waiting.open.map(|open| open.requests), Some(2.0));
+        assert!((waits(&waiting, 5)[0] - (long - 5.0)).abs() < 1e-3);
+        let next = play(1, Some(Batching::padded(8)), &[first[0], first[1], first[2], ended(0, 20)])(20);
+        assert_eq!(next.open.map(|open| open.requests), Some(0.0));
+        assert!((waits(&next, 20)[0] - long * 1.15).abs() < 1e-3);
+        // The second of them ends: the third is over, too, though that is not heard yet.
+        let over = [first[0], first[1], first[2], ended(0, 20), ended(1, 43)];
+        let over = play(1, Some(Batching::padded(8)), &over)(43);
+        assert_eq!((waits(&over, 43)[0], over.listed_ms), (0.0, 20.0));
+    }
+
+    /// A list without a bound would let a pod that hangs slow every pick down.
+    #[test]
+    fn no_more_than_so_many_are_listed() {
+        let all: Vec<Change> = (0..1000).map(|n| sent(n, 1.0, n)).collect();
+        assert_eq!(play(1, None, &all)(0).listed_ms, MOST_LISTED as f32);
+    }
+
+    /// A peer that is gone takes its requests with it, and nobody else's.
+    #[test]
+    fn a_peer_that_is_gone_is_forgotten() {
+        let peer = |n| By::Peer(NodeId(n));
+        let of = |n| Change::Sent { by: peer(n), class: class(50.0), cost_ms: 50.0, at: at(0) };
+        let gone = play(1, None, &[of(1), of(2), sent(0, 5.0, 0), Change::Gone { peer: NodeId(1) }])(0);
+        assert_eq!(gone.listed_ms, 55.0);
+    }
 }

@@ -190,9 +190,10 @@ mod tests {
             in_flight: if cost_ms > 0.0 { 1.0 } else { 0.0 },
             own_cost_ms: 0.0,
             cost_ms,
-            residual_ms: cost_ms,
             slots: 1,
             weight: 1.0,
+            first_part: 0,
+            parts: 0,
         }
     }
 
@@ -225,20 +226,43 @@ mod tests {
         }
     }
 
-    /// A request that overruns its estimate must not make its pod look idle.
-    #[test]
-    fn an_overrun_keeps_a_floor() {
-        let overrun = PodLoad { residual_ms: 0.0, ..load(0, 100.0) };
-        assert!((height(&overrun, 5.0, 1.0) - 30.0).abs() < 1e-3);
-        assert_eq!(choices(&[overrun, load(1, 10.0)], 0.0, 5.0), [0, 1000]);
-    }
-
-    /// A pod with a free slot starts a request at once, however much work its other slots have.
+    /// Without parts a pod with a free slot still starts a request at once, however much work its other slots have.
     #[test]
     fn a_free_slot_is_height_zero() {
+        let context = Context::alone(5.0, Draw::new(3, 0));
         let busy = PodLoad { slots: 4, in_flight: 3.0, ..load(0, 300.0) };
-        assert_eq!(height(&busy, 5.0, 1.0), 0.0);
-        assert_eq!(height(&PodLoad { in_flight: 4.0, ..busy }, 5.0, 1.0), 75.0);
+        assert_eq!(lowest(&busy, &context, 1.0).bottom, 0.0);
+        assert_eq!(lowest(&PodLoad { in_flight: 4.0, ..busy }, &context, 1.0).bottom, 75.0);
+    }
+
+    /// A pod with three free slots takes three times the unseen work of a pod with one, and busy slots below the level some.
+    #[test]
+    fn water_is_poured_over_slots() {
+        let part = |wait_ms, slots| Part { wait_ms, slots, open: None };
+        let parts = [part(0.0, 3.0), part(10.0, 1.0), part(0.0, 1.0), part(100.0, 3.0)];
+        let two =
+            [0, 2].map(|first_part| PodLoad { slots: 4, first_part, parts: 2, ..load(first_part as usize / 2, 90.0) });
+        let mut hits = [0.0; 2];
+        for turn in 0..1000 {
+            let draw = Draw::new(3, turn);
+            let context = Context { unseen_ms: 100.0, others: 0.0, parts: &parts, ..Context::alone(5.0, draw) };
+            hits[Plimsoll.choose(&two, &context)] += 1.0;
+        }
+        // 70 ms of water stand 16 ms high in four free slots and one that is free in 10 ms: 3 x 16 + 6 against 16.
+        assert!((hits[1] / 1000.0 - 16.0 / 70.0_f32).abs() < 0.015, "{hits:?}");
+    }
+
+    /// A short request must not share a padded batch with a long one while another pod has none open; a long one joins its
+    /// like rather than delay seven short ones.
+    #[test]
+    fn unlike_sizes_stay_apart() {
+        let part =
+            |wait_ms, requests, ms| Part { wait_ms, slots: 1.0, open: Some(crate::observe::Open { requests, ms }) };
+        let parts = [part(10.0, 1.0, 120.0), part(10.0, 7.0, 5.0)];
+        let two = [0, 1].map(|k| PodLoad { first_part: k, parts: 1, ..load(k as usize, 100.0) });
+        let pick =
+            |cost_ms| Plimsoll.choose(&two, &Context { parts: &parts, ..Context::alone(cost_ms, Draw::new(3, 0)) });
+        assert_eq!([pick(5.0), pick(120.0)], [1, 0]);
     }
 
     /// Twice as fast takes twice the water, and a long request prefers the fast pod though it has to wait a little.
@@ -246,7 +270,7 @@ mod tests {
     fn a_faster_pod_is_wider_and_lower() {
         let fast = PodLoad { weight: 2.0, ..load(0, 20.0) };
         let slow = load(1, 0.0);
-        assert_eq!(choices(&[PodLoad { residual_ms: 10.0, ..fast }, slow], 0.0, 100.0), [1000, 0]);
+        assert_eq!(choices(&[PodLoad { cost_ms: 20.0, in_flight: 1.0, ..fast }, slow], 0.0, 100.0), [1000, 0]);
     }
 
     /// The level is exact where arithmetic can be checked by hand, and survives vessels of equal height and no water.

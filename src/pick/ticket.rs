@@ -100,7 +100,7 @@ impl Ticket {
             cost,
             bytes,
             started: now,
-            predicted_end: now + Duration::from_secs_f32(charged.predicted_ms / 1e3),
+            predicted_end: now + Duration::from_nanos((f64::from(charged.predicted_ms) * 1e6) as u64),
             found_idle: charged.found_idle,
             by,
             teaches: true,
