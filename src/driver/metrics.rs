@@ -99,7 +99,10 @@ fn describe() {
     describe_gauge!("plimsoll_pod_own_in_flight", "Tickets of this node.");
     describe_gauge!("plimsoll_pod_own_remainders", "Cancelled requests of this node that the pod may still run.");
     describe_gauge!("plimsoll_pod_cost_ms", "Estimated work in flight from all nodes.");
-    describe_gauge!("plimsoll_pod_wait_ms", "How long a new request would wait there before it begins, by all that is known.");
+    describe_gauge!(
+        "plimsoll_pod_wait_ms",
+        "How long a new request would wait there before it begins, by all that is known."
+    );
     describe_gauge!("plimsoll_pod_slots", "Requests the pod can run at once.");
     describe_gauge!("plimsoll_pod_ejected", "1 where picks of this node avoid the pod.");
     describe_counter!("plimsoll_picks_total", "Tickets this node charged.");
@@ -189,6 +192,12 @@ fn gossip_help(name: &str) -> &'static str {
         "rung_steps_total" => "Steps on the ladder, down and up.",
         "swim_errors_total" => "Packets that foca refused (packet), and defects (internal).",
         "missed_total" => "Changes and remainders that overflowed their queue from picks.",
+        "strict_picks_total" => "Picks that strict mode was asked for, by who decided: an owner, or why none did.",
+        "strict_late_total" => "Grants that came when the pick was made, and were given back.",
+        "strict_questions_total" => "Questions that this node answered as the owner of a shard.",
+        "strict_reservations_held" => "Reservations for others that no row tells of yet.",
+        "strict_picks_waiting" => "Picks that wait for an owner now.",
+        "strict_shards_owned" => "Shards that this node owns.",
         "dropped_total" => "Messages dropped: pushed out of the inbox, or unsent for lack of a connection.",
         "dials_failed_total" => "Attempts to reach a member that failed.",
         "connections_refused_total" => "Connections of strangers that were refused.",
