@@ -32,11 +32,14 @@ mod rates;
 mod report;
 mod rows;
 mod stats;
+mod strict;
 
 use ladder::Ladder;
 use rates::Rates;
 pub use stats::Stats;
 use stats::Traffic;
+use strict::Desk;
+pub use strict::{AskId, Reserved, Strict, StrictStats};
 
 /// A row is told in full this often, changed or not: it repairs what got lost, and says "I am here".
 const REFRESH: Duration = Duration::from_secs(1);
@@ -71,6 +74,8 @@ pub struct CoreConfig {
     pub policy: PolicyKind,
     /// Gossip budget, bit/s.
     pub budget_bits: u64,
+    /// Whether picks may ask the owners of shards, and how; [`Core::reserve`] is local without.
+    pub strict: Option<Strict>,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -85,6 +90,7 @@ impl CoreConfig {
             epoch: Epoch(1),
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
+            strict: None,
             seed: 0,
         }
     }
@@ -180,6 +186,7 @@ pub struct Core {
     budget: Budget,
     rates: Rates,
     ladder: Ladder,
+    strict: Desk,
     lives: u64,
     turn: u64,
     leaving: bool,
@@ -237,6 +244,7 @@ impl Core {
             budget: Budget::new(config.budget_bits, now),
             rates: Rates::new(now),
             ladder: Ladder::default(),
+            strict: Desk::new(&config, id),
             lives: 0,
             turn: 0,
             leaving: false,
@@ -304,6 +312,7 @@ impl Core {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
         }
         self.own.learn_pods(&pods);
+        self.strict.set_pods(pods.iter().map(|pod| pod.id()));
         self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();
         self.picker.set_pods(pods);
         for peer in self.peers.values_mut() {
@@ -369,6 +378,9 @@ impl Core {
             Message::Hello(hello) => self.handle_hello(now, from, remote, hello),
             Message::Sync(sync) => self.handle_sync(now, from, sync),
             Message::Names(names) => self.handle_names(now, from, names),
+            Message::Reserve(question) => self.handle_reserve(now, from, question),
+            Message::Grant(grant) => self.handle_grant(now, from, grant),
+            Message::GiveBack(back) => self.handle_give_back(from, back),
         }
         self.settle(now);
     }
@@ -379,10 +391,11 @@ impl Core {
         // Before looking, so that what changes meanwhile wakes us again.
         quiet_below.store(0, SeqCst);
         self.tell_what_changed(now);
+        self.tell_owners(now);
         let quiet = if self.active.is_empty() {
             // Nobody to tell: the tick is early enough.
             u64::MAX
-        } else if self.flush_at.is_some() {
+        } else if self.flush_at.is_some() && !self.strict.is_on() {
             // A flush is due anyway: only what is heavy may hurry it. Less than the mean, because a class rounds.
             (self.picker.mean_cost_ms() * 0.8e3) as u64
         } else {
@@ -393,6 +406,7 @@ impl Core {
 
     /// Does everything that is due. Late calls are made good, early ones do nothing.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.stop_waiting(now);
         self.swim.handle_timeout(now);
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush_at = None;
@@ -416,6 +430,7 @@ impl Core {
     /// are no longer told of.
     pub fn leave(&mut self, now: Time) {
         self.leaving = true;
+        self.close_desk(now);
         if mutant::is(Mutant::SilentLeave) {
             return;
         }
@@ -442,7 +457,7 @@ impl Core {
     /// When [`Core::handle_timeout`] wants to be called next.
     pub fn next_timeout(&self) -> Time {
         let fixed = self.tick_at.min(self.sync_at);
-        [self.swim.next_timeout(), self.flush_at, self.full_at, self.greet_at]
+        [self.swim.next_timeout(), self.flush_at, self.full_at, self.greet_at, self.strict.next_timeout()]
             .into_iter()
             .flatten()
             .fold(fixed, Time::min)
@@ -456,6 +471,7 @@ impl Core {
         stats.swim_internal_errors = self.swim.internal_errors;
         stats.rung_steps = self.ladder.steps();
         stats.renewals = self.renewals.1;
+        stats.strict = self.strict.stats(self.id);
         let seen = &self.picker.shared().seen;
         stats.missed_changes = seen.missed_changes.load(Relaxed);
         stats.missed_remainders = seen.missed_remainders.load(Relaxed);
@@ -472,6 +488,7 @@ impl Core {
         self.announce_downs(now);
         self.own.collect(&self.picker);
         self.own.expire(now, self.picker.shared().plays());
+        self.expire_reservations(now);
         self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
         let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
         let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
@@ -536,6 +553,7 @@ impl Core {
     fn note_active(&mut self) {
         self.active = self.active().map(|peer| peer.ident).collect();
         self.all_told = None;
+        self.note_owners();
     }
 
     fn note_refusal(&mut self, from: NodeId, why: String) {
@@ -559,7 +577,9 @@ impl Core {
 
     fn transmit(&mut self, now: Time, node: Option<NodeId>, addr: SocketAddr, kind: Kind, data: Bytes) {
         self.sent.add(kind, data.len());
-        self.budget.spend(now, data.len(), 1);
+        if kind.is_gossip() {
+            self.budget.spend(now, data.len(), 1);
+        }
         self.outbox.push_back(Transmit { node, addr, channel: kind.channel(), data });
     }
 }

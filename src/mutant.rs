@@ -75,6 +75,10 @@ mutants! {
     UnboundedRefusals "unbounded-refusals" "I15" "Every new reason to refuse a member's messages is kept and told."
     LadderNeverDown "ladder-never-down" "I11" "A node whose peers fell silent trusts its view all the same."
     LadderNeverUp "ladder-never-up" "I18" "A node that lost its peers for a moment never trusts its view again."
+    ReservationForEver "reservation-for-ever" "I4" "A reservation that nobody uses is never taken back."
+    CountGrantsTwice "count-grants-twice" "I2" "A reservation goes on counting when the asker's row tells of the request too."
+    LateGrantCharges "late-grant-charges" "I3" "A grant that comes after the pick was made is charged all the same."
+    WaitForOwner "wait-for-owner" "I1" "A strict pick waits for its owner's answer, however long that takes."
     Spin "spin" "I16" "An address that was met stays due: the next timeout is always past."
 }
 

@@ -10,7 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::core::{Core, CoreConfig};
+use crate::core::{Core, CoreConfig, Strict};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
 use crate::id::Epoch;
@@ -22,6 +22,10 @@ pub use crate::driver::tls::TlsError;
 
 /// The least bytes a cluster secret must have: 128 bits.
 pub const SECRET_AT_LEAST: usize = 16;
+
+/// The core decides a pick of strict mode when its time is up; who waits for it gives its thread so much more, and then
+/// picks itself.
+const OVERDUE: Duration = Duration::from_millis(5);
 
 /// How a node proves that it belongs to the cluster.
 #[derive(Clone)]
@@ -69,6 +73,8 @@ pub struct NodeConfig {
     pub policy: PolicyKind,
     /// Gossip budget, bit/s, all that it sends together. Less makes news older, more costs network.
     pub budget_bits: u64,
+    /// Whether [`Node::pick_strict`] asks the owners of shards, and how.
+    pub strict: Option<Strict>,
     /// The pods it starts with.
     pub pods: Vec<PodSpec>,
 }
@@ -85,6 +91,7 @@ impl NodeConfig {
             credentials,
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
+            strict: None,
             pods: Vec::new(),
         }
     }
@@ -125,6 +132,8 @@ pub struct Node {
     name: Arc<str>,
     gossip: SocketAddr,
     picker: Picker,
+    /// How long picks of strict mode wait at most; none where it is off.
+    patience: Option<Duration>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -155,6 +164,7 @@ impl Node {
             epoch: Epoch((clock::unix_seconds() << 16) | (entropy()? & 0xffff)),
             policy: config.policy,
             budget_bits: config.budget_bits,
+            strict: config.strict,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)
         };
@@ -167,7 +177,8 @@ impl Node {
         let me = tls::PeerName { cluster: config.cluster, name: config.name.clone() };
         let start = Start { core, socket, identity, me, join: config.join, wake, commands: receiver };
         runner::start(start).await.map_err(JoinError::Start)?;
-        Ok(Node { name: config.name.into(), gossip: advertise, picker, commands })
+        let patience = config.strict.map(|strict| strict.timeout + OVERDUE);
+        Ok(Node { name: config.name.into(), gossip: advertise, picker, patience, commands })
     }
 
     /// Its name.
@@ -186,6 +197,22 @@ impl Node {
     /// [`PickError`]; nothing is charged then.
     pub fn pick(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
         self.picker.pick(clock::now(), request).map(|inner| Ticket { inner: Some(inner) })
+    }
+
+    /// The same by the word of the owner of a shard of the pods, a round trip away, where [`NodeConfig::strict`] is set;
+    /// by this node's own view where no owner answers in time, and where it is not set.
+    ///
+    /// # Errors
+    /// [`PickError`]; nothing is charged then.
+    pub async fn pick_strict(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
+        let Some(patience) = self.patience else { return self.pick(request) };
+        let (to, answer) = oneshot::channel();
+        self.tell(Command::Reserve(request.into(), to));
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(unclaimed)) => unclaimed.claim().map(|inner| Ticket { inner: Some(inner) }),
+            // It left, or its thread is held up: neither is a reason to let a request wait.
+            Ok(Err(_)) | Err(_) => self.pick(request),
+        }
     }
 
     /// The picker itself: pods, policy, rung.

@@ -3,8 +3,11 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::task::Poll;
 use std::time::Duration;
 
+use plimsoll::core::Strict;
 use plimsoll::node::{Credentials, JoinError, Node, NodeConfig};
 use plimsoll::observe::PodSpec;
 use plimsoll::pick::{Outcome, Request};
@@ -214,4 +217,107 @@ async fn a_node_that_cannot_start_says_why() {
     taken.gossip = first.gossip_addr();
     let error = error(taken).await.to_string();
     assert!(error.contains(&first.gossip_addr().to_string()), "{error}");
+}
+
+/// In strict mode an owner decides, over real QUIC: picks of two nodes at the same time fall on different pods, nothing
+/// is left reserved when they are over, and a node whose owner is gone picks all the same, in time.
+#[tokio::test]
+async fn strict_picks_go_by_the_owner_and_by_the_own_view_without() {
+    let mut nodes: Vec<Node> = Vec::new();
+    for name in ["a", "b", "c"] {
+        let join: Vec<SocketAddr> = nodes.iter().map(Node::gossip_addr).collect();
+        let mut config = config(name, SECRET, &join);
+        let mut strict = Strict::default();
+        // The machine that tests run on may be busy.
+        (strict.timeout, strict.shards) = (Duration::from_secs(2), NonZeroU16::new(1));
+        config.strict = Some(strict);
+        nodes.push(Node::join(config).await.unwrap());
+    }
+    for node in &nodes {
+        until("all members are alive", || async { alive(node).await == 3 }).await;
+    }
+    let stats = async |node: &Node| node.gossip_stats().await.core.strict;
+    // Everybody knows the owner for the same one.
+    until("one owns the shard", || async {
+        let owned = [stats(&nodes[0]).await.owned, stats(&nodes[1]).await.owned, stats(&nodes[2]).await.owned];
+        owned.iter().sum::<u64>() == 1
+    })
+    .await;
+    for _ in 0..50 {
+        let request = Request::new("m");
+        let picks = [&nodes[0], &nodes[1], &nodes[2], &nodes[0]].map(|node| node.pick_strict(&request));
+        let [a, b, c, d] = picks;
+        let (a, b, c, d) = tokio::join!(a, b, c, d);
+        let tickets = [a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap()];
+        let mut pods: Vec<&str> = tickets.iter().map(|ticket| ticket.pod().name()).collect();
+        pods.sort_unstable();
+        assert_eq!(pods, ["pod-0", "pod-1", "pod-2", "pod-3"]);
+        tickets.into_iter().for_each(|ticket| ticket.finish(Outcome::Served));
+        for node in &nodes {
+            until("nothing is in flight", || async { peers_in_flight(node).await == 0.0 }).await;
+        }
+    }
+    let mut all = Vec::new();
+    for node in &nodes {
+        until("nothing is reserved", || async { stats(node).await.held == 0 }).await;
+        all.push(stats(node).await);
+    }
+    let owner = all.iter().position(|stats| stats.owned == 1).unwrap();
+    let by_owner: u64 = all.iter().map(|stats| stats.granted + stats.at_home).sum();
+    assert_eq!((by_owner, all[owner].given + all[owner].at_home), (200, 200), "{all:?}");
+    // Whoever stops waiting takes nothing with it.
+    let other = usize::from(owner == 0);
+    let request = Request::new("m");
+    let mut pick = Box::pin(nodes[other].pick_strict(&request));
+    // Asked, and then nobody is there for the answer.
+    let _ = std::future::poll_fn(|cx| Poll::Ready(pick.as_mut().poll(cx).is_ready())).await;
+    drop(pick);
+    until("it was picked", || async { stats(&nodes[other]).await.picks().0 > all[other].picks().0 }).await;
+    until("nothing is in flight", || async { nodes[other].in_flight() == 0 }).await;
+    // The owner says goodbye: others own the shard then, and no pick fails meanwhile.
+    nodes[owner].leave(Duration::ZERO).await;
+    for _ in 0..20 {
+        nodes[other].pick_strict(&Request::new("m")).await.unwrap().finish(Outcome::Served);
+    }
+    until("another owns it", || async {
+        let mut owned = 0;
+        for node in nodes.iter().enumerate().filter(|(n, _)| *n != owner).map(|(_, node)| node) {
+            owned += stats(node).await.owned;
+        }
+        owned == 1
+    })
+    .await;
+}
+
+/// Without an owner that answers a pick must not wait longer than it was promised: here the answer cannot come in time.
+#[tokio::test]
+async fn a_strict_pick_that_gets_no_answer_in_time_is_local() {
+    let mut nodes: Vec<Node> = Vec::new();
+    for name in ["a", "b"] {
+        let join: Vec<SocketAddr> = nodes.iter().map(Node::gossip_addr).collect();
+        let mut config = config(name, SECRET, &join);
+        let mut strict = Strict::default();
+        (strict.timeout, strict.shards) = (Duration::from_nanos(1), NonZeroU16::new(1));
+        config.strict = Some(strict);
+        nodes.push(Node::join(config).await.unwrap());
+    }
+    for node in &nodes {
+        until("both are alive", || async { alive(node).await == 2 }).await;
+    }
+    let mut tickets = Vec::new();
+    for node in &nodes {
+        for _ in 0..20 {
+            tickets.push(node.pick_strict(&Request::new("m")).await.unwrap());
+        }
+    }
+    let [a, b] = [nodes[0].gossip_stats().await.core.strict, nodes[1].gossip_stats().await.core.strict];
+    assert!(a.timed_out + b.timed_out >= 1 && a.granted + b.granted == 0, "{a:?} {b:?}");
+    assert_eq!(a.picks().0 + b.picks().0, 40, "{a:?} {b:?}");
+    let own: u64 = nodes.iter().map(Node::in_flight).sum();
+    assert_eq!(own, 40);
+    drop(tickets);
+    for node in &nodes {
+        until("nothing is reserved", || async { node.gossip_stats().await.core.strict.held == 0 }).await;
+        assert_eq!(node.in_flight(), 0);
+    }
 }

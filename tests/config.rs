@@ -39,6 +39,23 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8")
 }
 
+/// Strict mode costs a round trip for each request: it must be off until somebody asks for it, and then as they said.
+#[test]
+fn strict_mode_is_off_until_it_is_turned_on() {
+    let parse = |text: &str| Config::from_toml_str(text).unwrap().strict;
+    assert_eq!(parse(""), None);
+    assert_eq!(parse("strict.shards = 3"), None);
+    let on = parse("strict.enabled = true").unwrap();
+    assert_eq!((on.timeout, on.shards), (Duration::from_millis(2), None));
+    let set = parse("[strict]\nenabled = true\ntimeout_ms = 0.5\nshards = 3").unwrap();
+    assert_eq!((set.timeout, set.shards.unwrap().get()), (Duration::from_micros(500), 3));
+    let layers = Layers::new().variables([("PLIMSOLL_STRICT_ENABLED".to_owned(), "true".to_owned())]).unwrap();
+    assert!(layers.resolve().unwrap().strict.is_some());
+    let wrong = Layers::new().variables([("PLIMSOLL_STRICT_ENABLED".to_owned(), "yes".to_owned())]).unwrap_err();
+    let says = "PLIMSOLL_STRICT_ENABLED: strict.enabled: `yes` is neither true nor false; write true or false";
+    assert_eq!(wrong.to_string(), says);
+}
+
 /// A layer that does not win over the one below is a setting that someone believes in and that does nothing. Every key
 /// that all layers can say is set in one after the other, each time with another value.
 #[test]
@@ -174,6 +191,12 @@ fn each_mistake_gives_its_one_line() {
         ("front.drain_s = -1", "line 1: front.drain_s: `-1` is out of range; write 0 to 3600"),
         ("front.drain_s = nan", "line 1: front.drain_s: `NaN` is out of range; write 0 to 3600"),
         ("gossip.budget_mbit = 0", "line 1: gossip.budget_mbit: `0` is out of range; write 0.01 to 10000"),
+        (
+            "strict.enabled = 1",
+            "line 1: strict.enabled: `1` is neither true nor false; write true or false, without quotes",
+        ),
+        ("strict.timeout_ms = 0", "line 1: strict.timeout_ms: `0` is out of range; write 0.1 to 1000"),
+        ("strict.shards = 0", "line 1: strict.shards: `0` is out of range; write 1 to 1024"),
         ("discovery.dns_interval_s = 0.5", "line 1: discovery.dns_interval_s: `0.5` is out of range; write 1 to 3600"),
         ("front.max_message_mib = 0", "line 1: front.max_message_mib: `0` is out of range; write 1 to 2047"),
         ("front.connect_timeout_ms = 1", "line 1: front.connect_timeout_ms: `1` is out of range; write 10 to 60000"),
@@ -525,7 +548,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..22, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..25, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -535,7 +558,7 @@ proptest! {
         let keys = ["node", "node.name", "node.grpc", "node.http", "node.admin", "node.gossip", "node.advertise", "node.cluster",
             "node.join", "node.cluster_secret_file", "node.ca_file", "pick.policy", "discovery.file", "discovery.dns",
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
-            "gossip.budget_mbit", "log.format", "pods", "log"];
+            "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

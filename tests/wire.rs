@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use plimsoll::core::{Core, CoreConfig};
 use plimsoll::gossip::wire::{
-    Channel, Entry, Hello, Ident, Key, Kind, Known, MAX_DATAGRAM, MAX_NAME, MAX_STREAM, MemberState, Message, Names,
-    Part, Rows, Sync, SyncMember, WireError,
+    Channel, Entry, GiveBack, Grant, Hello, Ident, Key, Kind, Known, MAX_DATAGRAM, MAX_EXCLUDED, MAX_NAME, MAX_SHARDS,
+    MAX_STREAM, MemberState, Message, Names, Part, Reserve, Rows, Sync, SyncMember, WireError,
 };
 use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{PodSpec, SizeClass};
@@ -74,7 +74,24 @@ fn samples() -> Vec<Message> {
             first_model: 0,
             models: vec!["resnet".into()],
         }),
+        Message::Reserve(reserve()),
+        Message::Grant(Grant { nonce: 1 << 40, pod: Some(PodId(u64::MAX)) }),
+        Message::Grant(Grant { nonce: 7, pod: None }),
+        Message::GiveBack(GiveBack { nonce: 300 }),
     ]
+}
+
+fn reserve() -> Reserve {
+    Reserve {
+        nonce: 1 << 40,
+        epoch: Epoch(300),
+        seq: Seq(5),
+        shard: 2,
+        shards: 300,
+        class: SizeClass::new(21).unwrap(),
+        model: "resnet".into(),
+        exclude: vec![PodId(5)],
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -89,7 +106,7 @@ fn the_bytes_of_every_kind_are_fixed() {
     assert_eq!(made, GOLDEN);
 }
 
-const GOLDEN: [&str; 7] = [
+const GOLDEN: [&str; 11] = [
     "010037a8eec1010203",
     "010137a8eec1fb2c01010000fafc701101000003010c02070004012702070201fc70110100",
     "010137a8eec1fb2c01010001fafc70110100010103010100",
@@ -97,6 +114,10 @@ const GOLDEN: [&str; 7] = [
     "010237a8eec1fdfffffffffffffffffb2c01020120010db8000000000000000000000001fbb01d000101fd00000000000100000301",
     "010337a8eec101fb2c0102000a000001fbb01d010102fb2c0102000a000001fbb01d05010863616c6c65722d32",
     "010437a8eec1fb2c0101020205fdffffffffffffffff0001067265736e6574",
+    "010537a8eec1fd0000000000010000fb2c010502fb2c0115067265736e65740105",
+    "010637a8eec1fd000000000001000001fdffffffffffffffff",
+    "010637a8eec10700",
+    "010737a8eec1fb2c01",
 ];
 
 struct NoWake;
@@ -159,8 +180,14 @@ fn what_is_not_ours_is_refused_by_its_header() {
 #[expect(clippy::disallowed_methods, reason = "the test is about how long it takes")]
 fn length_bombs_are_refused_at_once() {
     let start = Instant::now();
-    for (kind, channel) in [(1, Channel::Datagram), (2, Channel::Datagram), (3, Channel::Stream), (4, Channel::Stream)]
-    {
+    for (kind, channel) in [
+        (1, Channel::Datagram),
+        (2, Channel::Datagram),
+        (3, Channel::Stream),
+        (4, Channel::Stream),
+        (5, Channel::Datagram),
+        (6, Channel::Datagram),
+    ] {
         for at in 0..64 {
             for claim in [
                 &[0xfd, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f][..],
@@ -175,7 +202,7 @@ fn length_bombs_are_refused_at_once() {
             }
         }
     }
-    // 768 of them: were memory touched for each claim, this would take minutes.
+    // A thousand of them: were memory touched for each claim, this would take minutes.
     assert!(start.elapsed() < Duration::from_secs(5));
     let mut hello = samples()[3].encode(TAG).to_vec();
     let name = hello.iter().position(|byte| *byte == 8).unwrap();
@@ -191,6 +218,16 @@ fn values_out_of_bounds_are_refused_or_clamped() {
         Message::decode(&Message::Hello(long).encode(TAG), Channel::Datagram, TAG),
         Err(WireError::Body("hello"))
     );
+    for wrong in [
+        Reserve { model: "x".repeat(MAX_NAME + 1), ..reserve() },
+        Reserve { exclude: vec![PodId(1); MAX_EXCLUDED + 1], ..reserve() },
+        Reserve { shards: MAX_SHARDS + 1, ..reserve() },
+        Reserve { shard: 300, ..reserve() },
+        Reserve { shard: 0, shards: 0, ..reserve() },
+    ] {
+        let bytes = Message::Reserve(wrong).encode(TAG);
+        assert_eq!(Message::decode(&bytes, Channel::Datagram, TAG), Err(WireError::Body("reserve")));
+    }
     let Message::Rows(mut rows) = samples().remove(1) else { unreachable!("the second sample is rows") };
     rows.entries[0].count = u32::MAX;
     rows.entries[1].remainders_ms = vec![1; 65];
@@ -229,6 +266,15 @@ fn the_largest_messages_that_are_built_are_read() {
     };
     let names = Message::Names(names);
     assert_eq!(Message::decode(&names.encode(TAG), Channel::Stream, TAG), Ok(names));
+    let largest = Message::Reserve(Reserve {
+        nonce: u64::MAX,
+        epoch: Epoch(u64::MAX),
+        seq: Seq(u64::MAX),
+        model: "x".repeat(MAX_NAME),
+        exclude: vec![PodId(u64::MAX); MAX_EXCLUDED],
+        ..reserve()
+    });
+    assert_eq!(Message::decode(&largest.encode(TAG), Channel::Datagram, TAG), Ok(largest));
 }
 
 fn any_ident() -> impl Strategy<Value = Ident> {
@@ -284,7 +330,18 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::Names(Names { epoch: Epoch(epoch), table, first_pod, pods, first_model, models })
         });
     let swim = prop::collection::vec(any::<u8>(), 0..1100).prop_map(|bytes| Message::Swim(bytes.into()));
-    prop_oneof![rows, hello, sync, names, swim]
+    let excluded = prop::collection::vec(any::<u64>(), 0..MAX_EXCLUDED);
+    let reserve = (any::<(u64, u64, u64)>(), 0..MAX_SHARDS, 0..40_u8, ".{0,64}", excluded).prop_map(
+        |((nonce, epoch, seq), shard, class, model, exclude)| {
+            let (epoch, seq, class) = (Epoch(epoch), Seq(seq), SizeClass::new(class).unwrap());
+            let exclude = exclude.into_iter().map(PodId).collect();
+            Message::Reserve(Reserve { nonce, epoch, seq, shard, shards: MAX_SHARDS, class, model, exclude })
+        },
+    );
+    let grant =
+        any::<(u64, Option<u64>)>().prop_map(|(nonce, pod)| Message::Grant(Grant { nonce, pod: pod.map(PodId) }));
+    let back = any::<u64>().prop_map(|nonce| Message::GiveBack(GiveBack { nonce }));
+    prop_oneof![rows, hello, sync, names, swim, reserve, grant, back]
 }
 
 proptest! {
@@ -303,7 +360,7 @@ proptest! {
     fn nothing_that_arrives_can_hurt(
         messages in prop::collection::vec((any_message(), 0..2000_usize, 0..2000_usize, any::<u8>()), 1..20),
         noise in prop::collection::vec(any::<u8>(), 0..1200),
-        kind in 0..5_usize,
+        kind in 0..8_usize,
     ) {
         let mut core = core("a", "10.0.0.1:7600");
         let remote: SocketAddr = "10.0.0.2:7600".parse().unwrap();

@@ -60,6 +60,8 @@ pub struct Config {
     pub server: ServerSpec,
     /// The store, where the policy has one.
     pub redis: Redis,
+    /// Strict mode, where the policy is that.
+    pub strict: Strict,
 }
 
 impl Default for Config {
@@ -85,7 +87,24 @@ impl Default for Config {
             link: Link::default(),
             server: ServerSpec::default(),
             redis: Redis::default(),
+            strict: Strict::default(),
         }
+    }
+}
+
+/// Strict mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Strict {
+    /// A pick waits no longer than this for an owner, µs.
+    pub timeout_us: u64,
+    /// How many shards; 0 for as many as the product makes of so many pods.
+    pub shards: u16,
+}
+
+impl Default for Strict {
+    fn default() -> Strict {
+        Strict { timeout_us: 2000, shards: 0 }
     }
 }
 

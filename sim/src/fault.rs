@@ -187,11 +187,13 @@ pub enum Trick {
     Downs,
     /// Members that do not exist.
     Ghosts,
+    /// More reservations than anybody needs, and grants that nobody asked for.
+    Reserves,
 }
 
 impl Trick {
     /// All of them.
-    pub const ALL: [Trick; 8] = [
+    pub const ALL: [Trick; 9] = [
         Trick::Noise,
         Trick::Flips,
         Trick::Cuts,
@@ -200,6 +202,7 @@ impl Trick {
         Trick::Forged,
         Trick::Downs,
         Trick::Ghosts,
+        Trick::Reserves,
     ];
 }
 

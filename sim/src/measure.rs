@@ -43,6 +43,8 @@ pub struct Gossip {
     pub at_once: f64,
     /// Running mean age of small and heavy news at the end, ms, mean over the nodes.
     pub news_age_ms: [f64; 2],
+    /// In strict mode: the share of picks that no owner made.
+    pub local: Option<f64>,
 }
 
 /// What all nodes sent so far.
@@ -200,6 +202,9 @@ fn gossip(world: &World, before: Sent) -> Gossip {
         messages_per_node_s: sent.messages.saturating_sub(before.messages) as f64 / node_seconds,
         ..Gossip::default()
     };
+    let picks = live.iter().map(|n| world.core(*n).stats().strict.picks());
+    let (all, local) = picks.fold((0, 0), |sum, (all, local)| (sum.0 + all, sum.1 + local));
+    gossip.local = (all > 0).then(|| local as f64 / all as f64);
     for n in live {
         let (stats, view) = (world.core(n).stats(), world.core(n).view(world.local(n)));
         gossip.news_age_ms[0] += view.news_age_small_ms / nodes;
@@ -244,6 +249,9 @@ impl Measured {
                 ("news_age_heavy_ms", heavy),
             ];
             row.more.extend(named.map(|(name, figure)| (name.to_owned(), figure)));
+        }
+        if let Some(local) = self.gossip.local {
+            row.more.insert("local_share".to_owned(), local);
         }
         row.trace = Some(format!("{:016x}", self.trace));
         row

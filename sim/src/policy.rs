@@ -4,6 +4,7 @@
 //! | policy | who decides | what it knows |
 //! |---|---|---|
 //! | the product's | each node's own core | its own tickets, and the gossiped rows of its peers |
+//! | `strict` | the same, and in it the owner of a shard of the pods | the same, and what owners granted |
 //! | `p2c_cost`, `water_fill` | the same | the same |
 //! | `round_robin`, `random`, `own_*`, `peak_ewma` | the same | its own tickets only: nodes do not join, nothing is gossiped |
 //! | `redis` | one store that all ask | all tickets, exactly |
@@ -20,6 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Policy {
     /// One of the product's.
     Product(PolicyKind),
+    /// The product's default in strict mode: owners of shards reserve pods, a round trip away.
+    Strict,
     /// One that the product does not ship, in the product's core.
     Baseline(Baseline),
     /// One that stands outside the nodes.
@@ -56,10 +59,11 @@ pub enum ExactKind {
 
 impl Policy {
     /// All of them, the default first, and what each does.
-    pub const ALL: [(Policy, &str); 15] = {
+    pub const ALL: [(Policy, &str); 16] = {
         use {Baseline as B, ExactKind as E, PolicyKind as K};
         [
             (Policy::Product(K::Plimsoll), "the default: water-filling that knows how old its view is"),
+            (Policy::Strict, "the default in strict mode: owners of shards reserve pods, a round trip away"),
             (Policy::Product(K::LeastCost), "the pod with the least work in flight, on the gossiped view"),
             (Policy::Product(K::LeastInFlight), "the pod with the fewest requests, on the gossiped view"),
             (Policy::Product(K::P2c), "the better of two random pods by requests, on the gossiped view"),
@@ -81,6 +85,7 @@ impl Policy {
     pub fn name(self) -> &'static str {
         match self {
             Policy::Product(kind) => kind.name(),
+            Policy::Strict => "strict",
             Policy::Baseline(Baseline::P2cCost) => "p2c_cost",
             Policy::Baseline(Baseline::WaterFill) => "water_fill",
             Policy::Baseline(Baseline::OwnLeastInFlight) => "own_least_in_flight",
@@ -98,6 +103,7 @@ impl Policy {
     pub fn gossips(self) -> bool {
         match self {
             Policy::Product(kind) => !matches!(kind, PolicyKind::RoundRobin | PolicyKind::Random),
+            Policy::Strict => true,
             Policy::Baseline(baseline) => matches!(baseline, Baseline::P2cCost | Baseline::WaterFill),
             Policy::Exact(_) => false,
         }
@@ -108,7 +114,7 @@ impl Policy {
     /// Whether nodes must not gossip under it, because news would make it another policy, or nobody asks their cores.
     pub(crate) fn is_deaf(self) -> bool {
         match self {
-            Policy::Product(_) => false,
+            Policy::Product(_) | Policy::Strict => false,
             Policy::Baseline(baseline) => matches!(baseline, Baseline::OwnLeastInFlight | Baseline::OwnP2c),
             Policy::Exact(_) => true,
         }

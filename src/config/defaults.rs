@@ -23,6 +23,9 @@ const DRAIN_S: f64 = 10.0;
 /// What gossip may send, Mbit/s. Less makes the news about small requests older; more is noticed only by fleets of
 /// thousands of requests a second.
 const BUDGET_MBIT: f64 = 1.0;
+/// How long a pick of strict mode waits for an owner. Twice the round trip of one zone; between zones take 5. Less makes
+/// picks local that need not be, more is what each of them waits when an owner dies.
+const STRICT_TIMEOUT_MS: f64 = 2.0;
 
 /// Of the 128 bytes of a name: the rest is for the process id.
 const LONGEST_HOST: usize = 100;
@@ -50,6 +53,7 @@ pub(super) fn table() -> Table {
         ("discovery".to_owned(), section(vec![("dns_interval_s", DNS_INTERVAL_S.into())])),
         ("front".to_owned(), section(front)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
+        ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
         ("log".to_owned(), section(vec![("format", "text".into())])),
     ])
 }

@@ -9,6 +9,8 @@ pub(super) enum Kind {
     Text,
     Integer,
     Float,
+    /// `true` or `false`.
+    Flag,
     /// Comma separated in the environment, repeated as a flag.
     List,
     /// `NAME=URL` or `URL`, comma separated or repeated.
@@ -54,6 +56,9 @@ pub(super) const KEYS: &[Key] = &[
     bare("front.connect_timeout_ms", Kind::Integer),
     key("front.drain_s", Kind::Float, "drain-s"),
     key("gossip.budget_mbit", Kind::Float, "budget-mbit"),
+    bare("strict.enabled", Kind::Flag),
+    bare("strict.timeout_ms", Kind::Float),
+    bare("strict.shards", Kind::Integer),
     key("log.format", Kind::Text, "log-format"),
     key("pods", Kind::Pods, "pod"),
 ];

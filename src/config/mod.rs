@@ -40,6 +40,7 @@ pub use self::error::{ConfigError, CredentialsError, Source};
 pub use self::layers::Layers;
 pub use self::pods::pods_from_file;
 pub(crate) use self::pods::{MOST_PODS, pods_from_text};
+use crate::core::Strict;
 use crate::node::NodeConfig;
 use crate::observe::PodSpec;
 use crate::pick::PolicyKind;
@@ -73,6 +74,8 @@ pub struct Config {
     pub policy: PolicyKind,
     /// Gossip budget, bit/s.
     pub budget_bits: u64,
+    /// Whether picks ask the owners of shards, and how.
+    pub strict: Option<Strict>,
     /// The front's limits.
     pub front: FrontConfig,
     /// Where pods are found, beside those listed.
@@ -191,6 +194,7 @@ impl Config {
             credentials: credentials::read(&self.identity, !self.join.is_empty())?,
             policy: self.policy,
             budget_bits: self.budget_bits,
+            strict: self.strict,
             pods: self.pods.clone(),
         })
     }

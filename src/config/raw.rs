@@ -1,6 +1,7 @@
 //! From the merged table to [`Config`]: types by serde, then every value is judged once.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use super::error::{ConfigError, Source, one_line, shown};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
 use super::{Config, DiscoveryConfig, DnsName, FrontConfig, Identity, LogFormat};
+use crate::core::Strict;
 use crate::driver::tls;
+use crate::gossip::wire::MAX_SHARDS;
 use crate::pick::PolicyKind;
 
 #[derive(Debug, Deserialize)]
@@ -24,6 +27,7 @@ struct Raw {
     discovery: RawDiscovery,
     front: RawFront,
     gossip: RawGossip,
+    strict: RawStrict,
     log: RawLog,
     #[serde(default)]
     pods: Vec<RawPod>,
@@ -77,6 +81,14 @@ struct RawGossip {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawStrict {
+    enabled: bool,
+    timeout_ms: f64,
+    shards: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawLog {
     format: String,
 }
@@ -101,6 +113,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, 0.01..=10_000.0)? * 1e6) as u64,
+        strict: strict(&raw.strict, &r)?,
         front: FrontConfig {
             max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as u64) << 20,
             connect_timeout: Duration::from_millis(r.integer(
@@ -200,6 +213,15 @@ fn policy(written: &str, r: &Reader<'_>) -> Result<PolicyKind, ConfigError> {
     })
 }
 
+/// Judged whether it is on or not: who turns it on at night should not find out then.
+fn strict(raw: &RawStrict, r: &Reader<'_>) -> Result<Option<Strict>, ConfigError> {
+    let timeout_ms = r.float("strict.timeout_ms", raw.timeout_ms, 0.1..=1000.0)?;
+    let shards = raw.shards.map(|shards| r.integer("strict.shards", shards, 1..=i64::from(MAX_SHARDS))).transpose()?;
+    let shards = shards.and_then(|shards| NonZeroU16::new(shards as u16));
+    let strict = Strict { timeout: Duration::from_secs_f64(timeout_ms / 1e3), shards };
+    Ok(raw.enabled.then_some(strict))
+}
+
 fn log_format(written: &str, r: &Reader<'_>) -> Result<LogFormat, ConfigError> {
     match written {
         "text" => Ok(LogFormat::Text),
@@ -279,6 +301,7 @@ pub(super) fn typed<T: DeserializeOwned>(table: &Table, reader: &Reader<'_>) -> 
         let (problem, remedy) = match expected {
             "a string" => ("is not a string", "put it in quotes"),
             "a sequence" => ("is not a list", "put it in brackets, as in [\"a\", \"b\"]"),
+            "a boolean" => ("is neither true nor false", "write true or false, without quotes"),
             "i64" => ("is not a whole number", "write digits without a point or quotes, as in 250"),
             "f64" => ("is not a number", "write it without quotes, as in 2.5"),
             _ if expected.starts_with("struct") => {

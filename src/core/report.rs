@@ -138,9 +138,15 @@ impl Core {
         self.swim.me()
     }
 
+    /// How old the oldest reservation is that counts here: what is reserved counts until the asker's row tells of it.
+    pub fn oldest_reservation(&self, now: Time) -> Option<Duration> {
+        self.strict.oldest(now)
+    }
+
     /// How much this node keeps, by kind: each of it is bounded.
     pub fn footprint(&self) -> Footprint {
         let (own_lanes, repeats) = self.own.held();
+        let (asked, reservations) = self.strict.held();
         let (mut peer_entries, mut peer_names) = (0, 0);
         for (entries, names) in self.peers.values().map(|peer| peer.row.held()) {
             (peer_entries, peer_names) = (peer_entries + entries, peer_names + names);
@@ -155,6 +161,8 @@ impl Core {
             repeats,
             peer_entries,
             peer_names,
+            asked,
+            reservations,
             refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }

@@ -66,6 +66,7 @@ impl Core {
         }
         self.forget_if_it_did(now, from);
         self.take_in(now, from, &news);
+        self.settle_reservations(from);
         if nameless || outdated || (!active && !left) {
             // It counts us in, we do not count it (or not all of it, or a later life of it): without a word, that stays so.
             self.ask(now, ident);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::StrictStats;
 use crate::gossip::wire::Kind;
 
 /// Counters of one node's gossip since it started.
@@ -30,6 +31,8 @@ pub struct Stats {
     pub missed_changes: u64,
     /// Remainders that were not charged because too many waited.
     pub missed_remainders: u64,
+    /// Strict mode.
+    pub strict: StrictStats,
 }
 
 impl Stats {

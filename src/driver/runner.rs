@@ -3,6 +3,7 @@
 //! A thread of its own, because a membership protocol that waits behind a busy runtime's requests declares its peers dead
 //! and is declared dead by them.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use super::clock;
 use super::link::{self, Inlet, LinkEvent, Links};
 use super::socket::{CountingSocket, UdpCounts};
 use super::tls::{Identity, PeerName};
-use crate::core::{Core, Event, Stats};
+use crate::core::{AskId, Core, Event, Stats};
 use crate::observe::{MemberView, PodSpec, View};
-use crate::pick::{Rung, Wake};
+use crate::pick::{Outcome, OwnedRequest, PickError, Rung, Ticket, Wake};
 
 /// How often configured names are resolved again.
 const RESOLVE: Duration = Duration::from_secs(10);
@@ -30,10 +31,32 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) enum Command {
     SetPods(Vec<PodSpec>),
     SetJoin(Vec<SocketAddr>),
+    Reserve(OwnedRequest, oneshot::Sender<Unclaimed>),
     View(oneshot::Sender<View>),
     Members(oneshot::Sender<Vec<MemberView>>),
     Stats(oneshot::Sender<GossipStats>),
     Leave(oneshot::Sender<()>),
+}
+
+/// A pick for somebody who may have stopped waiting: nothing is sent then, so nothing runs.
+pub(crate) struct Unclaimed(Option<Result<Ticket, PickError>>);
+
+impl Unclaimed {
+    /// What was picked.
+    pub(crate) fn claim(mut self) -> Result<Ticket, PickError> {
+        match self.0.take() {
+            Some(picked) => picked,
+            None => unreachable!("it is emptied by being claimed, and then it is gone"),
+        }
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(Ok(ticket)) = self.0.take() {
+            ticket.finish(clock::now(), Outcome::Refused);
+        }
+    }
 }
 
 /// Counters of gossip: the core's, and the transport's under it.
@@ -74,7 +97,20 @@ impl GossipStats {
             values.push(("message_bytes_received_total", kind.name(), *bytes));
         }
         values.extend(core.refused.iter().map(|(why, n)| ("messages_refused_total", *why, *n)));
+        let strict = &core.strict;
         values.extend([
+            ("strict_picks_total", "granted", strict.granted),
+            ("strict_picks_total", "at_home", strict.at_home),
+            ("strict_picks_total", "timed_out", strict.timed_out),
+            ("strict_picks_total", "silent", strict.silent),
+            ("strict_picks_total", "declined", strict.declined),
+            ("strict_picks_total", "unasked", strict.unasked),
+            ("strict_late_total", "", strict.late),
+            ("strict_questions_total", "given", strict.given),
+            ("strict_questions_total", "turned_down", strict.turned_down),
+            ("strict_reservations_held", "", strict.held),
+            ("strict_picks_waiting", "", strict.waiting),
+            ("strict_shards_owned", "", strict.owned),
             ("udp_datagrams_sent_total", "", self.udp_sent.0),
             ("udp_bytes_sent_total", "", self.udp_sent.1),
             ("udp_datagrams_received_total", "", self.udp_received.0),
@@ -144,7 +180,8 @@ async fn run(start: Start, ready: oneshot::Sender<io::Result<()>>) {
     let (resolved, joins) = mpsc::channel(1);
     tokio::spawn(resolve(start.join, resolved));
     let links = Links::new(start.me, endpoint.clone(), inlet.clone());
-    let mut actor = Actor { core: start.core, links, inlet, counts, endpoint, loop_lag_max_us: 0 };
+    let asking = HashMap::new();
+    let mut actor = Actor { core: start.core, links, inlet, counts, endpoint, asking, loop_lag_max_us: 0 };
     // Nobody may wait for it any more; the loop then ends with the command channel.
     let _ = ready.send(Ok(()));
     actor.turn(start.commands, link_events, joins).await;
@@ -188,6 +225,8 @@ struct Actor {
     inlet: Inlet,
     counts: Arc<UdpCounts>,
     endpoint: Endpoint,
+    /// Who waits for picks of strict mode.
+    asking: HashMap<AskId, oneshot::Sender<Unclaimed>>,
     loop_lag_max_us: u64,
 }
 
@@ -247,6 +286,13 @@ impl Actor {
         while let Some(event) = self.core.poll_event() {
             log(event);
         }
+        while let Some(reserved) = self.core.poll_reserved() {
+            let unclaimed = Unclaimed(Some(reserved.picked));
+            if let Some(to) = self.asking.remove(&reserved.ask) {
+                // Whoever does not wait any more gives it back by dropping it.
+                let _ = to.send(unclaimed);
+            }
+        }
     }
 
     fn handle_link(&mut self, event: LinkEvent) {
@@ -273,6 +319,10 @@ impl Actor {
         match command {
             Command::SetPods(pods) => self.core.set_pods(now, pods),
             Command::SetJoin(addrs) => self.core.set_join(now, addrs),
+            Command::Reserve(request, to) => {
+                let ask = self.core.reserve(now, &request.borrowed());
+                self.asking.insert(ask, to);
+            }
             Command::View(to) => drop(to.send(self.core.view(now))),
             Command::Members(to) => drop(to.send(self.core.members(now))),
             Command::Stats(to) => drop(to.send(self.stats())),

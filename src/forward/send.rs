@@ -88,7 +88,7 @@ async fn dispatch(
 ) -> Result<(Response<Incoming>, Option<Ticket>), Status> {
     let mut tried = Tried::default();
     loop {
-        let ticket = match pick(node, call, &tried) {
+        let ticket = match pick(node, call, &tried).await {
             Ok(ticket) => ticket,
             Err(error) => return tried.end(&error),
         };
@@ -134,14 +134,14 @@ fn gave_up_models(response: &Response<Incoming>) -> bool {
             .is_some_and(|status| status.message().contains("has no available versions"))
 }
 
-fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError> {
+async fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError> {
     let ids = tried.ids();
     let wanted = pick::Request::new(call.model).bytes(call.bytes).exclude(&ids);
     let wanted = match call.kind.cost() {
         Some(cost) => wanted.cost(cost),
         None => wanted,
     };
-    node.pick(&wanted)
+    node.pick_strict(&wanted).await
 }
 
 /// The status of a request that was lost on its pod.

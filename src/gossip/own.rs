@@ -165,6 +165,24 @@ impl OwnRow {
         }
     }
 
+    /// What changed and was not told to everybody yet. It stays untold.
+    pub(crate) fn untold(&self) -> impl Iterator<Item = Key> {
+        let dirty = self.dirty.iter().filter_map(|key| Some((*key, self.lanes.get(key)?)));
+        dirty.flat_map(|((pod, model), own)| own.changed().map(move |class| Key { pod, model, class }))
+    }
+
+    /// The key of requests of `class` on that pod and model.
+    pub(crate) fn key_of(&mut self, (pod, lane, class): (&Arc<Pod>, &Arc<Lane>, SizeClass)) -> Key {
+        let (pod, model) = self.lane(pod, lane);
+        Key { pod, model, class }
+    }
+
+    /// What there is of `key`, as news of this moment, and on which pod; none of a lane that was forgotten.
+    pub(crate) fn entry_now(&self, key: Key, now: Time) -> Option<(PodId, Entry)> {
+        let own = self.lanes.get(&(key.pod, key.model))?;
+        Some((own.pod.id(), own.entry(key, own.lane.count(key.class), now, 0)))
+    }
+
     /// Entries for everything there is, by key. They do not count as told, because not everybody is told at once.
     pub(crate) fn full(&self, now: Time) -> Vec<Entry> {
         let mut entries = Vec::new();

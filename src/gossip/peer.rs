@@ -294,6 +294,12 @@ impl PeerRow {
         self.sums.applied()
     }
 
+    /// The number of the last report that said anything of requests of `class` on `pod`; none where nothing did.
+    pub(crate) fn told_of(&self, pod: PodId, class: SizeClass) -> Option<Seq> {
+        let about = |key: &Key| key.class == class && self.pods.get(key.pod) == Some(pod);
+        self.entries.iter().filter(|(key, _)| about(key)).map(|(_, entry)| entry.seq).max()
+    }
+
     /// How many entries and names are kept of it.
     pub(crate) fn held(&self) -> (usize, usize) {
         (self.entries.len(), self.pods.len())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
-//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO
+//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK
 //! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
@@ -10,6 +10,7 @@
 //! and fields are never reordered; a new shape is a new kind. Golden vectors below hold it to that.
 
 mod rows;
+mod strict;
 
 use std::net::SocketAddr;
 
@@ -17,6 +18,8 @@ use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes};
 use foca::{Header, Member, Message as Swim, State};
 
+pub use self::strict::{GiveBack, Grant, MAX_EXCLUDED, MAX_SHARDS, Reserve};
+use self::strict::{WireGiveBack, WireGrant, WireReserve};
 use crate::id::{Epoch, NodeId, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::SizeClass;
@@ -47,6 +50,9 @@ const KIND_ROWS: u8 = 1;
 const KIND_HELLO: u8 = 2;
 const KIND_SYNC: u8 = 3;
 const KIND_NAMES: u8 = 4;
+const KIND_RESERVE: u8 = 5;
+const KIND_GRANT: u8 = 6;
+const KIND_GIVE_BACK: u8 = 7;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +77,12 @@ pub enum Message {
     Sync(Sync),
     /// What the indexes in my rows mean.
     Names(Names),
+    /// Strict mode: which pod should take this?
+    Reserve(Reserve),
+    /// Strict mode: that one.
+    Grant(Grant),
+    /// Strict mode: not needed any more.
+    GiveBack(GiveBack),
 }
 
 /// Kinds of messages, for counters.
@@ -86,18 +98,31 @@ pub enum Kind {
     Sync,
     /// Index tables.
     Names,
+    /// Questions of strict mode.
+    Reserve,
+    /// Their answers.
+    Grant,
+    /// Answers that came too late.
+    GiveBack,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 5] = [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names];
+    pub const ALL: [Kind; 8] =
+        [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names, Kind::Reserve, Kind::Grant, Kind::GiveBack];
 
     /// How messages of this kind travel.
     pub const fn channel(self) -> Channel {
         match self {
             Kind::Swim | Kind::Rows | Kind::Hello => Channel::Datagram,
+            Kind::Reserve | Kind::Grant | Kind::GiveBack => Channel::Datagram,
             Kind::Sync | Kind::Names => Channel::Stream,
         }
+    }
+
+    /// Whether messages of this kind are gossip, which has a budget. The others are a price per pick.
+    pub const fn is_gossip(self) -> bool {
+        !matches!(self, Kind::Reserve | Kind::Grant | Kind::GiveBack)
     }
 
     /// Its name in metrics.
@@ -108,6 +133,9 @@ impl Kind {
             Kind::Hello => "hello",
             Kind::Sync => "sync",
             Kind::Names => "names",
+            Kind::Reserve => "reserve",
+            Kind::Grant => "grant",
+            Kind::GiveBack => "give_back",
         }
     }
 }
@@ -410,6 +438,9 @@ impl Message {
             Message::Hello(_) => Kind::Hello,
             Message::Sync(_) => Kind::Sync,
             Message::Names(_) => Kind::Names,
+            Message::Reserve(_) => Kind::Reserve,
+            Message::Grant(_) => Kind::Grant,
+            Message::GiveBack(_) => Kind::GiveBack,
         }
     }
 
@@ -422,6 +453,9 @@ impl Message {
             Message::Hello(_) => start(KIND_HELLO, tag, 128),
             Message::Sync(_) => start(KIND_SYNC, tag, MAX_DATAGRAM),
             Message::Names(names) => start(KIND_NAMES, tag, 64 + 9 * names.pods.len()),
+            Message::Reserve(_) => start(KIND_RESERVE, tag, 64),
+            Message::Grant(_) => start(KIND_GRANT, tag, 32),
+            Message::GiveBack(_) => start(KIND_GIVE_BACK, tag, 16),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -432,6 +466,9 @@ impl Message {
                 put_sync(&mut out, sync.from, sync.want_reply, members);
             }
             Message::Names(names) => put(&mut out, WireNames::from(names)),
+            Message::Reserve(reserve) => put(&mut out, WireReserve::from(reserve)),
+            Message::Grant(grant) => put(&mut out, WireGrant::from(grant)),
+            Message::GiveBack(back) => put(&mut out, WireGiveBack::from(back)),
         }
         out.into()
     }
@@ -463,6 +500,9 @@ impl Message {
             (KIND_HELLO, Channel::Datagram) => Hello::decode(body).map(Message::Hello),
             (KIND_SYNC, Channel::Stream) => Sync::decode(body).map(Message::Sync),
             (KIND_NAMES, Channel::Stream) => Names::decode(body).map(Message::Names),
+            (KIND_RESERVE, Channel::Datagram) => Reserve::decode(body).map(Message::Reserve),
+            (KIND_GRANT, Channel::Datagram) => Grant::decode(body).map(Message::Grant),
+            (KIND_GIVE_BACK, Channel::Datagram) => GiveBack::decode(body).map(Message::GiveBack),
             (kind, _) => Err(WireError::Kind(kind)),
         }
     }

@@ -156,6 +156,10 @@ pub struct Footprint {
     pub peer_entries: usize,
     /// Pods in all peers' index tables.
     pub peer_names: usize,
+    /// Picks of strict mode that wait for an answer, or to be polled.
+    pub asked: usize,
+    /// Reservations of others, those that count no more included.
+    pub reservations: usize,
     /// Reasons for which peers' messages were refused, kept so that each is told once.
     pub refusals: usize,
 }

@@ -48,7 +48,7 @@ fn unit(bits: u64) -> f32 {
 }
 
 /// splitmix64's finaliser (Steele, Lea, Flood 2014): every input bit moves every output bit.
-fn mix(z: u64) -> u64 {
+pub(crate) fn mix(z: u64) -> u64 {
     let z = z.wrapping_add(GOLDEN);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -14,6 +14,7 @@ mod policy;
 mod random;
 mod readmission;
 mod round_robin;
+mod strict;
 mod ticket;
 
 use std::sync::Arc;
@@ -29,9 +30,11 @@ use smallvec::SmallVec;
 use tracing::trace;
 
 pub use self::draw::Draw;
+pub(crate) use self::draw::mix;
 use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
+pub use self::strict::OwnedRequest;
 use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
@@ -221,16 +224,30 @@ impl Picker {
                 loads[s.policy.choose(loads, &context).min(loads.len() - 1)]
             }
         };
-        let pod = &table.pods[chosen.index];
-        trace!(pod = pod.name(), model = request.model, cost_ms = cost.as_ms(), in_flight = chosen.in_flight, "pick");
-        let waits_ms = match parts.get(chosen.first_part as usize) {
-            Some(part) if chosen.parts > 0 => part.wait_ms,
-            _ if chosen.in_flight < chosen.slots as f32 => 0.0,
-            _ => chosen.cost_ms / (chosen.weight * chosen.slots as f32),
+        Ok(self.charge(now, request, &table.pods[chosen.index], &model, (&chosen, &parts)))
+    }
+
+    /// Charges `pod` for `request`, in whose eyes it is as loaded as `seen` says.
+    fn charge(
+        &self,
+        now: Time,
+        request: &Request<'_>,
+        pod: &Arc<Pod>,
+        model: &Arc<Model>,
+        seen: (&PodLoad, &[Part]),
+    ) -> Ticket {
+        let (load, parts) = seen;
+        let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
+        trace!(pod = pod.name(), model = request.model, cost_ms = cost.as_ms(), in_flight = load.in_flight, "pick");
+        let waits_ms = match parts.get(load.first_part as usize) {
+            Some(part) if load.parts > 0 => part.wait_ms,
+            _ if load.in_flight < load.slots as f32 => 0.0,
+            _ => load.cost_ms / (load.weight * load.slots as f32),
         };
-        let found_idle = chosen.in_flight == 0.0;
-        let predicted_ms = waits_ms + cost.as_ms() as f32 / chosen.weight;
-        Ok(Ticket::charge(s, pod, &model, request.bytes, cost, now, Charged { predicted_ms, found_idle }))
+        let found_idle = load.in_flight == 0.0;
+        let predicted_ms = waits_ms + cost.as_ms() as f32 / load.weight;
+        let charged = Charged { predicted_ms, found_idle };
+        Ticket::charge(&self.shared, pod, model, request.bytes, cost, now, charged)
     }
 
     /// The pods picks go to, in the order in which they were given.
@@ -272,6 +289,7 @@ impl Picker {
 }
 
 /// The pods that may take a request, and the parts they are made of.
+#[derive(Default)]
 struct Candidates {
     loads: SmallVec<[PodLoad; 64]>,
     parts: SmallVec<[Part; 64]>,
@@ -282,17 +300,8 @@ impl Candidates {
     fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, with_parts: bool) -> Candidates {
         let tried = |pod: &Pod| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
         let out = |pod: &Pod| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
-        let mut candidates = Candidates { loads: SmallVec::new(), parts: SmallVec::new() };
-        let add = |place: &Place| {
-            let mut load = place.pod.load(place.index);
-            if with_parts {
-                let lane = if load.in_flight > 0.0 { place.lane(model) } else { None };
-                load.first_part = candidates.parts.len() as u32;
-                place.pod.parts(&load, lane.map(Arc::as_ref), now, &mut candidates.parts);
-                load.parts = candidates.parts.len() as u32 - load.first_part;
-            }
-            candidates.loads.push(load);
-        };
+        let mut candidates = Candidates::default();
+        let add = |place: &Place| candidates.add(place, place.pod.load(place.index), model, now, with_parts);
         let all = || places.iter().filter(|place| !tried(&place.pod));
         let none_in = all().all(|place| out(&place.pod));
         if none_in && !mutant::is(Mutant::FailWhenAllEjected) {
@@ -301,6 +310,16 @@ impl Candidates {
             all().filter(|place| !out(&place.pod)).for_each(add);
         }
         candidates
+    }
+
+    fn add(&mut self, place: &Place, mut load: PodLoad, model: &Model, now: Time, with_parts: bool) {
+        if with_parts {
+            let lane = if load.in_flight > 0.0 { place.lane(model) } else { None };
+            load.first_part = self.parts.len() as u32;
+            place.pod.parts(&load, lane.map(Arc::as_ref), now, &mut self.parts);
+            load.parts = self.parts.len() as u32 - load.first_part;
+        }
+        self.loads.push(load);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Draw, least_cost, least_in_flight, p2c, plimsoll, random, round_robin};
-use crate::observe::{BatchLaw, Part, PodLoad};
+use crate::observe::{BatchLaw, Cost, Part, PodLoad, SizeClass};
 
 /// How to pick: a pure function of the candidates' loads and one pick's context.
 pub trait Policy: Send + Sync {
@@ -50,7 +50,7 @@ impl<'a> Context<'a> {
         let batches = BatchLaw::UNKNOWN;
         Context {
             cost_ms,
-            class_ms: cost_ms,
+            class_ms: class_ms(cost_ms),
             heavy: false,
             unseen_ms: 0.0,
             others: 0.0,
@@ -66,6 +66,11 @@ impl<'a> Context<'a> {
         let first = load.first_part as usize;
         self.parts.get(first..first + load.parts as usize).unwrap_or_default()
     }
+}
+
+/// What peers are told of a cost.
+fn class_ms(cost_ms: f32) -> f32 {
+    Cost::from_ms(f64::from(cost_ms)).map_or(0.0, |cost| SizeClass::of(cost).typical().as_ms() as f32)
 }
 
 /// The ladder that the default policy steps down when knowledge fails, by row age.

@@ -114,6 +114,11 @@ impl Ticket {
         &self.pod
     }
 
+    /// Where it is counted in its node's row.
+    pub(crate) fn counted(&self) -> (&Arc<Pod>, &Arc<Lane>, SizeClass) {
+        (&self.pod, &self.lane, self.class)
+    }
+
     /// What it was charged.
     pub fn cost(&self) -> Cost {
         self.cost

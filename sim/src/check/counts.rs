@@ -8,6 +8,7 @@ use plimsoll::time::Time;
 use super::bounds::Bounds;
 use super::{Family, Found, Look, Rule};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::run::Phase;
 use crate::world::World;
 
@@ -22,6 +23,8 @@ pub(super) struct Counts {
     bounds: Bounds,
     /// When pods were empty and remainders over first, in silence.
     idle_since: Option<Time>,
+    /// When no request was under way first, in silence.
+    ended_since: Option<Time>,
     /// What each comparison saw, the latest last: as far back as news may be old.
     past: Vec<Past>,
 }
@@ -35,7 +38,7 @@ struct Past {
 
 impl Counts {
     pub(super) fn new(plan: &Plan) -> Counts {
-        Counts { bounds: Bounds::new(&plan.world), idle_since: None, past: Vec::new() }
+        Counts { bounds: Bounds::new(&plan.world), idle_since: None, ended_since: None, past: Vec::new() }
     }
 }
 
@@ -62,6 +65,8 @@ impl Family for Counts {
                 }
             });
         }
+        self.reservations(look, world, found);
+        self.counted_once(look, world, found);
         self.compare(look, world, &truth, found);
     }
 }
@@ -122,6 +127,43 @@ impl Counts {
         // A slow clock's remainder ends later by its drift.
         let drift = (remains.since(Time::ZERO) / 1_000_000).saturating_mul(world.config().drift_ppm);
         look.now.since(since) > SETTLES + self.bounds.faded + 2 * drift
+    }
+
+    /// A reservation stands for a request that no row tells of yet.
+    fn counted_once(&mut self, look: &Look, world: &World, found: &mut Found) {
+        let (weather, config) = (look.weather, world.config());
+        let calm_for = look.now.since(weather.calm_since(world));
+        let calm = weather.hostile_at.is_none() && !weather.replayed && calm_for > self.bounds.known;
+        // A pod that is there and back before the asker's core has looked leaves nothing to tell.
+        let seen = config.reaction_us <= config.hop_us;
+        if config.policy != Policy::Strict || !self.bounds.lossless || !calm || !seen {
+            return;
+        }
+        let most = 2 * self.bounds.way + Duration::from_micros(config.reaction_us) + Duration::from_millis(1);
+        for n in world.live() {
+            let oldest = world.core(n).oldest_reservation(world.local(n)).unwrap_or_default();
+            found.judge(Rule::CountedOnce, Some(n), None, oldest <= most, || {
+                format!("expected reservations to count for {most:?} at most; got one of {oldest:?}")
+            });
+        }
+    }
+
+    /// Reservations are for requests: without any, there is none.
+    fn reservations(&mut self, look: &Look, world: &World, found: &mut Found) {
+        if look.phase != Phase::Quiet || world.under_way() > 0 || world.config().policy != Policy::Strict {
+            self.ended_since = None;
+            return;
+        }
+        let since = (*self.ended_since.get_or_insert(look.now)).max(look.weather.calm_since(world));
+        if look.now.since(since) <= SETTLES + self.bounds.way {
+            return;
+        }
+        for n in world.live().into_iter().filter(|n| world.node_is_well(*n)) {
+            let strict = world.core(n).stats().strict;
+            found.judge(Rule::ReservationsEnd, Some(n), None, strict.held == 0 && strict.waiting == 0, || {
+                format!("expected no reservation, as nobody asks for anything since {since:?}; got {strict:?}")
+            });
+        }
     }
 
     /// Compares each node's count of the others' requests with what there is.

@@ -7,6 +7,7 @@ use plimsoll::observe::{Footprint, SizeClass};
 
 use super::{Family, Found, Look, Rule};
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::run::Phase;
 use crate::world::World;
 
@@ -28,6 +29,9 @@ const MOST_REPEATED: usize = 16;
 const MOST_TIMERS: usize = 10_000;
 /// Reasons of one member's to be refused that are kept.
 const MOST_REFUSALS: usize = 8;
+/// Picks of strict mode that wait for owners, and what an owner keeps of others'.
+const MOST_ASKED: usize = 1024;
+const MOST_RESERVATIONS: usize = 65_536;
 /// Reasons for which messages are not used though they are in order: overtaken, from somebody not known yet.
 const IN_ORDER: [&str; 3] = ["old", "stranger", "too_many_members"];
 
@@ -42,6 +46,8 @@ struct Sent {
     messages: u64,
     bytes: u64,
     turns: u64,
+    /// What all nodes had picked.
+    picks: u64,
 }
 
 impl Gossip {
@@ -70,7 +76,8 @@ impl Family for Gossip {
 impl Gossip {
     fn look_at_rates(&mut self, look: &Look, world: &World, n: usize, stats: &Stats, found: &mut Found) {
         let (messages, bytes) = stats.sent.values().fold((0, 0), |sum, sent| (sum.0 + sent.0, sum.1 + sent.1));
-        let now = Sent { life: world.life(n), messages, bytes, turns: world.tally().turns[n] };
+        let picks = world.tally().picks.iter().sum();
+        let now = Sent { life: world.life(n), messages, bytes, turns: world.tally().turns[n], picks };
         let before = std::mem::replace(&mut self.before[n], now);
         if before.life != now.life {
             return;
@@ -81,7 +88,7 @@ impl Gossip {
         });
         let hostile = look.weather.hostile_at.is_some();
         if !hostile {
-            let (most, most_bytes) = most_sent(world);
+            let (most, most_bytes) = most_sent(world, now.picks - before.picks);
             let (messages, bytes) = (now.messages - before.messages, now.bytes - before.bytes);
             found.judge(Rule::NoStorm, Some(n), None, messages <= most && bytes <= most_bytes, || {
                 format!(
@@ -93,12 +100,15 @@ impl Gossip {
     }
 }
 
-/// What a node may send in a second: see the constants.
-fn most_sent(world: &World) -> (u64, u64) {
+/// What a node may send in a second in which so many picks were made: see the constants.
+fn most_sent(world: &World, picks: u64) -> (u64, u64) {
     let config = world.config();
     let (peers, pods) = (config.nodes as u64, config.pods as u64);
     let budget = config.budget_bits / 8;
-    (budget / 70 + 200 + 40 * peers, 2 * budget + 200 * 1200 + peers * (20_000 + 100 * pods))
+    // In strict mode each pick is a question, an answer, and an owner told of its begin and its end; some come twice.
+    let strict = if config.policy == Policy::Strict { 8 * picks + 100 } else { 0 };
+    let (messages, bytes) = (budget / 70 + 200 + 40 * peers, 2 * budget + 200 * 1200 + peers * (20_000 + 100 * pods));
+    (messages + strict, bytes + 120 * strict)
 }
 
 fn sound(look: &Look, world: &World, n: usize, stats: &Stats, found: &mut Found) {
@@ -131,6 +141,8 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
         (kept.repeats, MOST_REPEATED + SizeClass::COUNT * kept.own_lanes),
         (kept.timers, MOST_TIMERS + 10 * kept.members),
         (kept.refusals, kept.peers * MOST_REFUSALS),
+        (kept.asked, MOST_ASKED),
+        (kept.reservations, MOST_RESERVATIONS),
     ];
     let over = within.iter().any(|(is, most)| is > most);
     let inbox = world.inbox(n);
@@ -148,8 +160,9 @@ fn baseline(look: &Look, world: &World, n: usize, kept: &Footprint, found: &mut 
     }
     let (nodes, lanes) = (world.config().nodes, world.lanes() as usize);
     let ghosts = if look.weather.hostile_at.is_some() { MOST_MEMBERS } else { 0 };
-    let within = kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;
+    let strict = kept.asked == 0 && (kept.reservations == 0 || look.weather.hostile_at.is_some());
+    let within = strict && kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;
     found.judge(Rule::Baseline, Some(n), None, within, || {
-        format!("expected at most {lanes} lanes and {nodes} members in the end; got {kept:?}")
+        format!("expected at most {lanes} lanes, {nodes} members and no reservations in the end; got {kept:?}")
     });
 }

@@ -66,7 +66,8 @@ struct Grey {
 impl Picks {
     pub(super) fn new(plan: &Plan) -> Picks {
         let config = &plan.world;
-        let even = config.policy == Policy::Product(PolicyKind::Plimsoll) && config.clients.served_by == Share::ALWAYS;
+        let default = matches!(config.policy, Policy::Product(PolicyKind::Plimsoll) | Policy::Strict);
+        let even = default && config.clients.served_by == Share::ALWAYS;
         let alone = config.server.batching.is_none() && config.clients.deadline_ms.is_none();
         let closed_form = alone && config.arrivals == Arrivals::Poisson && config.clients.cost_error <= 1.0;
         let room = config.load * config.pods as f64 <= 0.8 * (config.pods as f64 - 1.0) && config.load >= 0.4;

@@ -55,6 +55,14 @@ rules! {
     CountsBounded = "counts-bounded",
     /// When callers were silent, pods empty and remainders over for 5 s, no node believes in any load anywhere. (I4)
     Leak = "leak",
+    /// A second after the last request had its end, and the longest way, no node that is well holds a reservation for
+    /// another, or waits for one. (I4)
+    ReservationsEnd = "reservations-end",
+    /// In calm and without loss, a reservation counts no longer than the way to the asker and back, a reaction, and 1 ms:
+    /// then the asker's row tells of the request. (I2)
+    CountedOnce = "counted-once",
+    /// On a node that is well, a pick of strict mode is decided within its timeout, and 2 ms. (I1)
+    Decided = "decided",
     /// In calm, a node's count of the others' requests at a pod is the truth, give or take what changed there within the
     /// last refreshes (1 s, more where links lose). (I6, G3, G6)
     ViewTrue = "view-true",

@@ -69,6 +69,12 @@ pub(crate) struct Shape {
     /// To a Redis and back, where the policy has one, µs [default: 500]
     #[arg(long)]
     redis_rtt_us: Option<u64>,
+    /// Shards of strict mode, where the policy is that [default: one for 50 pods, two at least]
+    #[arg(long)]
+    shards: Option<u16>,
+    /// How long a pick of strict mode waits for an owner, µs [default: 2000]
+    #[arg(long)]
+    strict_timeout_us: Option<u64>,
 }
 
 impl Shape {
@@ -109,6 +115,8 @@ impl Shape {
         set(&mut config.link.jitter_us, shape.jitter_us);
         set(&mut config.budget_bits, shape.budget_bits);
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
+        set(&mut config.strict.shards, shape.shards);
+        set(&mut config.strict.timeout_us, shape.strict_timeout_us);
         match shape.join {
             Some(0) => return Err("--join `0` would leave every node alone: name at least 1".into()),
             Some(count) => config.join = Join::First(count),

@@ -6,7 +6,7 @@ use plimsoll::pick::PolicyKind;
 
 use super::Draw;
 use crate::arrivals::Arrivals;
-use crate::config::{Clients, Config, Costs, Join};
+use crate::config::{Clients, Config, Costs, Join, Strict};
 use crate::law::Law;
 use crate::link::Link;
 use crate::policy::Policy;
@@ -44,6 +44,7 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
         0 => Policy::Product(*size.0.pick(&PolicyKind::ALL)),
         _ => Policy::default(),
     };
+    let (policy, strict) = strict(&mut Draw::new(seed, "plan/strict", 0), policy);
     let mut world = Config {
         seed,
         nodes,
@@ -56,6 +57,7 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
         clients,
         link: if lite { Link::default() } else { link(&mut Draw::new(seed, "plan/link", 0)) },
         join: join(&mut Draw::new(seed, "plan/join", 0), nodes),
+        strict,
         ..Config::default()
     };
     times(&mut Draw::new(seed, "plan/times", 0), &mut world);
@@ -63,6 +65,13 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
     let form_ms = if length.coin() { 2000 } else { length.range(0, 4) * 1000 };
     let ask_ms = length.scale(INPUTS.0, INPUTS.1) * 1000 / inputs_per_s(&world);
     Shape { world, form_ms, ask_ms: ask_ms.clamp(4000, 40_000) }
+}
+
+/// A third of those that pick by the default pick strictly.
+fn strict(draw: &mut Draw, policy: Policy) -> (Policy, Strict) {
+    let on = draw.range(0, 2) == 0 && policy == Policy::default();
+    let strict = Strict { timeout_us: draw.scale(1000, 30_000), shards: draw.scale(1, 16) as u16 };
+    (if on { Policy::Strict } else { policy }, strict)
 }
 
 /// A plan's asking is as long as makes about so many inputs: all kinds of fleets get their share of the time.

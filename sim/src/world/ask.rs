@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll::core::Reserved;
 use plimsoll::id::PodId;
 use plimsoll::observe::{Cost, Ejection, Pod};
 use plimsoll::pick::{Outcome, PickError, Readmission, Request, Ticket};
@@ -288,11 +289,33 @@ impl World {
         if self.config.policy == PEAK_EWMA {
             self.nodes[n].latencies.tell(now);
         }
+        if self.config.policy == Policy::Strict {
+            if let Some(core) = &mut self.nodes[n].core {
+                let ask = core.reserve(now, &request);
+                self.nodes[n].reserving.insert(ask, (key, self.now));
+            }
+            return self.turn(n);
+        }
         match picker.pick(now, &request) {
             Ok(ticket) => self.picked(key, n, ticket),
             Err(error) => self.nothing_picked(key, &error),
         }
         self.turn(n);
+    }
+
+    /// Strict mode has picked on node `n`: for a request that is still wanted, or for nobody.
+    pub(super) fn reserved(&mut self, n: usize, reserved: Reserved) {
+        let now = self.local(n);
+        let asked = self.nodes[n].reserving.remove(&reserved.ask);
+        asked.into_iter().for_each(|(_, since)| self.tally_decided(n, since));
+        let wanted = asked.map(|(key, _)| key).filter(|key| self.asked(*key).is_some());
+        match (wanted, reserved.picked) {
+            (Some(key), Ok(ticket)) => self.picked(key, n, ticket),
+            (Some(key), Err(error)) => self.nothing_picked(key, &error),
+            // As the product's driver does: nothing was sent, so nothing runs.
+            (None, Ok(ticket)) => ticket.finish(now, Outcome::Refused),
+            (None, Err(_)) => {}
+        }
     }
 
     fn picked(&mut self, key: Key, n: usize, ticket: Ticket) {

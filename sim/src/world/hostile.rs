@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use plimsoll::gossip::wire::{
-    Channel, Entry, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, Names, Part, Rows, Sync, SyncMember,
+    Channel, Entry, GiveBack, Grant, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, Names, Part, Reserve, Rows,
+    Sync, SyncMember,
 };
 use plimsoll::id::{Epoch, NodeId, Seq, cluster_tag};
 use plimsoll::observe::SizeClass;
@@ -10,6 +11,7 @@ use plimsoll::observe::SizeClass;
 use super::World;
 use super::carry::Carried;
 use super::node::address;
+use crate::config::spec;
 use crate::fault::Trick;
 use crate::rng::Rng;
 
@@ -51,6 +53,7 @@ impl World {
             Trick::Forged => self.forged(to, chance).iter().map(own).collect(),
             Trick::Downs => vec![own(&Message::Sync(self.everybody(n, MemberState::Down, u16::MAX)))],
             Trick::Ghosts => vec![own(&Message::Sync(self.ghosts(n, chance)))],
+            Trick::Reserves => (0..100).flat_map(|_| self.strict(n, chance)).map(|message| own(&message)).collect(),
         }
     }
 
@@ -70,10 +73,31 @@ impl World {
             Message::Names(self.names(n)),
             Message::Hello(Hello { me: self.ident(to), name: format!("node-{to}"), reply: false, known_of_you: None }),
         ]
+        .into_iter()
+        .chain(self.strict(n, chance))
+        .collect()
+    }
+
+    /// What strict mode says, about anything.
+    fn strict(&self, n: usize, chance: &mut Rng) -> [Message; 3] {
+        let pod = |chance: &mut Rng| spec(chance.below(self.pods.len() as u64) as usize, 1).id();
+        let nonce = chance.bits();
+        let reserve = Reserve {
+            nonce,
+            epoch: Epoch(self.nodes[n].epoch),
+            seq: Seq(chance.below(1000)),
+            shard: chance.below(4) as u16,
+            shards: 4,
+            class: SizeClass::new(39).expect("the last class"),
+            model: "model".to_owned(),
+            exclude: vec![pod(chance)],
+        };
+        let grant = Grant { nonce: chance.bits(), pod: Some(pod(chance)) };
+        [Message::Reserve(reserve), Message::Grant(grant), Message::GiveBack(GiveBack { nonce: chance.bits() })]
     }
 
     fn names(&self, n: usize) -> Names {
-        let pods = (0..self.pods.len()).map(|k| crate::config::spec(k, 1).id()).collect();
+        let pods = (0..self.pods.len()).map(|k| spec(k, 1).id()).collect();
         let models = vec!["model".to_owned()];
         Names { epoch: Epoch(self.nodes[n].epoch), table: u32::MAX, first_pod: 0, pods, first_model: 0, models }
     }

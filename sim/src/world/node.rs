@@ -1,15 +1,18 @@
 //! Nodes: their lives, their clocks, and when their cores are turned.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use plimsoll::core::{Core, CoreConfig};
+use plimsoll::core::{AskId, Core, CoreConfig, Strict};
 use plimsoll::id::{Epoch, NodeId};
 use plimsoll::pick::Wake;
 use plimsoll::time::Time;
 
+use super::ask::Key;
 use super::{Happening, World, id_of};
 use crate::arrivals::ArrivalStream;
 use crate::baseline::{self, Latencies};
@@ -57,6 +60,8 @@ pub(super) struct SimNode {
     pub(super) clients: Rng,
     /// Requests its clients asked for.
     pub(super) asked: u64,
+    /// Those for which strict mode is picking, and since when by the world's time.
+    pub(super) reserving: BTreeMap<AskId, (Key, Time)>,
     /// What it saw of latencies, where its policy goes by them.
     pub(super) latencies: Latencies,
     /// True tickets per pod, for the incarnations it knows.
@@ -89,6 +94,7 @@ impl SimNode {
             sizes: Rng::new(config.seed, "sizes", n as u64),
             clients: Rng::new(config.seed, "clients", n as u64),
             asked: 0,
+            reserving: BTreeMap::new(),
             latencies: Latencies::default(),
             ledger: vec![0; config.pods],
             known: vec![Some(0); config.pods],
@@ -110,6 +116,13 @@ impl SimNode {
         };
         self.started + Duration::from_nanos(real as u64)
     }
+}
+
+fn strict(config: &Config) -> Strict {
+    let mut strict = Strict::default();
+    strict.timeout = Duration::from_micros(config.strict.timeout_us);
+    strict.shards = NonZeroU16::new(config.strict.shards);
+    strict
 }
 
 /// A life of a node that ended.
@@ -145,6 +158,10 @@ impl World {
         let core = match self.config.policy {
             Policy::Product(kind) => {
                 config.policy = kind;
+                Core::new(config, Time::ZERO, wake)
+            }
+            Policy::Strict => {
+                config.strict = Some(strict(&self.config));
                 Core::new(config, Time::ZERO, wake)
             }
             Policy::Baseline(baseline) => {
@@ -188,6 +205,7 @@ impl World {
         }
         (node.core, node.timer_at, node.changes_at, node.paused) = (None, None, None, false);
         node.inbox.clear();
+        node.reserving.clear();
         node.ledger.fill(0);
         self.note("crash", [n as u64, 0, 0]);
         self.forget_requests_of(n);
@@ -247,6 +265,8 @@ impl World {
                 return false;
             }
             node.busy_until = self.now + node.slow;
+            let until = node.busy_until;
+            self.tally.slow_until(n, until);
         }
         true
     }
@@ -295,6 +315,10 @@ impl World {
         while let Some(core) = &mut self.nodes[n].core {
             while let Some(event) = core.poll_event() {
                 self.events.push((self.now, n, event));
+            }
+            if let Some(reserved) = core.poll_reserved() {
+                self.reserved(n, reserved);
+                continue;
             }
             let Some(transmit) = core.poll_transmit() else { break };
             self.send(n, transmit);

@@ -15,6 +15,8 @@ use crate::config::Config;
 const LEARNS_WITHIN: Duration = Duration::from_secs(1);
 /// Requests end so much after their deadlines at the latest.
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
+/// Clocks drift, and a reaction takes its time.
+const DECIDED_SLACK: Duration = Duration::from_millis(2);
 /// A refusal may be the work of a pod that was away so much before it was asked for: nodes learn of pods one by one, and
 /// what is out is asked for at most that much later.
 const AWAY_BEFORE: Duration = Duration::from_secs(5);
@@ -45,6 +47,8 @@ pub(crate) struct Tally {
     /// By node: turns by its timers, when it last was let run again, and how often it was turned in this instant.
     pub(crate) turns: Vec<u64>,
     resumed_at: Vec<Time>,
+    /// By node: when it last was slow, its backlog included.
+    slow_until: Vec<Time>,
     /// By node: when it last heard anything of any other.
     pub(crate) heard_at: Vec<Time>,
     at_once: Vec<(Time, u32)>,
@@ -67,6 +71,7 @@ impl Tally {
             hurt_at: vec![None; pods],
             turns: vec![0; nodes],
             resumed_at: vec![Time::ZERO; nodes],
+            slow_until: vec![Time::ZERO; nodes],
             heard_at: vec![Time::ZERO; nodes],
             at_once: vec![(Time::ZERO, 0); nodes],
             refused: vec![None; nodes * pods],
@@ -75,6 +80,11 @@ impl Tally {
 
     pub(super) fn resumed(&mut self, n: usize, now: Time) {
         self.resumed_at[n] = now;
+    }
+
+    /// Node `n` is slow, and has a backlog until then.
+    pub(super) fn slow_until(&mut self, n: usize, then: Time) {
+        self.slow_until[n] = self.slow_until[n].max(then);
     }
 
     /// Node `n` starts again, and knows nothing of what its former life learned.
@@ -197,6 +207,18 @@ impl World {
             let stopped = self.tally.resumed_at[n] > asked.asked_at;
             self.judge(Rule::InTime, Some(n), Some(k), stopped || took <= deadline + DEADLINE_SLACK, || {
                 format!("expected an end within {deadline:?} and 1 s; got {end:?} after {took:?}")
+            });
+        }
+    }
+
+    /// Node `n` was asked for a strict pick at `since`, and has it.
+    pub(super) fn tally_decided(&mut self, n: usize, since: Time) {
+        let (took, timeout) = (self.now.since(since), Duration::from_micros(self.config.strict.timeout_us));
+        // Stopped, or with a backlog, it decides when it gets round to it.
+        let excused = !self.node_is_well(n) || self.tally.resumed_at[n] >= since || self.tally.slow_until[n] >= since;
+        if !excused {
+            self.judge(Rule::Decided, Some(n), None, took <= timeout + DECIDED_SLACK, || {
+                format!("expected a pick within {timeout:?}; got it after {took:?}")
             });
         }
     }
