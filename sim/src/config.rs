@@ -114,6 +114,11 @@ pub struct Clients {
     pub costs: Costs,
     /// With given costs: the sigma of a lognormal error on each.
     pub cost_error: f64,
+    /// Whether nodes tell each other what they learned of costs.
+    pub tell_costs: bool,
+    /// The share of requests whose bytes are their own; the rest look like any other, so that the less it is, the less
+    /// can be learned from bytes.
+    pub bytes_tell: Share,
     /// The share of requests whose caller gives up, at a moment between the pick and four times the mean service.
     pub cancel: Share,
     /// Callers wait no longer than this, ms.
@@ -131,6 +136,8 @@ impl Default for Clients {
         Clients {
             costs: Costs::Learned,
             cost_error: 0.0,
+            tell_costs: true,
+            bytes_tell: Share::ALWAYS,
             cancel: Share::NEVER,
             deadline_ms: None,
             retries: 0,
