@@ -22,10 +22,11 @@ use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Pod, PodSpec};
+use crate::observe::{Formula, Pod, PodSpec};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
+mod costs;
 mod ladder;
 mod membership;
 mod rates;
@@ -33,6 +34,7 @@ mod report;
 mod rows;
 mod stats;
 
+use costs::Telling;
 use ladder::Ladder;
 use rates::Rates;
 pub use stats::Stats;
@@ -71,6 +73,10 @@ pub struct CoreConfig {
     pub policy: PolicyKind,
     /// Gossip budget, bit/s.
     pub budget_bits: u64,
+    /// What requests cost, by model, where somebody wrote it down; the one of the empty name is for all other models.
+    pub formulas: BTreeMap<Box<str>, Formula>,
+    /// Whether it tells its peers what it learned of costs.
+    pub tell_costs: bool,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -85,6 +91,8 @@ impl CoreConfig {
             epoch: Epoch(1),
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
+            formulas: BTreeMap::new(),
+            tell_costs: true,
             seed: 0,
         }
     }
@@ -179,6 +187,7 @@ pub struct Core {
     namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
     rates: Rates,
+    telling: Telling,
     ladder: Ladder,
     lives: u64,
     turn: u64,
@@ -220,7 +229,7 @@ impl Core {
         Core {
             tag: cluster_tag(&config.cluster),
             id,
-            picker: Picker::new(policy, config.seed ^ id.0, wake),
+            picker: Picker::new(policy, config.seed ^ id.0, config.formulas.clone(), wake),
             pods: BTreeMap::new(),
             swim: Swim::new(me, config.seed ^ id.0),
             own: OwnRow::new(),
@@ -236,6 +245,7 @@ impl Core {
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
             rates: Rates::new(now),
+            telling: Telling::new(now, id),
             ladder: Ladder::default(),
             lives: 0,
             turn: 0,
@@ -369,6 +379,7 @@ impl Core {
             Message::Hello(hello) => self.handle_hello(now, from, remote, hello),
             Message::Sync(sync) => self.handle_sync(now, from, sync),
             Message::Names(names) => self.handle_names(now, from, names),
+            Message::Costs(costs) => self.handle_costs(now, from, costs),
         }
         self.settle(now);
     }
@@ -404,6 +415,7 @@ impl Core {
         }
         if self.full_at.is_some_and(|at| at <= now) {
             self.refresh(now);
+            self.tell_costs(now);
         }
         if self.sync_at <= now {
             self.sync_with_one(now);
@@ -482,6 +494,8 @@ impl Core {
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
+        self.compare_paces();
+        self.tell_costs(now);
     }
 
     fn step_ladder(&mut self, now: Time) {

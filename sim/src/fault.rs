@@ -194,11 +194,13 @@ pub enum Trick {
     Downs,
     /// Members that do not exist.
     Ghosts,
+    /// Costs that no request has, of models that nobody knows and of the one that all do.
+    Costs,
 }
 
 impl Trick {
     /// All of them.
-    pub const ALL: [Trick; 8] = [
+    pub const ALL: [Trick; 9] = [
         Trick::Noise,
         Trick::Flips,
         Trick::Cuts,
@@ -207,6 +209,7 @@ impl Trick {
         Trick::Forged,
         Trick::Downs,
         Trick::Ghosts,
+        Trick::Costs,
     ];
 }
 

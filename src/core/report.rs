@@ -155,6 +155,7 @@ impl Core {
             repeats,
             peer_entries,
             peer_names,
+            told_models: self.picker.shared().models.held(),
             refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
-//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO
+//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, COSTS
 //! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
 //! consumed whole. Unknown protocol versions, kinds and clusters are told apart and refused without decoding. Variants
 //! and fields are never reordered; a new shape is a new kind. Golden vectors below hold it to that.
 
+mod costs;
 mod rows;
 
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes};
 use foca::{Header, Member, Message as Swim, State};
 
+pub use self::costs::{Costs, ModelCosts};
+pub(crate) use self::costs::{MAX_SIZES, MODEL_BYTES, SIZE_BYTES};
 use crate::id::{Epoch, NodeId, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::SizeClass;
@@ -47,6 +50,7 @@ const KIND_ROWS: u8 = 1;
 const KIND_HELLO: u8 = 2;
 const KIND_SYNC: u8 = 3;
 const KIND_NAMES: u8 = 4;
+const KIND_COSTS: u8 = 5;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub enum Message {
     Sync(Sync),
     /// What the indexes in my rows mean.
     Names(Names),
+    /// What requests cost.
+    Costs(Costs),
 }
 
 /// Kinds of messages, for counters.
@@ -86,16 +92,18 @@ pub enum Kind {
     Sync,
     /// Index tables.
     Names,
+    /// Costs of requests.
+    Costs,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 5] = [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names];
+    pub const ALL: [Kind; 6] = [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names, Kind::Costs];
 
     /// How messages of this kind travel.
     pub const fn channel(self) -> Channel {
         match self {
-            Kind::Swim | Kind::Rows | Kind::Hello => Channel::Datagram,
+            Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs => Channel::Datagram,
             Kind::Sync | Kind::Names => Channel::Stream,
         }
     }
@@ -108,6 +116,7 @@ impl Kind {
             Kind::Hello => "hello",
             Kind::Sync => "sync",
             Kind::Names => "names",
+            Kind::Costs => "costs",
         }
     }
 }
@@ -410,6 +419,7 @@ impl Message {
             Message::Hello(_) => Kind::Hello,
             Message::Sync(_) => Kind::Sync,
             Message::Names(_) => Kind::Names,
+            Message::Costs(_) => Kind::Costs,
         }
     }
 
@@ -422,6 +432,7 @@ impl Message {
             Message::Hello(_) => start(KIND_HELLO, tag, 128),
             Message::Sync(_) => start(KIND_SYNC, tag, MAX_DATAGRAM),
             Message::Names(names) => start(KIND_NAMES, tag, 64 + 9 * names.pods.len()),
+            Message::Costs(_) => start(KIND_COSTS, tag, MAX_DATAGRAM),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -432,6 +443,7 @@ impl Message {
                 put_sync(&mut out, sync.from, sync.want_reply, members);
             }
             Message::Names(names) => put(&mut out, WireNames::from(names)),
+            Message::Costs(costs) => costs.encode(&mut out),
         }
         out.into()
     }
@@ -462,6 +474,7 @@ impl Message {
             (KIND_ROWS, Channel::Datagram) => Rows::decode(body).map(Message::Rows),
             (KIND_HELLO, Channel::Datagram) => Hello::decode(body).map(Message::Hello),
             (KIND_SYNC, Channel::Stream) => Sync::decode(body).map(Message::Sync),
+            (KIND_COSTS, Channel::Datagram) => Costs::decode(body).map(Message::Costs),
             (KIND_NAMES, Channel::Stream) => Names::decode(body).map(Message::Names),
             (kind, _) => Err(WireError::Kind(kind)),
         }

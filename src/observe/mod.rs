@@ -2,19 +2,22 @@
 
 mod batches;
 mod cost;
+mod heard;
 mod lane;
+mod learn;
 mod model;
+pub(crate) mod pace;
 mod pod;
 mod schedule;
 mod shape;
 mod view;
 
 pub use batches::BatchLaw;
-pub use cost::{Cost, SizeClass};
+pub use cost::{Cost, Formula, SizeClass};
 pub(crate) use lane::Lane;
 pub use lane::Part;
-pub(crate) use model::{MAX_MODELS, Models};
-pub use model::{CostModel, Model};
+pub use model::{CostModel, Model, SizeCost};
+pub(crate) use model::{Formulas, Hearing, MAX_MODELS, Models};
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
 pub use schedule::Open;
 pub(crate) use schedule::{By, Change, MOST_LISTED};

@@ -158,4 +158,6 @@ pub struct Footprint {
     pub peer_names: usize,
     /// Reasons for which peers' messages were refused, kept so that each is told once.
     pub refusals: usize,
+    /// Models that peers told the costs of, and nobody asked for here.
+    pub told_models: usize,
 }

@@ -29,14 +29,14 @@ use smallvec::SmallVec;
 use tracing::trace;
 
 pub use self::draw::Draw;
+use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
 use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
-use self::places::{Place, Table};
-use crate::observe::{By, Cost, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
+use crate::observe::{By, Cost, Formulas, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
 /// Changes the core has not seen yet; more than this and it looks at every lane instead.
@@ -168,11 +168,11 @@ pub(crate) struct Remainder {
 
 impl Picker {
     /// A picker without pods that chooses by `policy`. `seed` decides the draws; `wake` is told of changes.
-    pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, wake: Box<dyn Wake>) -> Picker {
+    pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, formulas: Formulas, wake: Box<dyn Wake>) -> Picker {
         Picker {
             shared: Arc::new(Shared {
                 table: ArcSwap::default(),
-                models: Models::new(),
+                models: Models::new(formulas),
                 policy,
                 seed,
                 turn: CachePadded::default(),
@@ -263,6 +263,11 @@ impl Picker {
 
     pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
         self.shared.table.store(Arc::new(Table::new(pods)));
+    }
+
+    /// The models that were asked for, and what is believed of their costs.
+    pub fn models(&self) -> Vec<Arc<Model>> {
+        self.shared.models.all()
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -42,8 +42,9 @@ pub struct Ticket {
     bytes: u64,
     started: Time,
     predicted_end: Time,
-    found_idle: bool,
     by: By,
+    /// Where it found the pod idle: how many surprises there had been.
+    idle_since: Option<u32>,
     /// Whether its length says anything about the cost of its kind.
     teaches: bool,
     /// When the work was over, where that is not the ticket's end.
@@ -101,8 +102,8 @@ impl Ticket {
             bytes,
             started: now,
             predicted_end: now + Duration::from_secs_f32(charged.predicted_ms / 1e3),
-            found_idle: charged.found_idle,
             by,
+            idle_since: pod.time(now, charged.found_idle),
             teaches: true,
             worked_until: None,
             ended: false,
@@ -194,8 +195,11 @@ impl Ticket {
         let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
         let heavy = self.shared.is_heavy(self.cost);
         average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
-        if self.found_idle {
-            self.lane.model.cost.learn(self.bytes, sojourn_ms);
+        if self.idle_since.is_some_and(|surprises| self.pod.pace.was_idle(surprises)) {
+            let model = &self.lane.model.cost;
+            let usual_ms = model.estimate(self.bytes).as_ms();
+            self.pod.pace.saw(sojourn_ms * self.pod.spec().weight / usual_ms.max(1e-3));
+            model.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
         }
     }
 
@@ -254,7 +258,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::observe::PodSpec;
+    use crate::observe::{Formulas, PodSpec};
     use crate::pick::{PickError, Picker, PolicyKind, Request, Wake};
 
     #[derive(Clone, Default)]
@@ -268,7 +272,7 @@ mod tests {
 
     fn picker(pods: usize) -> (Picker, Wakes) {
         let wakes = Wakes::default();
-        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Box::new(wakes.clone()));
+        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Formulas::new(), Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
         picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
         (picker, wakes)

@@ -131,6 +131,7 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
         (kept.repeats, MOST_REPEATED + SizeClass::COUNT * kept.own_lanes),
         (kept.timers, MOST_TIMERS + 10 * kept.members),
         (kept.refusals, kept.peers * MOST_REFUSALS),
+        (kept.told_models, MOST_MODELS),
     ];
     let over = within.iter().any(|(is, most)| is > most);
     let inbox = world.inbox(n);
