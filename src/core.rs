@@ -22,7 +22,7 @@ use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Formula, Pod, PodSpec};
+use crate::observe::{Formula, Lane, Pod, PodSpec};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
@@ -201,6 +201,8 @@ pub struct Core {
     flush_at: Option<Time>,
     flushed_at: Time,
     full_at: Option<Time>,
+    /// The pick that is told of next, and when.
+    held: Option<(Time, Arc<Pod>, Arc<Lane>)>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     sent: Traffic,
@@ -258,6 +260,7 @@ impl Core {
             flush_at: None,
             flushed_at: Time::ZERO,
             full_at: None,
+            held: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             sent: Traffic::default(),
@@ -386,9 +389,9 @@ impl Core {
 
     /// Picks or ends of tickets left something to tell.
     pub fn handle_changes(&mut self, now: Time) {
-        let quiet_below = &self.picker.shared().published.quiet_below_us;
         // Before looking, so that what changes meanwhile wakes us again.
-        quiet_below.store(0, SeqCst);
+        self.picker.shared().published.quiet_below_us.store(0, SeqCst);
+        self.release_held(now);
         self.tell_what_changed(now);
         let quiet = if self.active.is_empty() {
             // Nobody to tell: the tick is early enough.
@@ -407,6 +410,9 @@ impl Core {
         self.swim.handle_timeout(now);
         if self.flush_at.is_some_and(|at| at <= now) {
             self.flush_at = None;
+            self.handle_changes(now);
+        }
+        if self.held_at().is_some_and(|at| at <= now) {
             self.handle_changes(now);
         }
         if self.tick_at <= now {
@@ -454,7 +460,7 @@ impl Core {
     /// When [`Core::handle_timeout`] wants to be called next.
     pub fn next_timeout(&self) -> Time {
         let fixed = self.tick_at.min(self.sync_at);
-        [self.swim.next_timeout(), self.flush_at, self.full_at, self.greet_at]
+        [self.swim.next_timeout(), self.flush_at, self.full_at, self.greet_at, self.held_at()]
             .into_iter()
             .flatten()
             .fold(fixed, Time::min)
@@ -474,6 +480,24 @@ impl Core {
         stats
     }
 
+    fn held_at(&self) -> Option<Time> {
+        self.held.as_ref().map(|(at, ..)| *at)
+    }
+
+    /// Picks that were held back long enough are news now.
+    fn release_held(&mut self, now: Time) {
+        let peers = self.active.len();
+        let scarce = !self.budget.allows_all(now, peers) && peers > 0;
+        let shared = self.picker.shared();
+        shared.published.scarce.store(scarce, Relaxed);
+        loop {
+            match self.held.take().or_else(|| shared.held.pop()) {
+                Some((at, pod, lane)) if at <= now => shared.release(at, &pod, &lane),
+                next => return self.held = next,
+            }
+        }
+    }
+
     // ---- Upkeep -----------------------------------------------------------------------------------------------------
 
     fn tick(&mut self, now: Time) {
@@ -490,7 +514,7 @@ impl Core {
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
         let capacity = self.pods.values().map(|pod| pod.capacity()).sum();
         let others = others.map(|rate| rate.min(capacity));
-        self.rates.tick(now, &self.picker, others);
+        self.rates.tick(now, &self.picker, others, capacity);
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);

@@ -1,5 +1,6 @@
 //! The public handle of a node: join, pick, view, leave.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::core::{Core, CoreConfig};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
 use crate::id::Epoch;
-use crate::observe::{MemberView, Pod, PodSpec, View};
+use crate::observe::{Formula, MemberView, Pod, PodSpec, View};
 use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
 
 pub use crate::driver::runner::GossipStats;
@@ -69,6 +70,9 @@ pub struct NodeConfig {
     pub policy: PolicyKind,
     /// Gossip budget, bit/s, all that it sends together. Less makes news older, more costs network.
     pub budget_bits: u64,
+    /// What requests cost, by model, where somebody knows; the one of the empty name is for all other models. Costs are
+    /// learned, so that most fleets need none.
+    pub costs: BTreeMap<Box<str>, Formula>,
     /// The pods it starts with.
     pub pods: Vec<PodSpec>,
 }
@@ -85,6 +89,7 @@ impl NodeConfig {
             credentials,
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
+            costs: BTreeMap::new(),
             pods: Vec::new(),
         }
     }
@@ -155,6 +160,7 @@ impl Node {
             epoch: Epoch((clock::unix_seconds() << 16) | (entropy()? & 0xffff)),
             policy: config.policy,
             budget_bits: config.budget_bits,
+            formulas: config.costs,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)
         };

@@ -125,6 +125,9 @@ pub struct Clients {
     pub deadline_ms: Option<u64>,
     /// A request that was refused by a full queue is picked for again this often.
     pub retries: u32,
+    /// After those, the last pod takes it all the same, whatever its queue: a priority with a queue of its own. If not, its
+    /// caller sees the refusal.
+    pub insist: bool,
     /// Requests are spread over so many models.
     pub models: usize,
     /// Each model is served by this share of the pods (by all for 1; always by one at least).
@@ -141,6 +144,7 @@ impl Default for Clients {
             cancel: Share::NEVER,
             deadline_ms: None,
             retries: 0,
+            insist: false,
             models: 1,
             served_by: Share::ALWAYS,
         }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::addr::{self, Problem};
+use super::costs::{RawCost, read_costs};
 use super::error::{ConfigError, Source, one_line, shown};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
@@ -25,6 +26,8 @@ struct Raw {
     front: RawFront,
     gossip: RawGossip,
     log: RawLog,
+    #[serde(default)]
+    costs: Vec<RawCost>,
     #[serde(default)]
     pods: Vec<RawPod>,
 }
@@ -50,6 +53,7 @@ struct RawNode {
 #[serde(deny_unknown_fields)]
 struct RawPick {
     policy: String,
+    after_refusal: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,6 +104,8 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         name: node.name,
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
+        after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
+        costs: read_costs(raw.costs, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, 0.01..=10_000.0)? * 1e6) as u64,
         front: FrontConfig {
             max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as u64) << 20,

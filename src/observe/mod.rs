@@ -22,4 +22,4 @@ pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
 pub use schedule::Open;
 pub(crate) use schedule::{By, Change, MOST_LISTED};
 pub use shape::{Batching, ModelShape};
-pub use view::{Belief, Footprint, MemberView, PeerShare, PodView, View};
+pub use view::{Belief, CostView, Footprint, MemberView, PeerShare, PodView, View};

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::Cost;
 use super::batches::Batches;
 use super::cost::Formula;
 use super::heard::{Heard, QUORUM, belief};
 use super::learn::Learned;
+use super::{Cost, CostView};
 use crate::id::NodeId;
 use crate::time::Time;
 
@@ -227,6 +227,13 @@ impl CostModel {
         known.own.iter().filter_map(worth).take(at_most).collect()
     }
 
+    /// What is believed, by size.
+    pub(crate) fn view(&self, model: &str) -> Vec<CostView> {
+        let believed = (0..BUCKETS).filter_map(|bucket| Some((bucket, self.believed(bucket)?)));
+        let view = |(bucket, ms)| CostView { model: model.to_owned(), bytes: least_of(bucket), ms: f64::from(ms) };
+        believed.map(view).collect()
+    }
+
     fn believed(&self, bucket: usize) -> Option<f32> {
         Some(f32::from_bits(self.believed_ms[bucket].load(Relaxed))).filter(|ms| *ms > 0.0)
     }
@@ -277,6 +284,12 @@ fn bucket(bytes: u64) -> usize {
     // The upper half of the octave starts at 2^(whole + 1/2): bytes^2 >= 2^(2 whole + 1).
     let half = usize::from(u128::from(bytes) * u128::from(bytes) >= 1 << (2 * whole + 1));
     (2 * whole as usize + half).min(BUCKETS - 1)
+}
+
+/// The fewest bytes of a bucket, to a twentieth.
+fn least_of(bucket: usize) -> u64 {
+    let octave = 1_u64 << (bucket / 2);
+    if bucket.is_multiple_of(2) { octave } else { octave * 23 / 16 }
 }
 
 /// Bytes in the middle of a bucket, to a twelfth.

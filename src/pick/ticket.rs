@@ -43,6 +43,8 @@ pub struct Ticket {
     started: Time,
     predicted_end: Time,
     by: By,
+    /// Nobody is told of it before; none where nothing is held back.
+    held_until: Option<Time>,
     /// Where it found the pod idle: how many surprises there had been.
     idle_since: Option<u32>,
     /// Whether its length says anything about the cost of its kind.
@@ -92,7 +94,7 @@ impl Ticket {
             shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
             average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
         }
-        shared.changed(now, pod, &lane, cost);
+        let held_until = shared.charged(now, pod, &lane, cost);
         Ticket {
             shared: shared.clone(),
             pod: pod.clone(),
@@ -103,6 +105,7 @@ impl Ticket {
             started: now,
             predicted_end: now + Duration::from_secs_f32(charged.predicted_ms / 1e3),
             by,
+            held_until,
             idle_since: pod.time(now, charged.found_idle),
             teaches: true,
             worked_until: None,
@@ -178,6 +181,13 @@ impl Ticket {
         }
         if !left && self.shared.plays() {
             self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, now);
+        }
+        if outcome == Outcome::Refused {
+            self.shared.refused(now, now.since(self.started));
+            if self.held_until.is_some_and(|until| now < until) {
+                // It came and went before anybody was told: there is nothing to tell.
+                return;
+            }
         }
         self.shared.changed(now, &self.pod, &self.lane, self.cost);
     }

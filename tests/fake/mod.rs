@@ -41,6 +41,8 @@ struct Seen {
     timeout: Mutex<String>,
     not_ready: AtomicBool,
     shuts_down: AtomicBool,
+    full: AtomicBool,
+    refused: AtomicUsize,
     release: Notify,
 }
 
@@ -124,6 +126,16 @@ impl Pod {
         self.seen.shuts_down.store(true, SeqCst);
     }
 
+    /// From now on answers as a Triton does whose queue is full, or takes requests again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.seen.full.store(full, SeqCst);
+    }
+
+    /// Requests that found it full.
+    pub(crate) fn refused(&self) -> usize {
+        self.seen.refused.load(SeqCst)
+    }
+
     /// Lets what stalls go on.
     pub(crate) fn release(&self) {
         self.seen.release.notify_one();
@@ -163,6 +175,11 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
         let yes = if method == "ServerLive" || !seen.not_ready.load(SeqCst) { 1 } else { 0 };
         frames.send(Frame::data(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, yes]))).unwrap();
         frames.send(Frame::trailers(trailers("0"))).unwrap();
+        return response;
+    }
+    if seen.full.load(SeqCst) {
+        seen.refused.fetch_add(1, SeqCst);
+        headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
         return response;
     }
     if let Some(authority) = request.uri().authority() {

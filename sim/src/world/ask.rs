@@ -372,6 +372,7 @@ impl World {
         let now = self.now;
         let Some(asked) = self.asked(key) else { return };
         let (k, incarnation, service) = (asked.pod, asked.pod_incarnation, asked.ask.service);
+        let last = asked.retries == 0;
         let mut chance = asked.chance(1);
         let pod = &mut self.pods[k];
         if !pod.up || pod.incarnation != incarnation {
@@ -385,9 +386,17 @@ impl World {
             return self.answer(key, Answer::Error);
         }
         self.catch_up(k);
-        let arrived = self.pods[k].server.arrive(now, Job { id: key.0, service });
+        let (job, insists) = (Job { id: key.0, service }, last && self.config.clients.insist);
+        let server = &mut self.pods[k].server;
+        let taken = match insists {
+            true => {
+                server.take(now, job);
+                true
+            }
+            false => server.arrive(now, job).is_ok(),
+        };
         self.arm(k);
-        if arrived.is_err() {
+        if !taken {
             self.answer(key, Answer::QueueFull);
         }
     }
