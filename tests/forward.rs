@@ -213,6 +213,25 @@ async fn what_a_full_pod_refuses_is_picked_elsewhere_at_once() {
     assert_eq!(world.outcomes(), [20, 0, refused() as u64, 0]);
 }
 
+/// Where no pod ever idles nothing is learned, and Triton's own statistics are the best there is: they are asked for by
+/// themselves, and only until something is learned.
+#[tokio::test]
+async fn what_a_model_costs_is_asked_for_while_nothing_was_learned() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut client = world.client.clone();
+    let hanging = tokio::spawn(async move { client.model_infer(infer("m", "hang")).await });
+    let estimate = || {
+        let models = world.node.picker().models();
+        models.iter().find(|model| model.name() == "m").map(|model| model.cost.estimate(0).as_ms())
+    };
+    eventually("the model is known", || estimate().is_some()).await;
+    eventually("its mean was asked for", || estimate() == Some(40.0)).await;
+    hanging.abort();
+    world.client.clone().model_infer(infer("m", "echo")).await.unwrap();
+    eventually("what is learned replaces it", || estimate() != Some(40.0)).await;
+}
+
 /// When all are down the caller must be told which and why, not "connection refused" by nobody.
 #[tokio::test]
 async fn no_pod_left_says_which_were_tried_and_why() {

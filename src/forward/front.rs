@@ -78,6 +78,9 @@ impl Default for FrontOptions {
 /// at most, and returns when the last connection is closed.
 pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shutdown: impl Future<Output = ()>) {
     let (drain, draining) = watch::channel(false);
+    // Ends with this.
+    let mut asking = JoinSet::new();
+    asking.spawn(super::statistics::follow(node.picker().clone()));
     let front = Arc::new(Front { node, options, draining });
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

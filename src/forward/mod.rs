@@ -16,6 +16,7 @@ mod peek;
 mod readmit;
 mod response;
 mod send;
+mod statistics;
 mod upstream;
 
 use std::time::Duration;

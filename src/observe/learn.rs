@@ -52,13 +52,18 @@ impl Learned {
 
     /// Whether `ms` is beyond what it wobbles by anyway: a tenth, or twice the mean's standard error.
     pub(super) fn differs_from(&self, ms: f32) -> bool {
-        let wobble = 2.0 * self.spread / self.samples.max(1.0).sqrt();
-        (self.mean_ms - ms).abs() > (0.1 * ms).max(wobble)
+        (self.mean_ms - ms).abs() > (0.1 * ms).max(self.wobble())
+    }
+
+    fn wobble(&self) -> f32 {
+        2.0 * self.spread / self.samples.max(1.0).sqrt()
     }
 
     /// Others say that it takes `ms` now: if that is far off, the next samples count as after a change.
     pub(super) fn doubt(&mut self, ms: f32) {
-        if self.differs_from(ms) && (ms > CHANGED * self.mean_ms || ms * CHANGED < self.mean_ms) {
+        // Theirs wobble too.
+        let far = (self.mean_ms - ms).abs() > 2.0 * self.wobble();
+        if far && (ms > CHANGED * self.mean_ms || ms * CHANGED < self.mean_ms) {
             self.samples = self.samples.min(1.0);
         }
     }

@@ -187,6 +187,12 @@ impl CostModel {
         }
     }
 
+    /// Whether it is a guess what its requests cost.
+    pub fn is_unknown(&self) -> bool {
+        let stated = self.stated_ms.load(Relaxed) > 0;
+        !stated && self.formula.is_none() && (0..BUCKETS).all(|bucket| self.believed(bucket).is_none())
+    }
+
     /// What was learned here and the peers do not know yet: what was never told, or has moved since, unless enough of them
     /// say the same. Marks it as told.
     pub(crate) fn news(&self, now: Time, at_most: usize) -> Vec<SizeCost> {

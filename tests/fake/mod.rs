@@ -182,6 +182,11 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
         headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
         return response;
     }
+    if method == "ModelStatistics" {
+        frames.send(Frame::data(framed(&statistics()))).unwrap();
+        frames.send(Frame::trailers(trailers("0"))).unwrap();
+        return response;
+    }
     if let Some(authority) = request.uri().authority() {
         headers.insert("x-authority-seen", authority.as_str().parse().unwrap());
     }
@@ -193,6 +198,15 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
     }
     tokio::spawn(act(request, seen, frames));
     response
+}
+
+/// Of model `m`: 100 requests, 40 ms each.
+fn statistics() -> plimsoll_proto::inference::ModelStatisticsResponse {
+    use plimsoll_proto::inference::{InferStatistics, ModelStatistics, ModelStatisticsResponse, StatisticDuration};
+    let compute_infer = Some(StatisticDuration { count: 100, ns: 4_000_000_000 });
+    let inference_stats = Some(InferStatistics { compute_infer, ..InferStatistics::default() });
+    let model = ModelStatistics { name: "m".into(), inference_stats, ..ModelStatistics::default() };
+    ModelStatisticsResponse { model_stats: vec![model] }
 }
 
 type Frames = mpsc::UnboundedSender<Frame<Bytes>>;
