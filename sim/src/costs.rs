@@ -171,3 +171,23 @@ fn rank(values: &mut [f64], share: f64) -> f64 {
     let rank = (share * values.len() as f64).ceil().max(1.0) as usize;
     values.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that starts among others must not guess what they know: from its first half second on it charges what its
+    /// requests cost; and after a change of the model a fleet must find the new costs within eight seconds.
+    #[test]
+    fn a_fresh_node_knows_at_once_and_a_fleet_follows_a_change() {
+        let world = Config { seed: 11, nodes: 6, pods: 6, load: 0.6, ..Config::default() };
+        let fresh = play(Trial::FreshNode, From::Told, &world);
+        for window in &fresh[1..] {
+            assert!(window.requests == 0 || !(window.small > 0.3 || window.heavy > 0.3), "{window:?}");
+        }
+        let changed = play(Trial::ModelChange, From::Told, &world);
+        let after = |ms| changed.iter().find(|window| window.from == Duration::from_millis(ms)).expect("it is an edge");
+        assert!(after(0).heavy > 0.5, "nobody noticed that anything changed: {:?}", after(0));
+        assert!(after(8000).small < 0.2 && after(8000).heavy < 0.25, "{:?}", after(8000));
+    }
+}

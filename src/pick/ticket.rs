@@ -358,6 +358,47 @@ mod tests {
         drop(tickets);
     }
 
+    /// Where pods refuse and gossip is short, each bounced request would cost everybody two datagrams and say nothing: what
+    /// came and went before its time is never told, what stays is, and nothing is held back before anybody refused.
+    #[test]
+    fn a_pick_that_is_refused_before_it_is_told_is_never_told() {
+        let (picker, _) = picker(1);
+        let shared = picker.shared();
+        shared.published.scarce.store(true, Relaxed);
+        let ended = |ms, outcome| picker.pick(at(ms), &Request::new("m")).unwrap().finish(at(ms + 1), outcome);
+        ended(0, Outcome::Refused);
+        assert_eq!((shared.changes.len(), shared.held.len()), (1, 0));
+        while let Some((_, lane)) = shared.changes.pop() {
+            lane.dirty.store(false, Relaxed);
+        }
+        ended(10, Outcome::Refused);
+        assert_eq!((shared.changes.len(), shared.held.len()), (0, 1));
+        ended(20, Outcome::Served);
+        assert_eq!((shared.changes.len(), shared.held.len()), (1, 2));
+        let (until, pod, lane) = shared.held.pop().unwrap();
+        assert_eq!(until, at(12));
+        shared.release(until, &pod, &lane);
+        // Long after the last refusal, nothing is held back any more.
+        let _ticket = picker.pick(at(20_000), &Request::new("m")).unwrap();
+        assert_eq!(shared.held.len(), 1);
+    }
+
+    /// A request whose pod turns out to have been busy, or was slow by itself, must not teach the wrong thing.
+    #[test]
+    fn news_of_an_earlier_request_spoils_a_sample() {
+        let (picker, _) = picker(1);
+        let request = Request::new("m").bytes(5000);
+        let cost = || picker.models().last().unwrap().cost.estimate(5000).as_ms();
+        let behind = picker.pick(at(10), &request).unwrap();
+        behind.pod().heard_of(at(9));
+        behind.finish(at(500), Outcome::Served);
+        assert_eq!(cost(), 10.0);
+        let first = picker.pick(at(1000), &request).unwrap();
+        first.pod().heard_of(at(1001));
+        first.finish(at(1120), Outcome::Served);
+        assert_eq!(cost(), 120.0);
+    }
+
     /// Own picks must be seen by the next pick at once: ten requests over ten pods take one each.
     #[test]
     fn the_next_pick_sees_the_charge() {
