@@ -35,6 +35,8 @@ const BUCKETS: usize = 64;
 const PRIOR_MS: f32 = 10.0;
 /// A mean is told from so many samples on, one may have been anything; unless hardly anybody has said anything yet.
 const WORTH_TELLING: f32 = 2.0;
+/// With so many samples a mean is known well enough to say that a pod is slow, and not the request.
+const SURE: f32 = 8.0;
 
 /// One model, as this node knows it.
 #[derive(Debug)]
@@ -152,16 +154,20 @@ impl CostModel {
         })
     }
 
-    /// Learns from one request of `bytes` that found its pod idle and took `ms` of a pod of usual speed.
-    pub fn learn(&self, bytes: u64, ms: f64, now: Time) {
-        let Some(sample) = Cost::from_ms(ms) else { return };
+    /// Learns from one request of `bytes` that found its pod idle and took `ms` of a pod of usual speed. Returns what it was
+    /// believed to take, ms, where that was well enough known to judge a pod by.
+    pub fn learn(&self, bytes: u64, ms: f64, now: Time) -> Option<f64> {
+        let sample = Cost::from_ms(ms)?;
         // Another sample is being taken: one of two is enough for a running mean.
-        let Ok(mut known) = self.known.try_lock() else { return };
+        let mut known = self.known.try_lock().ok()?;
         let bucket = bucket(bytes) as u8;
         let believed = self.believed(bucket.into());
+        let own = known.own.get(&bucket).and_then(|own| own.mean(now)).map_or(0.0, |(_, samples)| samples);
+        let is_sure = own >= SURE || known.heard.get(&bucket).is_some_and(|heard| heard.voices() >= QUORUM);
         known.own.entry(bucket).or_default().take(sample.as_ms() as f32, believed, now);
         self.believe(&known, bucket, now);
         self.fresh.store(true, Relaxed);
+        believed.filter(|_| is_sure).map(f64::from)
     }
 
     /// Hears what `from` learned of one size. False if that is nothing that a request can cost.
@@ -552,11 +558,11 @@ mod tests {
         assert_eq!(cost.news(Time::ZERO, 64), [SizeCost { samples: 1, ..size(100, 5) }]);
         cost.learn(100, 5.1, Time::ZERO);
         assert_eq!(cost.news(Time::ZERO, 64), []);
-        (0..16).for_each(|_| cost.learn(100, 15.0, Time::ZERO));
+        (0..16).for_each(|_| _ = cost.learn(100, 15.0, Time::ZERO));
         assert_eq!(cost.news(Time::ZERO, 64).len(), 1);
         let agreed = CostModel::default();
         (1..4).for_each(|peer| assert!(agreed.hear(NodeId(peer), size(100, 5), Time::ZERO)));
-        (0..8).for_each(|_| agreed.learn(100, 5.1, Time::ZERO));
+        (0..8).for_each(|_| _ = agreed.learn(100, 5.1, Time::ZERO));
         assert_eq!(agreed.news(Time::ZERO, 64), []);
     }
 
@@ -591,8 +597,8 @@ mod tests {
             for (what, bytes, ms, at, peer) in events {
                 let (now, mean_us) = (Time::from_nanos(at), ms.abs() as u32);
                 match what {
-                    0 => cost.learn(bytes, ms, now),
-                    1 => drop(cost.hear(NodeId(peer), SizeCost { bucket: bytes as u8, mean_us, samples: at as u8 }, now)),
+                    0 => _ = cost.learn(bytes, ms, now),
+                    1 => _ = cost.hear(NodeId(peer), SizeCost { bucket: bytes as u8, mean_us, samples: at as u8 }, now),
                     _ => cost.state(ms),
                 }
             }
@@ -604,7 +610,7 @@ mod tests {
         #[test]
         fn one_liar_moves_an_estimate_by_a_bounded_factor(lies in vec(1_u32.., 1..40), honest in 1.0_f64..1000.0) {
             let cost = CostModel::default();
-            (0..8).for_each(|_| cost.learn(100, honest, Time::ZERO));
+            (0..8).for_each(|_| _ = cost.learn(100, honest, Time::ZERO));
             for mean_us in lies {
                 let _ = cost.hear(NodeId(9), SizeCost { bucket: bucket(100) as u8, mean_us, samples: 255 }, Time::ZERO);
             }

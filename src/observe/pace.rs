@@ -14,8 +14,8 @@ const SURE: f32 = 4.0;
 /// The standard error of a running mean over the mean size of its errors is the root of its memory in samples, and a quarter
 /// more, from mean size to standard deviation.
 const DEVIATION: f32 = 1.25;
-/// Samples before a pace means anything.
-const ENOUGH: u32 = 32;
+/// Samples before a pace means anything: a pod that is twenty times as slow is known by eight.
+const ENOUGH: u32 = 8;
 /// Paces within this of the others' are theirs: what is noise must not move traffic.
 const ALIKE: f32 = 0.25;
 /// Bounds of a learned speed. A pod that is slower than the least is ill, and will be avoided for what is in flight there.

@@ -206,10 +206,10 @@ impl Ticket {
         let heavy = self.shared.is_heavy(self.cost);
         average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
         if self.idle_since.is_some_and(|surprises| self.pod.pace.was_idle(surprises)) {
-            let model = &self.lane.model.cost;
-            let usual_ms = model.estimate(self.bytes).as_ms();
-            self.pod.pace.saw(sojourn_ms * self.pod.spec().weight / usual_ms.max(1e-3));
-            model.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
+            let usual_ms = self.lane.model.cost.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
+            if let Some(usual_ms) = usual_ms.filter(|ms| *ms > 0.0) {
+                self.pod.pace.saw(sojourn_ms * self.pod.spec().weight / usual_ms);
+            }
         }
     }
 
