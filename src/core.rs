@@ -22,10 +22,11 @@ use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Pod, PodSpec};
+use crate::observe::{Formula, Lane, Pod, PodSpec};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
+mod costs;
 mod ladder;
 mod membership;
 mod rates;
@@ -34,6 +35,7 @@ mod rows;
 mod stats;
 mod strict;
 
+use costs::Telling;
 use ladder::Ladder;
 use rates::Rates;
 pub use stats::Stats;
@@ -76,6 +78,10 @@ pub struct CoreConfig {
     pub budget_bits: u64,
     /// Whether picks may ask the owners of shards, and how; [`Core::reserve`] is local without.
     pub strict: Option<Strict>,
+    /// What requests cost, by model, where somebody wrote it down; the one of the empty name is for all other models.
+    pub formulas: BTreeMap<Box<str>, Formula>,
+    /// Whether it tells its peers what it learned of costs.
+    pub tell_costs: bool,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -91,6 +97,8 @@ impl CoreConfig {
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
             strict: None,
+            formulas: BTreeMap::new(),
+            tell_costs: true,
             seed: 0,
         }
     }
@@ -185,6 +193,7 @@ pub struct Core {
     namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
     rates: Rates,
+    telling: Telling,
     ladder: Ladder,
     strict: Desk,
     lives: u64,
@@ -199,6 +208,8 @@ pub struct Core {
     flush_at: Option<Time>,
     flushed_at: Time,
     full_at: Option<Time>,
+    /// The pick that is told of next, and when.
+    held: Option<(Time, Arc<Pod>, Arc<Lane>)>,
     outbox: VecDeque<Transmit>,
     events: VecDeque<Event>,
     sent: Traffic,
@@ -227,7 +238,7 @@ impl Core {
         Core {
             tag: cluster_tag(&config.cluster),
             id,
-            picker: Picker::new(policy, config.seed ^ id.0, wake),
+            picker: Picker::new(policy, config.seed ^ id.0, config.formulas.clone(), wake),
             pods: BTreeMap::new(),
             swim: Swim::new(me, config.seed ^ id.0),
             own: OwnRow::new(),
@@ -243,6 +254,7 @@ impl Core {
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
             rates: Rates::new(now),
+            telling: Telling::new(now, id),
             ladder: Ladder::default(),
             strict: Desk::new(&config, id),
             lives: 0,
@@ -256,6 +268,7 @@ impl Core {
             flush_at: None,
             flushed_at: Time::ZERO,
             full_at: None,
+            held: None,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             sent: Traffic::default(),
@@ -381,15 +394,16 @@ impl Core {
             Message::Reserve(question) => self.handle_reserve(now, from, question),
             Message::Grant(grant) => self.handle_grant(now, from, grant),
             Message::GiveBack(back) => self.handle_give_back(from, back),
+            Message::Costs(costs) => self.handle_costs(now, from, costs),
         }
         self.settle(now);
     }
 
     /// Picks or ends of tickets left something to tell.
     pub fn handle_changes(&mut self, now: Time) {
-        let quiet_below = &self.picker.shared().published.quiet_below_us;
         // Before looking, so that what changes meanwhile wakes us again.
-        quiet_below.store(0, SeqCst);
+        self.picker.shared().published.quiet_below_us.store(0, SeqCst);
+        self.release_held(now);
         self.tell_what_changed(now);
         self.tell_owners(now);
         let quiet = if self.active.is_empty() {
@@ -412,12 +426,16 @@ impl Core {
             self.flush_at = None;
             self.handle_changes(now);
         }
+        if self.held_at().is_some_and(|at| at <= now) {
+            self.handle_changes(now);
+        }
         if self.tick_at <= now {
             self.tick_at = now + TICK;
             self.tick(now);
         }
         if self.full_at.is_some_and(|at| at <= now) {
             self.refresh(now);
+            self.tell_costs(now);
         }
         if self.sync_at <= now {
             self.sync_with_one(now);
@@ -457,10 +475,17 @@ impl Core {
     /// When [`Core::handle_timeout`] wants to be called next.
     pub fn next_timeout(&self) -> Time {
         let fixed = self.tick_at.min(self.sync_at);
-        [self.swim.next_timeout(), self.flush_at, self.full_at, self.greet_at, self.strict.next_timeout()]
-            .into_iter()
-            .flatten()
-            .fold(fixed, Time::min)
+        [
+            self.swim.next_timeout(),
+            self.flush_at,
+            self.full_at,
+            self.greet_at,
+            self.held_at(),
+            self.strict.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(fixed, Time::min)
     }
 
     /// Counters of gossip.
@@ -476,6 +501,24 @@ impl Core {
         stats.missed_changes = seen.missed_changes.load(Relaxed);
         stats.missed_remainders = seen.missed_remainders.load(Relaxed);
         stats
+    }
+
+    fn held_at(&self) -> Option<Time> {
+        self.held.as_ref().map(|(at, ..)| *at)
+    }
+
+    /// Picks that were held back long enough are news now.
+    fn release_held(&mut self, now: Time) {
+        let peers = self.active.len();
+        let scarce = !self.budget.allows_all(now, peers) && peers > 0;
+        let shared = self.picker.shared();
+        shared.published.scarce.store(scarce, Relaxed);
+        loop {
+            match self.held.take().or_else(|| shared.held.pop()) {
+                Some((at, pod, lane)) if at <= now => shared.release(at, &pod, &lane),
+                next => return self.held = next,
+            }
+        }
     }
 
     // ---- Upkeep -----------------------------------------------------------------------------------------------------
@@ -495,10 +538,12 @@ impl Core {
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
         let capacity = self.pods.values().map(|pod| pod.capacity()).sum();
         let others = others.map(|rate| rate.min(capacity));
-        self.rates.tick(now, &self.picker, others);
+        self.rates.tick(now, &self.picker, others, capacity);
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
+        self.compare_paces();
+        self.tell_costs(now);
     }
 
     fn step_ladder(&mut self, now: Time) {

@@ -1,5 +1,6 @@
 //! The public handle of a node: join, pick, view, leave.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::core::{Core, CoreConfig, Strict};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
 use crate::id::Epoch;
-use crate::observe::{MemberView, Pod, PodSpec, View};
+use crate::observe::{Formula, MemberView, Pod, PodSpec, View};
 use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
 
 pub use crate::driver::runner::GossipStats;
@@ -75,6 +76,9 @@ pub struct NodeConfig {
     pub budget_bits: u64,
     /// Whether [`Node::pick_strict`] asks the owners of shards, and how.
     pub strict: Option<Strict>,
+    /// What requests cost, by model, where somebody knows; the one of the empty name is for all other models. Costs are
+    /// learned, so that most fleets need none.
+    pub costs: BTreeMap<Box<str>, Formula>,
     /// The pods it starts with.
     pub pods: Vec<PodSpec>,
 }
@@ -92,6 +96,7 @@ impl NodeConfig {
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
             strict: None,
+            costs: BTreeMap::new(),
             pods: Vec::new(),
         }
     }
@@ -165,6 +170,7 @@ impl Node {
             policy: config.policy,
             budget_bits: config.budget_bits,
             strict: config.strict,
+            formulas: config.costs,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)
         };

@@ -220,6 +220,31 @@ fn each_mistake_gives_its_one_line() {
             "[[pods]]\nname = 'x'\ngrpc = 'a:1'\n[[pods]]\nname = 'x'\ngrpc = 'b:1'",
             "line 5: pods[1].name: `x` is taken by pods[0]; each pod is listed once",
         ),
+        // Costs.
+        ("pick.after_refusal = 17", "line 1: pick.after_refusal: `17` is out of range; write 0 to 16"),
+        (
+            "[[costs]]\nbase = 2",
+            "line 2: unknown key `costs[0].base`; known here: model, base_ms, per_kib_ms, min_ms, max_ms, learn",
+        ),
+        ("costs = 1", "line 1: costs: `1` is not a list; put it in brackets, as in [\"a\", \"b\"]"),
+        (
+            "[[costs]]\nmodel = 'm'",
+            "line 1: costs[0].base_ms: the formula says nothing; give base_ms, per_kib_ms or both",
+        ),
+        ("[[costs]]\nbase_ms = -1", "line 2: costs[0].base_ms: `-1` is out of range; write 0 to 3600000"),
+        ("[[costs]]\nbase_ms = nan", "line 2: costs[0].base_ms: `NaN` is out of range; write 0 to 3600000"),
+        (
+            "[[costs]]\nbase_ms = 1\nmin_ms = 9\nmax_ms = 3",
+            "line 3: costs[0].min_ms: `9` is more than max_ms, `3`; write the smaller one as min_ms",
+        ),
+        (
+            "[[costs]]\nbase_ms = 1\n[[costs]]\nbase_ms = 2",
+            "line 3: costs[1].model: all other models have a formula already; write one formula for each",
+        ),
+        (
+            "[[costs]]\nmodel = 'm'\nbase_ms = 1\n[[costs]]\nmodel = 'm'\nbase_ms = 2",
+            "line 5: costs[1].model: `m` has a formula already; write one formula for each",
+        ),
         // Proof of membership.
         ("node.ca_file = 'x'", "line 1: node.ca_file: `node.ca_file` is given alone; give node.cert_file too"),
         (
@@ -548,7 +573,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..25, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..27, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -558,7 +583,8 @@ proptest! {
         let keys = ["node", "node.name", "node.grpc", "node.http", "node.admin", "node.gossip", "node.advertise", "node.cluster",
             "node.join", "node.cluster_secret_file", "node.ca_file", "pick.policy", "discovery.file", "discovery.dns",
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
-            "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log"];
+            "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log",
+            "costs", "pick.after_refusal"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

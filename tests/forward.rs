@@ -184,6 +184,54 @@ async fn a_pod_that_shuts_down_loses_no_request() {
     assert_eq!(world.outcomes()[0], 20);
 }
 
+/// A full queue is news and no failure: the request goes elsewhere at once, nobody is ejected, and no caller sees it while
+/// any of the few that are asked takes it. When none does, the caller gets the pod's own words.
+#[tokio::test]
+async fn what_a_full_pod_refuses_is_picked_elsewhere_at_once() {
+    let pods = [Pod::start("a").await, Pod::start("b").await, Pod::start("c").await, Pod::start("d").await];
+    let world = world(&pods.each_ref(), |options| options.forward.after_refusal = 2).await;
+    let mut clients = (world.client.clone(), Client::new(world.node.channel("m")));
+    pods[..2].iter().for_each(|pod| pod.set_full(true));
+    for _ in 0..10 {
+        for answer in [clients.0.model_infer(infer("m", "echo")).await, clients.1.model_infer(infer("m", "echo")).await]
+        {
+            let by = answer.unwrap().metadata().get("x-pod").unwrap().clone();
+            assert!(by == "c" || by == "d", "{by:?}");
+        }
+    }
+    let refused = || pods.iter().map(Pod::refused).sum::<usize>();
+    let before = refused();
+    assert!(before > 0, "nobody asked a full pod: there is nothing to see");
+    // All of them are: the first pick and two more, each at another pod, and then the caller is told as it was said.
+    pods.iter().for_each(|pod| pod.set_full(true));
+    let status = clients.0.model_infer(infer("m", "echo")).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "[request id: x1] Exceeds maximum queue size"));
+    assert_eq!(refused() - before, 3);
+    assert!(pods.iter().all(|pod| pod.requests() > 0 || pod.refused() > 0));
+    assert!(world.node.picker().pods().iter().all(|pod| !pod.is_ejected()));
+    eventually("no ticket is left", || world.in_flight() == 0).await;
+    assert_eq!(world.outcomes(), [20, 0, refused() as u64, 0]);
+}
+
+/// Where no pod ever idles nothing is learned, and Triton's own statistics are the best there is: they are asked for by
+/// themselves, and only until something is learned.
+#[tokio::test]
+async fn what_a_model_costs_is_asked_for_while_nothing_was_learned() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut client = world.client.clone();
+    let hanging = tokio::spawn(async move { client.model_infer(infer("m", "hang")).await });
+    let estimate = || {
+        let models = world.node.picker().models();
+        models.iter().find(|model| model.name() == "m").map(|model| model.cost.estimate(0).as_ms())
+    };
+    eventually("the model is known", || estimate().is_some()).await;
+    eventually("its mean was asked for", || estimate() == Some(40.0)).await;
+    hanging.abort();
+    world.client.clone().model_infer(infer("m", "echo")).await.unwrap();
+    eventually("what is learned replaces it", || estimate() != Some(40.0)).await;
+}
+
 /// When all are down the caller must be told which and why, not "connection refused" by nobody.
 #[tokio::test]
 async fn no_pod_left_says_which_were_tried_and_why() {

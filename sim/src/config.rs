@@ -133,12 +133,20 @@ pub struct Clients {
     pub costs: Costs,
     /// With given costs: the sigma of a lognormal error on each.
     pub cost_error: f64,
+    /// Whether nodes tell each other what they learned of costs.
+    pub tell_costs: bool,
+    /// The share of requests whose bytes are their own; the rest look like any other, so that the less it is, the less
+    /// can be learned from bytes.
+    pub bytes_tell: Share,
     /// The share of requests whose caller gives up, at a moment between the pick and four times the mean service.
     pub cancel: Share,
     /// Callers wait no longer than this, ms.
     pub deadline_ms: Option<u64>,
     /// A request that was refused by a full queue is picked for again this often.
     pub retries: u32,
+    /// After those, the last pod takes it all the same, whatever its queue: a priority with a queue of its own. If not, its
+    /// caller sees the refusal.
+    pub insist: bool,
     /// Requests are spread over so many models.
     pub models: usize,
     /// Each model is served by this share of the pods (by all for 1; always by one at least).
@@ -150,9 +158,12 @@ impl Default for Clients {
         Clients {
             costs: Costs::Learned,
             cost_error: 0.0,
+            tell_costs: true,
+            bytes_tell: Share::ALWAYS,
             cancel: Share::NEVER,
             deadline_ms: None,
             retries: 0,
+            insist: false,
             models: 1,
             served_by: Share::ALWAYS,
         }

@@ -165,6 +165,13 @@ pub enum Fault {
         /// For this long.
         for_ms: u64,
     },
+    /// Requests take longer, or less, whoever runs them: a new version of a model. They come as often as before.
+    ModelChange {
+        /// In percent: 300 is three times as long.
+        percent: u32,
+        /// For this long.
+        for_ms: u64,
+    },
 }
 
 /// What a hostile member does.
@@ -189,11 +196,13 @@ pub enum Trick {
     Ghosts,
     /// More reservations than anybody needs, and grants that nobody asked for.
     Reserves,
+    /// Costs that no request has, of models that nobody knows and of the one that all do.
+    Costs,
 }
 
 impl Trick {
     /// All of them.
-    pub const ALL: [Trick; 9] = [
+    pub const ALL: [Trick; 10] = [
         Trick::Noise,
         Trick::Flips,
         Trick::Cuts,
@@ -203,12 +212,13 @@ impl Trick {
         Trick::Downs,
         Trick::Ghosts,
         Trick::Reserves,
+        Trick::Costs,
     ];
 }
 
 impl Fault {
     /// The names of all kinds, in the order in which they stand here.
-    pub const KINDS: [&str; 20] = [
+    pub const KINDS: [&str; 21] = [
         "node-crash",
         "node-restart",
         "node-swap",
@@ -229,6 +239,7 @@ impl Fault {
         "surge",
         "redis-stall",
         "redis-death",
+        "model-change",
     ];
 
     /// Its kind, as plans have it.
@@ -254,6 +265,7 @@ impl Fault {
             Fault::RedisStall { .. } => "redis-stall",
             Fault::RedisDeath { .. } => "redis-death",
             Fault::Surge { .. } => "surge",
+            Fault::ModelChange { .. } => "model-change",
         }
     }
 
@@ -277,7 +289,8 @@ impl Fault {
             | Fault::PodReplace { for_ms, .. }
             | Fault::RedisStall { for_ms }
             | Fault::RedisDeath { for_ms }
-            | Fault::Surge { for_ms, .. } => *for_ms,
+            | Fault::Surge { for_ms, .. }
+            | Fault::ModelChange { for_ms, .. } => *for_ms,
             Fault::Replay { .. } | Fault::Hostile { .. } => 0,
         }
     }
@@ -334,7 +347,12 @@ impl Fault {
             Fault::NodeSlow { us, .. } => above("us", *us, 1_000_000),
             Fault::Delay { add_ms, .. } => above("add_ms", *add_ms, 60_000),
             Fault::PodReplace { spread_ms, .. } => above("spread_ms", *spread_ms, 3_600_000),
-            Fault::Surge { percent, .. } => above("percent", u64::from(*percent), 100_000),
+            Fault::ModelChange { percent: 0, .. } => {
+                Some("`percent = 0`: must be 1 or more; 100 is as long as ever".into())
+            }
+            Fault::Surge { percent, .. } | Fault::ModelChange { percent, .. } => {
+                above("percent", u64::from(*percent), 100_000)
+            }
             Fault::Replay { count, .. } | Fault::Hostile { count, .. } => above("count", u64::from(*count), 10_000),
             _ => None,
         }

@@ -133,6 +133,14 @@ pub struct Ask {
     pub service: Duration,
 }
 
+impl Ask {
+    /// The same where everything takes `percent` of its time.
+    pub fn scaled(self, percent: u32) -> Ask {
+        let scaled = |time: Duration| if percent == 100 { time } else { time * percent / 100 };
+        Ask { bytes: self.bytes, kind: scaled(self.kind), service: scaled(self.service) }
+    }
+}
+
 /// A law that was checked and loaded. A clone shares the tables.
 #[derive(Clone, Debug)]
 pub struct Sizes {
@@ -235,6 +243,20 @@ impl Sizes {
             Shape::Constant => Ask { bytes: ALIKE_BYTES, kind: self.mean, service: self.mean },
             Shape::Table(table) => table.draw(rng),
         }
+    }
+
+    /// The next request, whose bytes are its own with this chance; else they are any other request's, and the best that can
+    /// be predicted from bytes is between their kind and the mean of all.
+    pub fn draw_telling(&self, rng: &mut Rng, bytes_tell: Share) -> Ask {
+        let own = self.draw(rng);
+        if bytes_tell == Share::ALWAYS {
+            return own;
+        }
+        let tells = rng.hits(bytes_tell);
+        let looks = if tells { own } else { self.draw(rng) };
+        let share = bytes_tell.as_f64();
+        let kind = looks.kind.mul_f64(share) + self.mean.mul_f64(1.0 - share);
+        Ask { bytes: looks.bytes, kind, service: own.service }
     }
 
     fn of_one_kind(&self, factor: f64, predictable: bool) -> Ask {

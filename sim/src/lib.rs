@@ -10,6 +10,7 @@ mod baseline;
 pub mod check;
 pub mod compare;
 mod config;
+pub mod costs;
 pub mod detect;
 pub mod determinism;
 mod exact;

@@ -131,10 +131,16 @@ impl Server {
         if full && self.free.is_empty() && self.health.hung_since.is_none() {
             return Err(Refused);
         }
+        self.take(now, job);
+        Ok(())
+    }
+
+    /// The same, whatever waits.
+    pub fn take(&mut self, now: Time, job: Job) {
+        self.now = now;
         self.queue.push_back(Waiting { job, arrived: now });
         self.queued += job.service;
         self.start_what_can(now);
-        Ok(())
     }
 
     /// When [`Server::advance`] wants to be called next; None while nothing can happen by itself.

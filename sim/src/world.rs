@@ -101,6 +101,7 @@ pub struct World {
     serial: u64,
     load: f64,
     surge_percent: u32,
+    service_percent: u32,
     wave: u32,
     silenced: Vec<bool>,
     /// What weighs on all links now, by number.
@@ -145,6 +146,7 @@ impl World {
             serial: 0,
             load: 0.0,
             surge_percent: 100,
+            service_percent: 100,
             wave: 0,
             silenced: vec![false; config.nodes],
             troubles: Vec::new(),

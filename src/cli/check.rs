@@ -45,17 +45,17 @@ fn as_toml(layers: &Layers) -> String {
                 let line = format!("{leaf} = {value}");
                 text.push_str(&format!("{line:<48} # {source}\n"));
             }
-            None => text.push_str(&pods(layers, value)),
+            None => text.push_str(&tables(layers, key, value)),
         }
     }
     text
 }
 
-fn pods(layers: &Layers, pods: &Value) -> String {
+fn tables(layers: &Layers, list: &str, tables: &Value) -> String {
     let mut text = String::new();
-    for (index, pod) in pods.as_array().into_iter().flatten().enumerate() {
-        text.push_str(&format!("\n{:<48} # {}\n", "[[pods]]", layers.source(&format!("pods[{index}]"))));
-        for (key, value) in pod.as_table().into_iter().flatten() {
+    for (index, table) in tables.as_array().into_iter().flatten().enumerate() {
+        text.push_str(&format!("\n{:<48} # {}\n", format!("[[{list}]]"), layers.source(&format!("{list}[{index}]"))));
+        for (key, value) in table.as_table().into_iter().flatten() {
             text.push_str(&format!("{key} = {value}\n"));
         }
     }

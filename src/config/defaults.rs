@@ -27,6 +27,11 @@ const BUDGET_MBIT: f64 = 1.0;
 /// picks local that need not be, more is what each of them waits when an owner dies.
 const STRICT_TIMEOUT_MS: f64 = 2.0;
 
+/// To how many other pods a request is offered that a full queue refused. Each offer costs a round trip; where pods have
+/// room for one waiting request each, three leave a tenth of the refusals or less up to a load of 0.85. With queues that
+/// are there to shed load, 0 tells callers at once.
+const AFTER_REFUSAL: i64 = 3;
+
 /// Of the 128 bytes of a name: the rest is for the process id.
 const LONGEST_HOST: usize = 100;
 
@@ -49,7 +54,7 @@ pub(super) fn table() -> Table {
     ];
     Table::from_iter([
         ("node".to_owned(), section(node)),
-        ("pick".to_owned(), section(vec![("policy", "plimsoll".into())])),
+        ("pick".to_owned(), section(vec![("policy", "plimsoll".into()), ("after_refusal", AFTER_REFUSAL.into())])),
         ("discovery".to_owned(), section(vec![("dns_interval_s", DNS_INTERVAL_S.into())])),
         ("front".to_owned(), section(front)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),

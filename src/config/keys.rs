@@ -15,6 +15,8 @@ pub(super) enum Kind {
     List,
     /// `NAME=URL` or `URL`, comma separated or repeated.
     Pods,
+    /// Tables that only a file can hold.
+    Tables,
 }
 
 /// One key of the configuration.
@@ -49,6 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     key("node.cert_file", Kind::Text, "cert-file"),
     key("node.key_file", Kind::Text, "key-file"),
     key("pick.policy", Kind::Text, "policy"),
+    bare("pick.after_refusal", Kind::Integer),
     key("discovery.file", Kind::Text, "discovery-file"),
     key("discovery.dns", Kind::List, "dns"),
     bare("discovery.dns_interval_s", Kind::Float),
@@ -60,15 +63,22 @@ pub(super) const KEYS: &[Key] = &[
     bare("strict.timeout_ms", Kind::Float),
     bare("strict.shards", Kind::Integer),
     key("log.format", Kind::Text, "log-format"),
+    bare("costs", Kind::Tables),
     key("pods", Kind::Pods, "pod"),
 ];
 
-/// What one `[[pods]]` table may say.
-pub(super) const POD_KEYS: [&str; 7] = ["name", "grpc", "http", "models", "slots", "weight", "uid"];
+/// Lists of tables, and what one table of each may say.
+const LISTS: [(&str, &[&str]); 2] = [
+    ("costs", &["model", "base_ms", "per_kib_ms", "min_ms", "max_ms", "learn"]),
+    ("pods", &["name", "grpc", "http", "models", "slots", "weight", "uid"]),
+];
 
 impl Key {
     /// Its environment variables, the full name first: it wins over the short one where both are set.
     pub(super) fn variables(&self) -> Vec<String> {
+        if self.kind == Kind::Tables {
+            return Vec::new();
+        }
         let full = format!("PLIMSOLL_{}", self.path.replace('.', "_").to_uppercase());
         let short = self.flag.map(|flag| format!("PLIMSOLL_{}", flag.replace('-', "_").to_uppercase()));
         let mut names = vec![full];
@@ -80,6 +90,17 @@ impl Key {
 /// The key called `path`, where there is one.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
+}
+
+/// Whether `path` is a list of tables.
+pub(super) fn is_list(path: &str) -> bool {
+    LISTS.iter().any(|(name, _)| *name == path)
+}
+
+/// What a table may say that is, or has in it, `path`, as in `pods[3].grpc`; none where `path` is in no list.
+pub(super) fn item_keys(path: &str) -> Option<&'static [&'static str]> {
+    let (list, _) = path.split_once('[')?;
+    LISTS.iter().find(|(name, _)| *name == list).map(|(_, keys)| *keys)
 }
 
 /// Whether `path` is a table that holds keys.
@@ -104,8 +125,8 @@ pub(super) fn hint(path: &str) -> String {
 
 /// The names that may stand in `section` (the empty one is the top), each once, in the order of the list.
 fn siblings(section: &str) -> Vec<&'static str> {
-    if section.starts_with("pods") {
-        return POD_KEYS.to_vec();
+    if let Some(keys) = item_keys(section) {
+        return keys.to_vec();
     }
     let mut names: Vec<&str> = Vec::new();
     for key in KEYS {
@@ -146,6 +167,7 @@ mod tests {
             ("node.policy", "did you mean `pick.policy`?"),
             ("nodes", "did you mean `node`?"),
             ("pods[3].slot", "did you mean `slots`?"),
+            ("costs[0].per_kb_ms", "did you mean `per_kib_ms`?"),
             ("log.colour", "known here: format"),
         ] {
             assert_eq!(hint(written), hint_for_it, "{written}");

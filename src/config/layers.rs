@@ -146,8 +146,8 @@ impl Layers {
     fn document(mut self, path: Option<&Path>, text: &str) -> Result<Layers, ConfigError> {
         let parsed = Parsed::new(path, text)?;
         parsed.check_keys(|key| keys::find(key).is_some())?;
-        if parsed.table.contains_key("pods") {
-            self.forget_pods();
+        for list in parsed.table.keys().filter(|name| keys::is_list(name)) {
+            self.forget(list);
         }
         for (name, value) in parsed.table {
             match (self.table.get_mut(&name), value) {
@@ -171,7 +171,7 @@ impl Layers {
                 }
             }
             None => {
-                self.forget_pods();
+                self.forget(key.path);
                 self.table.insert(key.path.to_owned(), value);
             }
         }
@@ -179,9 +179,9 @@ impl Layers {
         Ok(())
     }
 
-    /// The pods of a lower layer are replaced as a whole; so is where they came from.
-    fn forget_pods(&mut self) {
-        self.sources.retain(|key, _| !key.starts_with("pods"));
+    /// A list of a lower layer is replaced as a whole; so is where it came from.
+    fn forget(&mut self, list: &str) {
+        self.sources.retain(|key, _| !key.starts_with(list));
     }
 }
 
@@ -221,17 +221,17 @@ impl Parsed {
             match value.get_ref() {
                 // Keys stand one level down; what is deeper is part of a value, and its type is judged later.
                 DeValue::Table(inner) if prefix.is_empty() => self.walk(name, inner, at),
-                DeValue::Array(items) if name == "pods" => self.walk_items(items, at),
+                DeValue::Array(items) if keys::is_list(&name) => self.walk_items(&name, items, at),
                 _ => {}
             }
         }
     }
 
-    fn walk_items(&self, items: &[Spanned<DeValue<'_>>], at: &mut Vec<(usize, String, bool)>) {
+    fn walk_items(&self, list: &str, items: &[Spanned<DeValue<'_>>], at: &mut Vec<(usize, String, bool)>) {
         for (index, item) in items.iter().enumerate() {
-            at.push((item.span().start, format!("pods[{index}]"), item.get_ref().is_table()));
+            at.push((item.span().start, format!("{list}[{index}]"), item.get_ref().is_table()));
             if let DeValue::Table(inner) = item.get_ref() {
-                self.walk(format!("pods[{index}]"), inner, at);
+                self.walk(format!("{list}[{index}]"), inner, at);
             }
         }
     }
@@ -239,11 +239,12 @@ impl Parsed {
     /// Refuses the first key, in the order of the text, that is none of `known`, of the sections or of a pod.
     pub(super) fn check_keys(&self, known: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
         for (key, is_table) in &self.order {
-            let of_pod = key.split_once("].").filter(|_| key.starts_with("pods[")).map(|(_, leaf)| leaf);
+            let item = keys::item_keys(key);
+            let of_item = key.split_once("].").filter(|_| item.is_some()).map(|(_, leaf)| leaf);
             let at = self.sources[key].clone();
-            match of_pod {
-                Some(leaf) if keys::POD_KEYS.contains(&leaf) => {}
-                None if key.starts_with("pods[") || known(key) => {}
+            match of_item {
+                Some(leaf) if item.is_some_and(|keys| keys.contains(&leaf)) => {}
+                None if item.is_some() || known(key) => {}
                 None if keys::is_section(key) && known_section(key, &known) => {
                     if !is_table {
                         let problem = format!("{} is not a table", shown(&self.table[key].to_string()));
@@ -324,6 +325,7 @@ fn parse(key: &Key, values: &[String], at: &Source) -> Result<Value, ConfigError
         }
         Kind::Float => first.parse().map(Value::Float).map_err(|_| invalid("is not a number", "write it as in 2.5")),
         Kind::List => Ok(Value::Array(values.iter().map(|value| Value::String(value.clone())).collect())),
+        Kind::Tables => Err(invalid("cannot be written here", "write it as tables in a file")),
         Kind::Pods => Ok(Value::Array(values.iter().map(|value| Value::Table(pod_table(value))).collect())),
     }
 }

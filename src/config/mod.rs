@@ -20,6 +20,7 @@
 //! ```
 
 mod addr;
+mod costs;
 mod credentials;
 mod defaults;
 mod error;
@@ -28,6 +29,7 @@ mod layers;
 mod pods;
 mod raw;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,7 @@ pub use self::pods::pods_from_file;
 pub(crate) use self::pods::{MOST_PODS, pods_from_text};
 use crate::core::Strict;
 use crate::node::NodeConfig;
-use crate::observe::PodSpec;
+use crate::observe::{Formula, PodSpec};
 use crate::pick::PolicyKind;
 
 /// Where a node's admin API is unless it is told otherwise; where `plimsoll view` asks.
@@ -72,6 +74,10 @@ pub struct Config {
     pub identity: Identity,
     /// How it picks.
     pub policy: PolicyKind,
+    /// To how many other pods a request is offered that a full queue refused.
+    pub after_refusal: u32,
+    /// What requests cost, by model, where it was written down; the one of the empty name is for all other models.
+    pub costs: BTreeMap<Box<str>, Formula>,
     /// Gossip budget, bit/s.
     pub budget_bits: u64,
     /// Whether picks ask the owners of shards, and how.
@@ -195,6 +201,7 @@ impl Config {
             policy: self.policy,
             budget_bits: self.budget_bits,
             strict: self.strict,
+            costs: self.costs.clone(),
             pods: self.pods.clone(),
         })
     }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::addr::{self, Problem};
+use super::costs::{RawCost, read_costs};
 use super::error::{ConfigError, Source, one_line, shown};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
@@ -29,6 +30,8 @@ struct Raw {
     gossip: RawGossip,
     strict: RawStrict,
     log: RawLog,
+    #[serde(default)]
+    costs: Vec<RawCost>,
     #[serde(default)]
     pods: Vec<RawPod>,
 }
@@ -54,6 +57,7 @@ struct RawNode {
 #[serde(deny_unknown_fields)]
 struct RawPick {
     policy: String,
+    after_refusal: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +116,8 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         name: node.name,
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
+        after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
+        costs: read_costs(raw.costs, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, 0.01..=10_000.0)? * 1e6) as u64,
         strict: strict(&raw.strict, &r)?,
         front: FrontConfig {

@@ -21,11 +21,22 @@ pub(super) struct Rates {
     own: [f64; 2],
     age_ms: [f64; 2],
     unseen_ms: f64,
+    /// All work there is, over what all pods can do; and how old news of the others' is, ms.
+    load: f64,
+    unseen_age_ms: f64,
 }
 
 impl Rates {
     pub(super) fn new(now: Time) -> Rates {
-        Rates { looked_at: now, picked_us: [0; 2], own: [0.0; 2], age_ms: [FIRST_AGE_MS; 2], unseen_ms: 0.0 }
+        Rates {
+            looked_at: now,
+            picked_us: [0; 2],
+            own: [0.0; 2],
+            age_ms: [FIRST_AGE_MS; 2],
+            unseen_ms: 0.0,
+            load: 0.0,
+            unseen_age_ms: 0.0,
+        }
     }
 
     /// News of a heavy or small change arrived, this old.
@@ -37,7 +48,7 @@ impl Rates {
     }
 
     /// Measures the own rate and publishes what picks need of the others'.
-    pub(super) fn tick(&mut self, now: Time, picker: &Picker, others: [f64; 2]) {
+    pub(super) fn tick(&mut self, now: Time, picker: &Picker, others: [f64; 2], capacity: f64) {
         let seen = &picker.shared().seen;
         let seconds = now.since(self.looked_at).as_secs_f64();
         if seconds <= 0.0 {
@@ -57,6 +68,8 @@ impl Rates {
             self.unseen_ms += others * age;
         }
         let (own, others): (f64, f64) = (self.own.iter().sum(), others.iter().sum());
+        self.load = if capacity > 0.0 { (own + others) / capacity } else { 0.0 };
+        self.unseen_age_ms = if others > 0.0 { self.unseen_ms / others } else { 0.0 };
         let others_share = if others > 0.0 { others / (own + others) } else { 0.0 };
         let published = &picker.shared().published;
         published.unseen_ms.store((self.unseen_ms as f32).to_bits(), Relaxed);
@@ -67,6 +80,17 @@ impl Rates {
     pub(super) fn own_millis(&self) -> (u32, u32) {
         let milli = |rate: f64| (rate * 1e3) as u32;
         (milli(self.own[0]), milli(self.own[1]))
+    }
+
+    pub(super) fn load(&self) -> f64 {
+        self.load
+    }
+
+    /// How old news is beside the age at which a view stops being of use: what arrives unseen then would fill all that is
+    /// free, `mean x (1 - load) / load`. Where nothing is free it is of no use at any age.
+    pub(super) fn age_over_critical(&self, mean_cost_ms: f64) -> f64 {
+        let free = 1.0 - self.load.min(0.999);
+        if mean_cost_ms > 0.0 { self.unseen_age_ms * self.load / (mean_cost_ms * free) } else { 0.0 }
     }
 
     pub(super) fn unseen_ms(&self) -> f64 {

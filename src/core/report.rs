@@ -10,6 +10,9 @@ use crate::id::{NodeId, PodId};
 use crate::observe::{Belief, Footprint, MemberView, PeerShare, Pod, PodView, View};
 use crate::time::Time;
 
+/// Costs in one view: enough for a hundred models of ten sizes, and no burden for who looks every second.
+const MOST_COSTS: usize = 1000;
+
 impl Core {
     /// What this node believes about the pods.
     pub fn view(&self, now: Time) -> View {
@@ -20,6 +23,8 @@ impl Core {
             policy: self.picker.policy().name(),
             rung: self.ladder.rung().name(),
             unseen_ms: self.rates.unseen_ms(),
+            load: self.rates.load(),
+            age_over_critical: self.rates.age_over_critical(self.picker.mean_cost_ms()),
             mean_cost_ms: self.picker.mean_cost_ms(),
             news_age_small_ms: self.rates.news_age_ms(false),
             news_age_heavy_ms: self.rates.news_age_ms(true),
@@ -28,6 +33,7 @@ impl Core {
                 .enumerate()
                 .map(|(index, pod)| self.view_pod(now, index, pod, shares.remove(&pod.id()).unwrap_or_default()))
                 .collect(),
+            costs: self.picker.models().iter().flat_map(|m| m.cost.view(m.name())).take(MOST_COSTS).collect(),
         }
     }
 
@@ -39,6 +45,7 @@ impl Core {
             id: pod.id().to_string(),
             addr: pod.spec().grpc.clone(),
             slots: pod.slots(),
+            speed: pod.speed(),
             ejected: pod.is_ejected(),
             in_flight: f64::from(load.in_flight),
             own_in_flight: load.own_in_flight,
@@ -163,6 +170,7 @@ impl Core {
             peer_names,
             asked,
             reservations,
+            told_models: self.picker.shared().models.held(),
             refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }

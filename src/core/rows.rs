@@ -80,7 +80,13 @@ impl Core {
         for news in news {
             let cost = news.class.typical();
             self.rates.hear(cost.as_ms() > mean_ms, news.age);
-            let Some(pod) = self.pods.get(&news.pod).filter(|_| plays && peer.counted) else { continue };
+            let Some(pod) = self.pods.get(&news.pod) else { continue };
+            if news.delta > 0 {
+                pod.heard_of(now - news.age);
+            }
+            if !plays || !peer.counted {
+                continue;
+            }
             // Without its name it stands behind what is known: it is in the sums.
             let Some(model) = peer.row.model(news.model) else { continue };
             let (lane, by, class, at) = (pod.lane(model), By::Peer(from), news.class, now - news.age);
@@ -203,6 +209,7 @@ impl Core {
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.refresh_at = now;
             self.full_at = Some(now);
+            self.telling.greet(to);
         }
     }
 }

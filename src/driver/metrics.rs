@@ -94,6 +94,8 @@ fn describe() {
     describe_gauge!("plimsoll_unseen_work_ms", "Work of the other nodes that this one has not heard of yet.");
     describe_gauge!("plimsoll_mean_cost_ms", "Running mean cost of what this node picks for.");
     describe_gauge!("plimsoll_news_age_seconds", "How old news is when it arrives here, running mean, by class.");
+    describe_gauge!("plimsoll_load", "All work there is over what the pods can do.");
+    describe_gauge!("plimsoll_age_over_critical", "News age over the age at which a view stops being of use.");
     describe_gauge!("plimsoll_pods", "Pods this node knows, by whether picks avoid them.");
     describe_gauge!("plimsoll_pod_in_flight", "Requests in flight from all nodes, and remainders.");
     describe_gauge!("plimsoll_pod_own_in_flight", "Tickets of this node.");
@@ -104,6 +106,7 @@ fn describe() {
         "How long a new request would wait there before it begins, by all that is known."
     );
     describe_gauge!("plimsoll_pod_slots", "Requests the pod can run at once.");
+    describe_gauge!("plimsoll_pod_speed", "Speed relative to the other pods, configured or learned.");
     describe_gauge!("plimsoll_pod_ejected", "1 where picks of this node avoid the pod.");
     describe_counter!("plimsoll_picks_total", "Tickets this node charged.");
     describe_counter!("plimsoll_outcomes_total", "Tickets that ended, by how.");
@@ -126,6 +129,8 @@ fn node_values(view: &View) {
     gauge!("plimsoll_mean_cost_ms").set(view.mean_cost_ms);
     gauge!("plimsoll_news_age_seconds", "class" => "small").set(view.news_age_small_ms / 1e3);
     gauge!("plimsoll_news_age_seconds", "class" => "heavy").set(view.news_age_heavy_ms / 1e3);
+    gauge!("plimsoll_load").set(view.load);
+    gauge!("plimsoll_age_over_critical").set(view.age_over_critical);
     let ejected = view.pods.iter().filter(|pod| pod.ejected).count();
     gauge!("plimsoll_pods", "state" => "admitted").set((view.pods.len() - ejected) as f64);
     gauge!("plimsoll_pods", "state" => "ejected").set(ejected as f64);
@@ -139,6 +144,7 @@ fn pod_values(pod: &PodView) {
     gauge!("plimsoll_pod_cost_ms", "pod" => name()).set(pod.cost_ms);
     gauge!("plimsoll_pod_wait_ms", "pod" => name()).set(pod.wait_ms);
     gauge!("plimsoll_pod_slots", "pod" => name()).set(f64::from(pod.slots));
+    gauge!("plimsoll_pod_speed", "pod" => name()).set(pod.speed);
     gauge!("plimsoll_pod_ejected", "pod" => name()).set(one_if(pod.ejected));
     counter!("plimsoll_picks_total", "pod" => name()).absolute(pod.picks);
     counter!("plimsoll_ejections_total", "pod" => name()).absolute(pod.ejections);
@@ -235,6 +241,7 @@ mod tests {
             id: String::new(),
             addr: String::new(),
             slots: 2,
+            speed: 1.0,
             ejected: false,
             in_flight: 3.5,
             own_in_flight: 1,
@@ -261,7 +268,10 @@ mod tests {
             mean_cost_ms: 4.0,
             news_age_small_ms: 20.0,
             news_age_heavy_ms: 2.0,
+            load: 0.5,
+            age_over_critical: 0.1,
             pods,
+            costs: Vec::new(),
         }
     }
 

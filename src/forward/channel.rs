@@ -60,8 +60,13 @@ impl BalancedChannel {
             Kind::Stream => (body.watch(), peek_if_there(&mut body).await?),
             _ => (None, deadline.within(peek(&mut body, Depth::Size)).await?),
         };
-        let call =
-            Call { kind, model: &self.model, bytes: peeked.bytes, connect_timeout: self.options.connect_timeout };
+        let call = Call {
+            kind,
+            model: &self.model,
+            bytes: peeked.bytes,
+            connect_timeout: self.options.connect_timeout,
+            after_refusal: self.options.after_refusal,
+        };
         let request = Request::from_parts(parts, body);
         Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Body::new))
     }

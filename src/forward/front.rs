@@ -78,6 +78,9 @@ impl Default for FrontOptions {
 /// at most, and returns when the last connection is closed.
 pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shutdown: impl Future<Output = ()>) {
     let (drain, draining) = watch::channel(false);
+    // Ends with this.
+    let mut asking = JoinSet::new();
+    asking.spawn(super::statistics::follow(node.picker().clone()));
     let front = Arc::new(Front { node, options, draining });
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -190,7 +193,13 @@ impl Front {
             Kind::Stream => deadline.within(first_message(&mut body, depth)).await?,
             Kind::Other => deadline.within(peek(&mut body, Depth::Size)).await?,
         };
-        let call = Call { kind, model: peeked.model(), bytes: peeked.bytes, connect_timeout: options.connect_timeout };
+        let call = Call {
+            kind,
+            model: peeked.model(),
+            bytes: peeked.bytes,
+            connect_timeout: options.connect_timeout,
+            after_refusal: options.after_refusal,
+        };
         let request = Request::from_parts(parts, body);
         Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Answer::Pod))
     }

@@ -16,6 +16,7 @@ mod peek;
 mod readmit;
 mod response;
 mod send;
+mod statistics;
 mod upstream;
 
 use std::time::Duration;
@@ -35,10 +36,14 @@ pub struct ForwardOptions {
     /// How long a pod may take to accept a connection before it is ejected and another one is tried. Longer bears
     /// with a slow network, shorter finds a dead machine sooner. Default 1 s: a handshake takes two round trips.
     pub connect_timeout: Duration,
+    /// To how many other pods a request is offered, one after the other and at once, when a pod refuses it because its queue
+    /// is full. Beyond, the caller gets the last pod's refusal. Default 3: each offer costs a round trip; where pods have
+    /// room for one waiting request each, three offers leave a tenth of the refusals or less up to a load of 0.85.
+    pub after_refusal: u32,
 }
 
 impl Default for ForwardOptions {
     fn default() -> ForwardOptions {
-        ForwardOptions { max_message_bytes: 256 << 20, connect_timeout: Duration::from_secs(1) }
+        ForwardOptions { max_message_bytes: 256 << 20, connect_timeout: Duration::from_secs(1), after_refusal: 3 }
     }
 }

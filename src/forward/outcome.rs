@@ -26,6 +26,13 @@ pub(super) fn is_ok(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|status| status == "0")
 }
 
+/// Whether the status in `headers` says that the pod took nothing, because the model's queue is full. Only a head can say it
+/// before anything ran for the caller.
+pub(super) fn is_queue_full(headers: &HeaderMap) -> bool {
+    // The usual case, without parsing the rest.
+    headers.get("grpc-status").is_some_and(|status| status == "14") && outcome_of(headers) == Outcome::Refused
+}
+
 fn of_status(status: &Status) -> Outcome {
     match status.code() {
         Code::Cancelled | Code::DeadlineExceeded => Outcome::Cancelled,

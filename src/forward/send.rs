@@ -10,6 +10,7 @@ use tonic::Status;
 
 use super::body::{Passed, RequestBody, Stream};
 use super::deadline::Deadline;
+use super::outcome::is_queue_full;
 use super::readmit::{check_soon, eject};
 use super::response::ResponseBody;
 use super::upstream::{SendError, Unreachable, Upstream};
@@ -59,13 +60,15 @@ pub(super) struct Call<'a> {
     pub(super) model: &'a str,
     pub(super) bytes: u64,
     pub(super) connect_timeout: Duration,
+    pub(super) after_refusal: u32,
 }
 
 /// Sends `request` to a pod of this node's choice and returns its response, with the ticket inside.
 ///
 /// A pod that cannot be reached is ejected and the next one is picked, each once; so is one that has given up its models
 /// (a Triton that shuts down) where the request is at hand to be sent again: the caller sees none of it while another
-/// pod is left. A request that a pod may have begun is never sent again.
+/// pod is left. A request that a full queue refused is offered to a few other pods at once; that is no failure of anybody,
+/// and no retry: nothing of it ran. A request that a pod may have begun is never sent again.
 ///
 /// # Errors
 /// UNAVAILABLE, naming the pods and what was wrong with them; DEADLINE_EXCEEDED when the caller's deadline passes.
@@ -100,6 +103,15 @@ async fn dispatch(
                 check_soon(&pod);
                 tried.refused(pod, response);
                 request = copy;
+            }
+            (Ok(response), copy) if is_queue_full(response.headers()) => {
+                ticket.finish(Outcome::Refused);
+                match copy.filter(|_| tried.full < call.after_refusal) {
+                    Some(copy) => request = copy,
+                    None => return Ok((response, None)),
+                }
+                tried.full += 1;
+                tried.refused(pod, response);
             }
             (Ok(response), _) => return Ok((response, Some(ticket))),
             (Err(SendError::Died(error)), _) => {
@@ -160,7 +172,9 @@ fn died(pod: &Pod, error: &hyper::Error, passed: &Passed) -> Status {
 #[derive(Default)]
 struct Tried {
     pods: SmallVec<[(Arc<Pod>, Option<Unreachable>); 1]>,
-    /// The last answer of a pod that had given up the model: what the caller gets if every pod says so.
+    /// How many of them were full.
+    full: u32,
+    /// The last answer of a pod that was full or had given up the model: what the caller gets if no pod takes it.
     answer: Option<Response<Incoming>>,
 }
 

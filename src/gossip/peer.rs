@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn model(name: &str) -> Arc<Model> {
-        Models::new().get(name)
+        Models::new(crate::observe::Formulas::new()).get(name)
     }
 
     fn counts(row: &PeerRow) -> BTreeMap<u64, u64> {

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
-//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK
+//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS
 //! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
 //! consumed whole. Unknown protocol versions, kinds and clusters are told apart and refused without decoding. Variants
 //! and fields are never reordered; a new shape is a new kind. Golden vectors below hold it to that.
 
+mod costs;
 mod rows;
 mod strict;
 
@@ -18,6 +19,8 @@ use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes};
 use foca::{Header, Member, Message as Swim, State};
 
+pub use self::costs::{Costs, ModelCosts};
+pub(crate) use self::costs::{MAX_SIZES, MODEL_BYTES, SIZE_BYTES};
 pub use self::strict::{GiveBack, Grant, MAX_EXCLUDED, MAX_SHARDS, Reserve};
 use self::strict::{WireGiveBack, WireGrant, WireReserve};
 use crate::id::{Epoch, NodeId, PodId, Seq};
@@ -53,6 +56,7 @@ const KIND_NAMES: u8 = 4;
 const KIND_RESERVE: u8 = 5;
 const KIND_GRANT: u8 = 6;
 const KIND_GIVE_BACK: u8 = 7;
+const KIND_COSTS: u8 = 8;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,8 @@ pub enum Message {
     Grant(Grant),
     /// Strict mode: not needed any more.
     GiveBack(GiveBack),
+    /// What requests cost.
+    Costs(Costs),
 }
 
 /// Kinds of messages, for counters.
@@ -104,17 +110,21 @@ pub enum Kind {
     Grant,
     /// Answers that came too late.
     GiveBack,
+    /// Costs of requests.
+    Costs,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 8] =
-        [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names, Kind::Reserve, Kind::Grant, Kind::GiveBack];
+    pub const ALL: [Kind; 9] = {
+        use Kind::{Costs, GiveBack, Grant, Hello, Names, Reserve, Rows, Swim, Sync};
+        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs]
+    };
 
     /// How messages of this kind travel.
     pub const fn channel(self) -> Channel {
         match self {
-            Kind::Swim | Kind::Rows | Kind::Hello => Channel::Datagram,
+            Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs => Channel::Datagram,
             Kind::Reserve | Kind::Grant | Kind::GiveBack => Channel::Datagram,
             Kind::Sync | Kind::Names => Channel::Stream,
         }
@@ -136,6 +146,7 @@ impl Kind {
             Kind::Reserve => "reserve",
             Kind::Grant => "grant",
             Kind::GiveBack => "give_back",
+            Kind::Costs => "costs",
         }
     }
 }
@@ -441,6 +452,7 @@ impl Message {
             Message::Reserve(_) => Kind::Reserve,
             Message::Grant(_) => Kind::Grant,
             Message::GiveBack(_) => Kind::GiveBack,
+            Message::Costs(_) => Kind::Costs,
         }
     }
 
@@ -456,6 +468,7 @@ impl Message {
             Message::Reserve(_) => start(KIND_RESERVE, tag, 64),
             Message::Grant(_) => start(KIND_GRANT, tag, 32),
             Message::GiveBack(_) => start(KIND_GIVE_BACK, tag, 16),
+            Message::Costs(_) => start(KIND_COSTS, tag, MAX_DATAGRAM),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -469,6 +482,7 @@ impl Message {
             Message::Reserve(reserve) => put(&mut out, WireReserve::from(reserve)),
             Message::Grant(grant) => put(&mut out, WireGrant::from(grant)),
             Message::GiveBack(back) => put(&mut out, WireGiveBack::from(back)),
+            Message::Costs(costs) => costs.encode(&mut out),
         }
         out.into()
     }
@@ -499,6 +513,7 @@ impl Message {
             (KIND_ROWS, Channel::Datagram) => Rows::decode(body).map(Message::Rows),
             (KIND_HELLO, Channel::Datagram) => Hello::decode(body).map(Message::Hello),
             (KIND_SYNC, Channel::Stream) => Sync::decode(body).map(Message::Sync),
+            (KIND_COSTS, Channel::Datagram) => Costs::decode(body).map(Message::Costs),
             (KIND_NAMES, Channel::Stream) => Names::decode(body).map(Message::Names),
             (KIND_RESERVE, Channel::Datagram) => Reserve::decode(body).map(Message::Reserve),
             (KIND_GRANT, Channel::Datagram) => Grant::decode(body).map(Message::Grant),

@@ -27,6 +27,39 @@ impl Cost {
     }
 }
 
+/// What requests of a model cost by their payload, as somebody who knows the model writes it down: so much for any request,
+/// and so much for each KiB.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Formula {
+    /// What the smallest request takes, ms.
+    pub base_ms: f64,
+    /// And each KiB of payload, ms.
+    pub per_kib_ms: f64,
+    /// No request takes less, ms.
+    pub min_ms: f64,
+    /// No request takes more, ms.
+    pub max_ms: f64,
+    /// Whether what is learned corrects it; else it always decides. Learning follows a model that changes, and is the better
+    /// choice wherever bytes tell anything.
+    pub learn: bool,
+}
+
+impl Formula {
+    /// `base_ms` for any request, until something better is learned.
+    pub fn new(base_ms: f64) -> Formula {
+        Formula { base_ms, per_kib_ms: 0.0, min_ms: 0.0, max_ms: Cost::MAX.0, learn: true }
+    }
+
+    /// What it says of `bytes`, ms: a number that is a cost and is not zero, whatever stands in it.
+    pub(crate) fn ms(&self, bytes: u64) -> f64 {
+        let ms = self.base_ms + self.per_kib_ms * (bytes as f64 / 1024.0);
+        // `max` and `min` of floats ignore what is no number.
+        let bounded = ms.max(self.min_ms).min(self.max_ms);
+        Cost::from_ms(bounded).unwrap_or_default().0.max(1e-3)
+    }
+}
+
 /// A cost rounded to a half power of two: `floor(2 log2(cost / (1/16 ms)))`, clamped to 0..=39.
 ///
 /// Fixed in wire version 1, so that all nodes mean the same. Class 0 is anything below 88 µs, class 39 anything from

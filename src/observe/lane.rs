@@ -144,7 +144,7 @@ impl Lane {
         if let Some(batching) = &shape.batch {
             self.model.batches.configure(batching);
         }
-        Plan { shape, batches: &self.model.batches, speed: pod.spec().weight as f32 }
+        Plan { shape, batches: &self.model.batches, speed: pod.speed() as f32 }
     }
 
     fn publish(&self, summary: &Summary) {

@@ -2,21 +2,24 @@
 
 mod batches;
 mod cost;
+mod heard;
 mod lane;
+mod learn;
 mod model;
+pub(crate) mod pace;
 mod pod;
 mod schedule;
 mod shape;
 mod view;
 
 pub use batches::BatchLaw;
-pub use cost::{Cost, SizeClass};
+pub use cost::{Cost, Formula, SizeClass};
 pub(crate) use lane::Lane;
 pub use lane::Part;
-pub use model::{CostModel, Model};
-pub(crate) use model::{MAX_MODELS, Models};
+pub use model::{CostModel, Model, SizeCost};
+pub(crate) use model::{Formulas, Hearing, MAX_MODELS, Models};
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
 pub use schedule::Open;
 pub(crate) use schedule::{By, Change, MOST_LISTED};
 pub use shape::{Batching, ModelShape};
-pub use view::{Belief, Footprint, MemberView, PeerShare, PodView, View};
+pub use view::{Belief, CostView, Footprint, MemberView, PeerShare, PodView, View};

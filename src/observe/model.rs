@@ -2,16 +2,22 @@
 //!
 //! A request's cost is what it will take of a pod's time. The payload's bytes say most of it: per model, each half
 //! power of two of bytes has its own running mean, learned from requests that found their pod idle, so that no queueing
-//! is in the sample.
+//! is in the sample. Peers tell each other what they learned, so that one request somewhere is enough for all; between
+//! sizes that are known it is interpolated; where nothing is known, a formula, Triton's own mean or a guess stands in.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::Cost;
 use super::batches::Batches;
+use super::cost::Formula;
+use super::heard::{Heard, QUORUM, belief};
+use super::learn::Learned;
+use super::{Cost, CostView};
+use crate::id::NodeId;
+use crate::time::Time;
 
 /// Models that one node keeps apart; further names share one. Bounds what clients who invent names can make us store.
 pub(crate) const MAX_MODELS: usize = 1024;
@@ -19,13 +25,18 @@ pub(crate) const MAX_MODELS: usize = 1024;
 const MAX_NAME: usize = 256;
 /// The model that stands for all names beyond the bounds.
 const OTHER_MODEL: &str = "";
+/// Models that peers told of and nobody asked for here yet; and how many of them one peer may have brought up.
+const MAX_TOLD: usize = 1024;
+const MAX_TOLD_BY_ONE: usize = 256;
 /// Half powers of two of bytes: the last one starts at 2^31.5.
 const BUCKETS: usize = 64;
 /// What a request costs when nothing was learned yet and no prior is configured. Any positive number makes picks
 /// count requests; it only has to be of the order of real costs, so that the first samples do not look absurd.
 const PRIOR_MS: f32 = 10.0;
-/// Weight of a new sample: the last dozen requests of a size decide, so a model change shows within seconds.
-const LEARN: f32 = 0.15;
+/// A mean is told from so many samples on, one may have been anything; unless hardly anybody has said anything yet.
+const WORTH_TELLING: f32 = 2.0;
+/// With so many samples a mean is known well enough to say that a pod is slow, and not the request.
+const SURE: f32 = 8.0;
 
 /// One model, as this node knows it.
 #[derive(Debug)]
@@ -39,8 +50,8 @@ pub struct Model {
 }
 
 impl Model {
-    fn new(index: usize, name: &str) -> Model {
-        Model { index, name: name.into(), cost: CostModel::default(), batches: Batches::default() }
+    fn new(index: usize, name: &str, cost: CostModel) -> Model {
+        Model { index, name: name.into(), cost, batches: Batches::default() }
     }
 
     /// Its name; empty for the one that stands for all names beyond the bound of 1,024.
@@ -49,44 +60,233 @@ impl Model {
     }
 }
 
-/// What requests of one model cost, by payload size. Lock-free: read by every pick, fed by every idle-start request.
+/// What requests of one model cost, by payload size. Picks read it without a lock; whoever teaches it skips its turn
+/// rather than wait for another.
 #[derive(Debug)]
 pub struct CostModel {
-    /// Running mean in ms per bucket of bytes, as `f32` bits; zero means nothing learned.
-    mean_ms: [AtomicU32; BUCKETS],
+    /// What is believed in ms per bucket of bytes, as `f32` bits; zero where nothing is.
+    believed_ms: [AtomicU32; BUCKETS],
+    /// Where that comes from.
+    known: Mutex<Known>,
+    formula: Option<Formula>,
+    /// Triton's own mean over all sizes, ms, as `f32` bits; zero where it was not asked.
+    stated_ms: AtomicU32,
+    /// Something was learned since it was last looked through for news.
+    pub(crate) fresh: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    own: BTreeMap<u8, Learned>,
+    heard: Sizes,
+    /// What was told of each last.
+    told: BTreeMap<u8, f32>,
+}
+
+/// What was heard, by bucket of bytes.
+type Sizes = BTreeMap<u8, Heard>;
+
+/// What one size costs, as nodes tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeCost {
+    /// `floor(2 log2 bytes)`, below 64.
+    pub bucket: u8,
+    /// Its mean, µs.
+    pub mean_us: u32,
+    /// Samples that stand behind it.
+    pub samples: u8,
+}
+
+impl SizeCost {
+    /// In ms; none where it is nothing that a request can cost.
+    fn ms(self) -> Option<f32> {
+        let possible = self.mean_us > 0 && f64::from(self.mean_us) <= 1e3 * Cost::MAX.as_ms();
+        (possible && usize::from(self.bucket) < BUCKETS && self.samples > 0).then(|| self.mean_us as f32 / 1e3)
+    }
 }
 
 impl Default for CostModel {
     fn default() -> CostModel {
-        CostModel { mean_ms: std::array::from_fn(|_| AtomicU32::new(0)) }
+        CostModel::new(None, Sizes::default())
     }
 }
 
 impl CostModel {
-    /// The cost of a request with `bytes` of payload: what was learned for its size, else for the nearest size, else
-    /// 10 ms.
-    pub fn estimate(&self, bytes: u64) -> Cost {
-        let bucket = bucket(bytes);
-        let learned = |b: usize| f32::from_bits(self.mean_ms[b].load(Relaxed));
-        let nearest = (0..BUCKETS)
-            .flat_map(|d| [bucket.checked_sub(d), Some(bucket + d).filter(|b| *b < BUCKETS)])
-            .flatten()
-            .map(learned)
-            .find(|ms| *ms > 0.0);
-        Cost::from_ms(f64::from(nearest.unwrap_or(PRIOR_MS))).unwrap_or_default()
+    fn new(formula: Option<Formula>, heard: Sizes) -> CostModel {
+        let model = CostModel {
+            believed_ms: std::array::from_fn(|_| AtomicU32::new(0)),
+            known: Mutex::new(Known { heard, ..Known::default() }),
+            formula,
+            stated_ms: AtomicU32::new(0),
+            fresh: AtomicBool::new(false),
+        };
+        let known = model.lock();
+        known.heard.keys().for_each(|bucket| model.believe(&known, *bucket, Time::ZERO));
+        drop(known);
+        model
     }
 
-    /// Learns from one request of `bytes` that found its pod idle and took `ms`.
-    pub fn learn(&self, bytes: u64, ms: f64) {
-        let Some(sample) = Cost::from_ms(ms) else { return };
-        // A zero would read as "nothing learned".
-        let sample = (sample.as_ms() as f32).max(0.001);
-        let cell = &self.mean_ms[bucket(bytes)];
-        let old = f32::from_bits(cell.load(Relaxed));
-        let new = if old > 0.0 { old + LEARN * (sample - old) } else { sample };
-        // Two samples at once may lose one of them: it is a running mean.
-        cell.store(new.to_bits(), Relaxed);
+    /// The cost of a request with `bytes` of payload: what is believed of its size; else what lies between the sizes that
+    /// something is believed of, or the nearest; else the formula, what Triton states of the model, or 10 ms.
+    pub fn estimate(&self, bytes: u64) -> Cost {
+        let bucket = bucket(bytes);
+        let of_formula = |bytes| self.formula.as_ref().map(|formula| formula.ms(bytes) as f32);
+        if self.formula.as_ref().is_some_and(|formula| !formula.learn) {
+            return cost(of_formula(bytes).unwrap_or(PRIOR_MS));
+        }
+        if let Some(ms) = self.believed(bucket) {
+            return cost(ms);
+        }
+        // What is believed over what the formula says: the formula's shape holds between and beyond.
+        let ratio = |b: usize| Some((b, self.believed(b)? / of_formula(middle_of(b)).unwrap_or(1.0)));
+        let below = (0..bucket).rev().find_map(ratio);
+        let above = (bucket + 1..BUCKETS).find_map(ratio);
+        let ratio = match (below, above) {
+            (Some((low, a)), Some((high, b))) => Some(between(a, b, (bucket - low) as f32 / (high - low) as f32)),
+            (one, other) => one.or(other).map(|(_, ratio)| ratio),
+        };
+        let stated = f32::from_bits(self.stated_ms.load(Relaxed));
+        cost(match (ratio, of_formula(bytes)) {
+            (Some(ratio), shape) => ratio * shape.unwrap_or(1.0),
+            (None, Some(ms)) => ms,
+            (None, None) if stated > 0.0 => stated,
+            (None, None) => PRIOR_MS,
+        })
     }
+
+    /// Learns from one request of `bytes` that found its pod idle and took `ms` of a pod of usual speed. Returns what it was
+    /// believed to take, ms, where that was well enough known to judge a pod by.
+    pub fn learn(&self, bytes: u64, ms: f64, now: Time) -> Option<f64> {
+        let sample = Cost::from_ms(ms)?;
+        // Another sample is being taken: one of two is enough for a running mean.
+        let mut known = self.known.try_lock().ok()?;
+        let bucket = bucket(bytes) as u8;
+        let believed = self.believed(bucket.into());
+        let own = known.own.get(&bucket).and_then(|own| own.mean(now)).map_or(0.0, |(_, samples)| samples);
+        let is_sure = own >= SURE || known.heard.get(&bucket).is_some_and(|heard| heard.voices() >= QUORUM);
+        known.own.entry(bucket).or_default().take(sample.as_ms() as f32, believed, now);
+        self.believe(&known, bucket, now);
+        self.fresh.store(true, Relaxed);
+        believed.filter(|_| is_sure).map(f64::from)
+    }
+
+    /// Hears what `from` learned of one size. False if that is nothing that a request can cost.
+    pub(crate) fn hear(&self, from: NodeId, size: SizeCost, now: Time) -> bool {
+        let Some(ms) = size.ms() else { return false };
+        let mut known = self.lock();
+        let heard = known.heard.entry(size.bucket).or_default();
+        heard.take(from, ms, size.samples, now);
+        if let Some(ms) = heard.news(now)
+            && let Some(own) = known.own.get_mut(&size.bucket)
+        {
+            own.doubt(ms);
+        }
+        self.believe(&known, size.bucket, now);
+        true
+    }
+
+    /// Triton says that requests of this model take `ms` on the mean: what is believed while nothing was learned. Ignored
+    /// where that is no cost.
+    pub fn state(&self, ms: f64) {
+        if let Some(ms) = Cost::from_ms(ms).filter(|ms| *ms > Cost::ZERO) {
+            self.stated_ms.store((ms.as_ms() as f32).to_bits(), Relaxed);
+        }
+    }
+
+    /// Whether it is a guess what its requests cost.
+    pub fn is_unknown(&self) -> bool {
+        let stated = self.stated_ms.load(Relaxed) > 0;
+        !stated && self.formula.is_none() && (0..BUCKETS).all(|bucket| self.believed(bucket).is_none())
+    }
+
+    /// What was learned here and the peers do not know yet: what was never told, or has moved since, unless enough of them
+    /// say the same. Marks it as told.
+    pub(crate) fn news(&self, now: Time, at_most: usize) -> Vec<SizeCost> {
+        if !self.fresh.swap(false, Relaxed) {
+            return Vec::new();
+        }
+        let mut known = self.lock();
+        let Known { own, heard, told } = &mut *known;
+        let mut news = Vec::new();
+        for (bucket, learned) in own.iter() {
+            let heard = heard.get(bucket).filter(|heard| heard.voices() >= QUORUM);
+            let least = if heard.is_some() { WORTH_TELLING } else { 0.0 };
+            let Some((ms, samples)) = learned.mean(now).filter(|(_, samples)| *samples >= least) else { continue };
+            let agreed = heard.and_then(|heard| heard.middle(now));
+            let agreed = agreed.is_some_and(|(heard, _)| !learned.differs_from(heard));
+            let known = told.get(bucket).is_some_and(|told| !learned.differs_from(*told));
+            if known || (agreed && !told.contains_key(bucket)) {
+                continue;
+            }
+            if news.len() == at_most {
+                self.fresh.store(true, Relaxed);
+                break;
+            }
+            news.push(size_cost(*bucket, ms, samples));
+            told.insert(*bucket, ms);
+        }
+        news
+    }
+
+    /// All that was learned here, at most so much, to be told to somebody new.
+    pub(crate) fn learned(&self, now: Time, at_most: usize) -> Vec<SizeCost> {
+        let known = self.lock();
+        let worth = |(bucket, learned): (&u8, &Learned)| {
+            let (ms, samples) = learned.mean(now)?;
+            // However long ago: somebody new knows nothing.
+            Some(size_cost(*bucket, ms, samples.max(1.0)))
+        };
+        known.own.iter().filter_map(worth).take(at_most).collect()
+    }
+
+    /// What is believed, by size.
+    pub(crate) fn view(&self, model: &str) -> Vec<CostView> {
+        let believed = (0..BUCKETS).filter_map(|bucket| Some((bucket, self.believed(bucket)?)));
+        let view = |(bucket, ms)| CostView { model: model.to_owned(), bytes: least_of(bucket), ms: f64::from(ms) };
+        believed.map(view).collect()
+    }
+
+    fn believed(&self, bucket: usize) -> Option<f32> {
+        Some(f32::from_bits(self.believed_ms[bucket].load(Relaxed))).filter(|ms| *ms > 0.0)
+    }
+
+    fn believe(&self, known: &Known, bucket: u8, now: Time) {
+        let own = known.own.get(&bucket).and_then(|learned| learned.mean(now));
+        let heard = known.heard.get(&bucket).and_then(|heard| heard.middle(now));
+        if let Some(ms) = belief(own, heard) {
+            self.believed_ms[usize::from(bucket)].store(ms.to_bits(), Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Whoever panicked with it left numbers, each of them whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cost(ms: f32) -> Cost {
+    Cost::from_ms(f64::from(ms)).unwrap_or_default()
+}
+
+fn size_cost(bucket: u8, ms: f32, samples: f32) -> SizeCost {
+    // In range: a mean is at most an hour, and over at most a few dozen samples.
+    SizeCost { bucket, mean_us: ((ms * 1e3) as u32).max(1), samples: (samples as u8).max(1) }
+}
+
+/// Geometrically between `a` and `b`, `share` of the way to `b` and to a sixteenth of it: by square roots alone, which every
+/// machine rounds alike.
+fn between(a: f32, b: f32, share: f32) -> f32 {
+    let (mut low, mut high, mut share) = (a, b, share);
+    for _ in 0..4 {
+        let middle = (low * high).sqrt();
+        if share < 0.5 {
+            high = middle
+        } else {
+            low = middle
+        }
+        share = if share < 0.5 { 2.0 * share } else { 2.0 * share - 1.0 };
+    }
+    if share < 0.5 { low } else { high }
 }
 
 /// `floor(2 log2 bytes)`, by integers.
@@ -98,10 +298,35 @@ fn bucket(bytes: u64) -> usize {
     (2 * whole as usize + half).min(BUCKETS - 1)
 }
 
+/// The fewest bytes of a bucket, to a twentieth.
+fn least_of(bucket: usize) -> u64 {
+    let octave = 1_u64 << (bucket / 2);
+    if bucket.is_multiple_of(2) { octave } else { octave * 23 / 16 }
+}
+
+/// Bytes in the middle of a bucket, to a twelfth.
+fn middle_of(bucket: usize) -> u64 {
+    let octave = 1_u64 << (bucket / 2);
+    if bucket.is_multiple_of(2) { octave * 19 / 16 } else { octave * 27 / 16 }
+}
+
 /// The models met so far. Read without a lock; grows by copying, which happens once per new name.
 #[derive(Debug)]
 pub(crate) struct Models {
     table: ArcSwap<Table>,
+    formulas: Formulas,
+    /// What peers told of models that nobody asked for here yet: looked at once per new name.
+    told: Mutex<Told>,
+}
+
+/// Formulas by model; the one of the empty name is for all others.
+pub(crate) type Formulas = BTreeMap<Box<str>, Formula>;
+
+#[derive(Debug, Default)]
+struct Told {
+    by_name: BTreeMap<Box<str>, (NodeId, Sizes)>,
+    /// How many of those each peer brought up.
+    by_peer: BTreeMap<NodeId, usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,11 +335,23 @@ struct Table {
     all: Vec<Arc<Model>>,
 }
 
+/// What became of what a peer told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    Taken,
+    /// Nothing that a request can cost.
+    Absurd,
+    /// Of too many models that nobody asks for here.
+    TooMany,
+}
+
 impl Models {
-    pub(crate) fn new() -> Models {
-        let other = Arc::new(Model::new(0, OTHER_MODEL));
+    pub(crate) fn new(formulas: Formulas) -> Models {
+        let formula = formulas.get(OTHER_MODEL).cloned();
+        let other = Arc::new(Model::new(0, OTHER_MODEL, CostModel::new(formula, Sizes::default())));
         let by_name = HashMap::from([(OTHER_MODEL.into(), other.clone())]);
-        Models { table: ArcSwap::from_pointee(Table { by_name, all: vec![other] }) }
+        let table = ArcSwap::from_pointee(Table { by_name, all: vec![other] });
+        Models { table, formulas, told: Mutex::default() }
     }
 
     /// The model called `name`; the nameless one where `name` is too long or there are too many.
@@ -125,11 +362,45 @@ impl Models {
         if name.len() > MAX_NAME {
             return self.table.load().all[0].clone();
         }
-        let table = self.table.rcu(|old| old.with(name));
+        let heard = self.told().take(name);
+        let formula = self.formulas.get(name).or_else(|| self.formulas.get(OTHER_MODEL)).cloned();
+        let table = self.table.rcu(|old| old.with(name, formula.as_ref(), &heard));
         // `rcu` returns the table before the change; the one after it has the name, or is full.
         drop(table);
         let table = self.table.load();
         table.by_name.get(name).unwrap_or(&table.all[0]).clone()
+    }
+
+    /// All models, by index.
+    pub(crate) fn all(&self) -> Vec<Arc<Model>> {
+        self.table.load().all.clone()
+    }
+
+    /// Hears what `from` learned of one size of the model called `name`.
+    pub(crate) fn hear(&self, from: NodeId, name: &str, size: SizeCost, now: Time) -> Hearing {
+        let Some(ms) = size.ms() else { return Hearing::Absurd };
+        let model = self.table.load().by_name.get(name).cloned();
+        match model {
+            Some(model) if model.cost.hear(from, size, now) => Hearing::Taken,
+            Some(_) => Hearing::Absurd,
+            None => match self.told().sizes(from, name) {
+                Some(sizes) => {
+                    sizes.entry(size.bucket).or_default().take(from, ms, size.samples, now);
+                    Hearing::Taken
+                }
+                None => Hearing::TooMany,
+            },
+        }
+    }
+
+    /// How many models peers told of that nobody asked for here.
+    pub(crate) fn held(&self) -> usize {
+        self.told().by_name.len()
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // As above.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many models there are; their indexes are 0..len.
@@ -139,11 +410,38 @@ impl Models {
     }
 }
 
+impl Told {
+    /// The sizes of `name`, if there is room for it.
+    fn sizes(&mut self, from: NodeId, name: &str) -> Option<&mut Sizes> {
+        if !self.by_name.contains_key(name) {
+            let by_it = self.by_peer.get(&from).copied().unwrap_or(0);
+            if self.by_name.len() >= MAX_TOLD || by_it >= MAX_TOLD_BY_ONE || name.len() > MAX_NAME {
+                return None;
+            }
+            *self.by_peer.entry(from).or_default() += 1;
+            self.by_name.insert(name.into(), (from, Sizes::default()));
+        }
+        self.by_name.get_mut(name).map(|(_, sizes)| sizes)
+    }
+
+    fn take(&mut self, name: &str) -> Sizes {
+        let Some((from, sizes)) = self.by_name.remove(name) else { return Sizes::default() };
+        if let Some(count) = self.by_peer.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&from);
+            }
+        }
+        sizes
+    }
+}
+
 impl Table {
-    fn with(&self, name: &str) -> Table {
+    fn with(&self, name: &str, formula: Option<&Formula>, heard: &Sizes) -> Table {
         let mut table = self.clone();
         if table.all.len() < MAX_MODELS && !table.by_name.contains_key(name) {
-            let model = Arc::new(Model::new(table.all.len(), name));
+            let cost = CostModel::new(formula.cloned(), heard.clone());
+            let model = Arc::new(Model::new(table.all.len(), name, cost));
             table.by_name.insert(name.into(), model.clone());
             table.all.push(model);
         }
@@ -153,6 +451,9 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -166,23 +467,162 @@ mod tests {
     fn a_cost_is_the_prior_then_the_nearest_size_then_what_was_learned() {
         let cost = CostModel::default();
         assert_eq!(cost.estimate(100).as_ms(), 10.0);
-        cost.learn(5000, 120.0);
+        cost.learn(5000, 120.0, Time::ZERO);
         assert_eq!(cost.estimate(100).as_ms(), 120.0);
-        cost.learn(100, 5.0);
+        cost.learn(100, 5.0, Time::ZERO);
         assert_eq!(cost.estimate(100).as_ms(), 5.0);
         assert_eq!(cost.estimate(5000).as_ms(), 120.0);
         for _ in 0..40 {
-            cost.learn(100, 8.0);
+            cost.learn(100, 8.0, Time::ZERO);
         }
-        assert!((cost.estimate(100).as_ms() - 8.0).abs() < 0.01);
-        cost.learn(100, f64::NAN);
+        assert!((cost.estimate(100).as_ms() - 8.0).abs() < 0.5);
+        cost.learn(100, f64::NAN, Time::ZERO);
         assert!(cost.estimate(100).as_ms() > 0.0);
+    }
+
+    /// A size between two that are known costs something between: the largest image seen is no guess for the smallest but one.
+    #[test]
+    fn between_known_sizes_it_is_interpolated() {
+        let cost = CostModel::default();
+        cost.learn(1 << 10, 10.0, Time::ZERO);
+        cost.learn(1 << 20, 1000.0, Time::ZERO);
+        let middle = cost.estimate(1 << 15).as_ms();
+        assert!((middle - 100.0).abs() < 1.0, "{middle}");
+        assert_eq!([1 << 8, 1 << 22].map(|bytes| cost.estimate(bytes).as_ms()), [10.0, 1000.0]);
+        assert_eq!((between(10.0, 1000.0, 0.0), between(7.0, 7.0, 0.3)), (10.0, 7.0));
+    }
+
+    /// Who knows the model writes its shape down: it decides where nothing was learned, and between and beyond what was.
+    #[test]
+    fn a_formula_gives_the_shape_and_learning_the_scale() {
+        let formula = Formula { per_kib_ms: 1.0, min_ms: 2.0, ..Formula::new(1.0) };
+        let models = Models::new(Formulas::from([("m".into(), formula.clone())]));
+        let cost = &models.get("m").cost;
+        assert_eq!([0, 100 << 10].map(|bytes| cost.estimate(bytes).as_ms()), [2.0, 101.0]);
+        // Everything takes twice as long as it says.
+        cost.learn(100 << 10, 202.0, Time::ZERO);
+        let half = cost.estimate(50 << 10).as_ms();
+        assert!((85.0..125.0).contains(&half), "{half}");
+        assert_eq!(models.get("other").cost.estimate(100 << 10).as_ms(), 10.0);
+        let fixed = Models::new(Formulas::from([("".into(), Formula { learn: false, ..formula })]));
+        fixed.get("any").cost.learn(100 << 10, 202.0, Time::ZERO);
+        assert_eq!(fixed.get("any").cost.estimate(100 << 10).as_ms(), 101.0);
+    }
+
+    /// Triton's own mean stands in while nothing was learned, and is no match for what was.
+    #[test]
+    fn what_triton_states_stands_in_until_something_is_learned() {
+        let cost = CostModel::default();
+        [f64::NAN, -1.0, 0.0].into_iter().for_each(|ms| cost.state(ms));
+        assert_eq!(cost.estimate(7).as_ms(), 10.0);
+        cost.state(40.0);
+        assert_eq!(cost.estimate(7).as_ms(), 40.0);
+        cost.learn(7, 60.0, Time::ZERO);
+        assert_eq!(cost.estimate(7).as_ms(), 60.0);
+    }
+
+    fn size(bytes: u64, ms: u32) -> SizeCost {
+        SizeCost { bucket: bucket(bytes) as u8, mean_us: 1000 * ms, samples: 32 }
+    }
+
+    /// A fresh node knows at its first request what its peers learned, whether they told it before or after.
+    #[test]
+    fn what_peers_told_is_known_at_the_first_request() {
+        let models = Models::new(Formulas::new());
+        let peer = NodeId(1);
+        assert_eq!(models.hear(peer, "m", size(100, 5), Time::ZERO), Hearing::Taken);
+        assert_eq!((models.len(), models.held()), (1, 1));
+        assert_eq!(models.get("m").cost.estimate(100).as_ms(), 5.0);
+        assert_eq!(models.held(), 0);
+        models.hear(peer, "m", size(5000, 120), Time::ZERO);
+        assert_eq!(models.get("m").cost.estimate(5000).as_ms(), 120.0);
+    }
+
+    /// A peer that invents models must not fill the memory, nor keep out what others tell.
+    #[test]
+    fn models_that_one_peer_invents_are_bounded() {
+        let models = Models::new(Formulas::new());
+        let heard = |from: u64, k: usize| models.hear(NodeId(from), &format!("model-{k}"), size(100, 5), Time::ZERO);
+        let taken = (0..2 * MAX_TOLD).filter(|k| heard(1, *k) == Hearing::Taken).count();
+        assert_eq!((taken, models.held()), (MAX_TOLD_BY_ONE, MAX_TOLD_BY_ONE));
+        assert_eq!(heard(2, 7777), Hearing::Taken);
+        assert_eq!(models.hear(NodeId(2), &"x".repeat(MAX_NAME + 1), size(1, 1), Time::ZERO), Hearing::TooMany);
+        assert_eq!(models.len(), 1);
+    }
+
+    /// What is told once is not told again until it moved; and not at all where enough others say the same.
+    #[test]
+    fn news_is_what_moved_and_is_not_known() {
+        let cost = CostModel::default();
+        cost.learn(100, 5.0, Time::ZERO);
+        assert_eq!(cost.news(Time::ZERO, 64), [SizeCost { samples: 1, ..size(100, 5) }]);
+        cost.learn(100, 5.1, Time::ZERO);
+        assert_eq!(cost.news(Time::ZERO, 64), []);
+        (0..16).for_each(|_| _ = cost.learn(100, 15.0, Time::ZERO));
+        assert_eq!(cost.news(Time::ZERO, 64).len(), 1);
+        let agreed = CostModel::default();
+        (1..4).for_each(|peer| assert!(agreed.hear(NodeId(peer), size(100, 5), Time::ZERO)));
+        (0..8).for_each(|_| _ = agreed.learn(100, 5.1, Time::ZERO));
+        assert_eq!(agreed.news(Time::ZERO, 64), []);
+    }
+
+    /// Costs come from configuration, samples and strangers: whatever they are, an estimate is a cost.
+    #[test]
+    fn absurd_costs_are_refused_and_never_believed() {
+        let cost = CostModel::default();
+        for bad in [
+            SizeCost { mean_us: 0, ..size(1, 1) },
+            SizeCost { mean_us: u32::MAX, ..size(1, 1) },
+            SizeCost { bucket: 64, ..size(1, 1) },
+            SizeCost { samples: 0, ..size(1, 1) },
+        ] {
+            assert!(!cost.hear(NodeId(1), bad, Time::ZERO));
+        }
+        for formula in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -5.0, 1e300].map(Formula::new) {
+            let models = Models::new(Formulas::from([("".into(), Formula { per_kib_ms: f64::NAN, ..formula })]));
+            let ms = models.get("m").cost.estimate(u64::MAX).as_ms();
+            assert!(ms > 0.0 && ms <= Cost::MAX.as_ms(), "{ms}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is learned, heard and stated, of whichever sizes and at whichever times, forwards or back: every estimate
+        /// is a cost above nothing; and one liar among honest samples moves it by a bounded factor.
+        #[test]
+        fn estimates_are_costs_whatever_happens(
+            events in vec((0_u8..3, any::<u64>(), any::<f64>(), any::<u64>(), 0_u64..4), 0..60),
+            asked in any::<u64>(),
+        ) {
+            let cost = CostModel::default();
+            for (what, bytes, ms, at, peer) in events {
+                let (now, mean_us) = (Time::from_nanos(at), ms.abs() as u32);
+                match what {
+                    0 => _ = cost.learn(bytes, ms, now),
+                    1 => _ = cost.hear(NodeId(peer), SizeCost { bucket: bytes as u8, mean_us, samples: at as u8 }, now),
+                    _ => cost.state(ms),
+                }
+            }
+            let ms = cost.estimate(asked).as_ms();
+            prop_assert!(ms > 0.0 && ms <= Cost::MAX.as_ms(), "{}", ms);
+        }
+
+        /// One liar, whatever it says and however often, beside eight samples of one's own: within the bound.
+        #[test]
+        fn one_liar_moves_an_estimate_by_a_bounded_factor(lies in vec(1_u32.., 1..40), honest in 1.0_f64..1000.0) {
+            let cost = CostModel::default();
+            (0..8).for_each(|_| _ = cost.learn(100, honest, Time::ZERO));
+            for mean_us in lies {
+                let _ = cost.hear(NodeId(9), SizeCost { bucket: bucket(100) as u8, mean_us, samples: 255 }, Time::ZERO);
+            }
+            let ratio = cost.estimate(100).as_ms() / honest;
+            prop_assert!((0.5..=2.6).contains(&ratio), "{}", ratio);
+        }
     }
 
     /// Clients choose model names: they must not be able to fill the memory.
     #[test]
     fn invented_names_share_one_model() {
-        let models = Models::new();
+        let models = Models::new(Formulas::new());
         assert_eq!(models.get("resnet").name(), "resnet");
         assert_eq!(models.get("resnet").index, models.get("resnet").index);
         for k in 0..2 * MAX_MODELS {

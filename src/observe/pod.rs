@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 use smallvec::SmallVec;
 
+use super::pace::Pace;
 use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
@@ -80,6 +81,8 @@ pub struct Pod {
     pub(crate) remainders: Charge,
     pub(crate) peers: CachePadded<PeerCharge>,
     ejected: AtomicBool,
+    /// What was learned of its speed, and whether its samples are what they seem.
+    pub(crate) pace: Pace,
     pub(crate) stats: PodStats,
     /// The most slots that the configuration of any of its models names.
     slots_read: AtomicU32,
@@ -106,6 +109,7 @@ impl Pod {
             remainders: Charge::default(),
             peers: CachePadded::default(),
             ejected: AtomicBool::new(false),
+            pace: Pace::default(),
             stats: PodStats::default(),
             slots_read: AtomicU32::new(0),
             batches: AtomicBool::new(batches),
@@ -197,6 +201,34 @@ impl Pod {
         }
     }
 
+    /// Its speed relative to the others, as this node learned it: 2 takes half the time. 1 while nothing was learned, where
+    /// it is near the others', and where its weight was configured: whoever wrote that knows better.
+    pub fn learned_speed(&self) -> f64 {
+        if self.spec.weight == 1.0 { self.pace.speed() } else { 1.0 }
+    }
+
+    /// Its speed relative to the others: configured, or else learned.
+    pub(crate) fn speed(&self) -> f64 {
+        self.spec.weight * self.learned_speed()
+    }
+
+    /// A request was sent here at `now`. Where it found the pod idle, what it takes is its time alone if nothing is heard that
+    /// says otherwise: returns what its end wants to know. Where the pod batches, whoever comes later may share its time.
+    pub(crate) fn time(&self, now: Time, found_idle: bool) -> Option<u32> {
+        if found_idle {
+            return Some(self.pace.time(now));
+        }
+        if self.batches.load(Relaxed) {
+            self.pace.join();
+        }
+        None
+    }
+
+    /// News: a request of a peer's was sent here at `at`.
+    pub(crate) fn heard_of(&self, at: Time) {
+        if self.batches.load(Relaxed) { self.pace.join() } else { self.pace.hear(at) }
+    }
+
     /// How it runs `model`: what was given for the pod, else what was read of the model, else one at a time.
     pub fn shape(&self, model: &Model) -> ModelShape {
         self.existing_lane(model)
@@ -218,7 +250,7 @@ impl Pod {
 
     /// Milliseconds of pod time it works off in a millisecond.
     pub(crate) fn capacity(&self) -> f64 {
-        self.spec.weight * f64::from(self.slots())
+        self.speed() * f64::from(self.slots())
     }
 
     /// What a policy sees of it; `index` is its place among the picker's pods.
@@ -234,7 +266,7 @@ impl Pod {
             own_cost_ms: self.own.cost_us.load(Relaxed) as f32 / 1e3,
             cost_ms: cost_us as f32 / 1e3,
             slots: self.slots(),
-            weight: self.spec.weight as f32,
+            weight: self.speed() as f32,
             first_part: 0,
             parts: 0,
         }
@@ -446,7 +478,7 @@ mod tests {
     /// Two threads that meet a model at the same time must count in the same lane.
     #[test]
     fn a_lane_is_made_once() {
-        let models = super::super::Models::new();
+        let models = super::super::Models::new(super::super::Formulas::new());
         let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
         let (a, b) = (models.get("a"), models.get("b"));
         assert!(Arc::ptr_eq(&pod.lane(&b), &pod.lane(&b)));

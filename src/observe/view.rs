@@ -23,8 +23,27 @@ pub struct View {
     pub news_age_small_ms: f64,
     /// The same of heavy changes.
     pub news_age_heavy_ms: f64,
+    /// All work there is, over what the pods can do, as far as known.
+    pub load: f64,
+    /// How old news is beside the age at which a view stops being of use; above 0.5, gossip wants a larger budget.
+    pub age_over_critical: f64,
     /// The pods, in the order of configuration or discovery.
     pub pods: Vec<PodView>,
+    /// What requests cost, by model and size: nothing where nothing was learned or heard.
+    pub costs: Vec<CostView>,
+}
+
+/// What requests of one size cost, as believed.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CostView {
+    /// The model.
+    pub model: String,
+    /// Payloads of so many bytes and up to half as much again.
+    pub bytes: u64,
+    /// What they cost, ms.
+    pub ms: f64,
 }
 
 /// One pod, as believed.
@@ -40,6 +59,8 @@ pub struct PodView {
     pub addr: String,
     /// Requests it can run at once.
     pub slots: u32,
+    /// Its speed relative to the others, configured or learned.
+    pub speed: f64,
     /// Whether picks of this node avoid it.
     pub ejected: bool,
     /// Requests in flight from all nodes, and remainders; peers count by the weight of their rows.
@@ -162,4 +183,6 @@ pub struct Footprint {
     pub reservations: usize,
     /// Reasons for which peers' messages were refused, kept so that each is told once.
     pub refusals: usize,
+    /// Models that peers told the costs of, and nobody asked for here.
+    pub told_models: usize,
 }

@@ -19,9 +19,11 @@ mod ticket;
 
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicU8, AtomicU32, AtomicU64,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Relaxed, SeqCst},
 };
+
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
@@ -39,11 +41,20 @@ use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Cost, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
+use crate::observe::{By, Cost, Formulas, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
 /// Changes the core has not seen yet; more than this and it looks at every lane instead.
 const CHANGES: usize = 4096;
+/// While pods refuse and gossip is short of budget, news of a pick is held back this many times as long as a refusal takes:
+/// what a pod turns down at once is then never told. Each refused request costs two datagrams to everybody otherwise: at
+/// the default budget, 50 nodes and a load of 0.9, offering refused requests elsewhere made news three to six times as old
+/// and requests wait twice as long.
+const HOLD: u32 = 2;
+/// And no longer than this: a slow pod's refusal must not make everybody's news old.
+const HOLD_AT_MOST: Duration = Duration::from_millis(5);
+/// Pods refuse if one did so lately.
+const LATELY: Duration = Duration::from_secs(10);
 /// Remainders waiting for the core; over this they are not charged, and counted.
 const REMAINDERS: usize = 4096;
 
@@ -123,6 +134,8 @@ pub(crate) struct Shared {
     last_seen: CachePadded<AtomicU64>,
     pub(crate) changes: ArrayQueue<(Arc<Pod>, Arc<Lane>)>,
     pub(crate) remainders: ArrayQueue<Remainder>,
+    /// Picks that nobody is told of before their time, by that.
+    pub(crate) held: ArrayQueue<(Time, Arc<Pod>, Arc<Lane>)>,
     wake: Box<dyn Wake>,
     pub(crate) published: Published,
     pub(crate) seen: Seen,
@@ -139,6 +152,8 @@ pub(crate) struct Published {
     /// Changes that cost less than this many µs need not wake the core: it looks soon anyway. A wake costs the picking
     /// thread a system call, ten times the pick.
     pub(crate) quiet_below_us: AtomicU64,
+    /// Whether gossip has to choose what it tells.
+    pub(crate) scarce: AtomicBool,
 }
 
 /// What picks and tickets tell the core, beside the lanes.
@@ -152,6 +167,9 @@ pub(crate) struct Seen {
     pub(crate) picked_us: [AtomicU64; 2],
     /// Running mean sojourn in ms as `f32` bits: small requests, heavy ones.
     pub(crate) sojourn_ms: [AtomicU32; 2],
+    /// When a pod refused a request last, in nanoseconds of [`Time`], and how long refusals take, ns: a running mean.
+    refused_at: AtomicU64,
+    refusal_ns: AtomicU64,
     /// Changes that did not fit the queue: the core must look at every lane.
     pub(crate) missed_changes: AtomicU64,
     /// Remainders that were not charged because too many wait.
@@ -171,17 +189,18 @@ pub(crate) struct Remainder {
 
 impl Picker {
     /// A picker without pods that chooses by `policy`. `seed` decides the draws; `wake` is told of changes.
-    pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, wake: Box<dyn Wake>) -> Picker {
+    pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, formulas: Formulas, wake: Box<dyn Wake>) -> Picker {
         Picker {
             shared: Arc::new(Shared {
                 table: ArcSwap::default(),
-                models: Models::new(),
+                models: Models::new(formulas),
                 policy,
                 seed,
                 turn: CachePadded::default(),
                 last_seen: CachePadded::default(),
                 changes: ArrayQueue::new(CHANGES),
                 remainders: ArrayQueue::new(REMAINDERS),
+                held: ArrayQueue::new(CHANGES),
                 wake,
                 published: Published::default(),
                 seen: Seen::default(),
@@ -283,6 +302,11 @@ impl Picker {
         self.shared.table.store(Arc::new(Table::new(pods)));
     }
 
+    /// The models that were asked for, and what is believed of their costs.
+    pub fn models(&self) -> Vec<Arc<Model>> {
+        self.shared.models.all()
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -324,6 +348,51 @@ impl Candidates {
 }
 
 impl Shared {
+    /// Tells the core of a pick, at once or in a while; says until when that is held back.
+    fn charged(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost) -> Option<Time> {
+        let held = self.hold(now).and_then(|hold| {
+            let first = self.held.is_empty();
+            self.held.push((now + hold, pod.clone(), lane.clone())).ok()?;
+            if first {
+                self.wake.wake();
+            }
+            Some(now + hold)
+        });
+        if held.is_none() {
+            self.changed(now, pod, lane, cost);
+        }
+        held
+    }
+
+    /// How long news of a pick is held back, if it is.
+    fn hold(&self, now: Time) -> Option<Duration> {
+        let refused_at = self.seen.refused_at.load(Relaxed);
+        let holds = refused_at > 0 && self.published.scarce.load(Relaxed);
+        let lately = holds && now.since(Time::from_nanos(refused_at)) < LATELY;
+        lately.then(|| (Duration::from_nanos(self.seen.refusal_ns.load(Relaxed)) * HOLD).min(HOLD_AT_MOST))
+    }
+
+    /// A pod refused a request after `took`.
+    fn refused(&self, now: Time, took: Duration) {
+        let took = u64::try_from(took.min(HOLD_AT_MOST).as_nanos()).unwrap_or(u64::MAX);
+        let old = self.seen.refusal_ns.load(Relaxed);
+        // Two at once may lose one: it is a mean.
+        self.seen.refusal_ns.store(if old == 0 { took } else { (7 * old + took) / 8 }, Relaxed);
+        self.seen.refused_at.fetch_max(now.as_nanos().max(1), Relaxed);
+    }
+
+    /// What was held back until `until` is news now: of the moment of the pick.
+    pub(crate) fn release(&self, until: Time, pod: &Arc<Pod>, lane: &Arc<Lane>) {
+        let picked_at = until - self.hold(until).unwrap_or_default();
+        if !lane.dirty.swap(true, AcqRel) {
+            lane.changed_at.store(picked_at.as_nanos(), Relaxed);
+            if self.changes.push((pod.clone(), lane.clone())).is_err() {
+                lane.dirty.store(false, Relaxed);
+                self.seen.missed_changes.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
     /// Tells the core that `lane` changed by `cost` at `now`, once until it looked; wakes it if it would not look soon.
     fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost) {
         let known = lane.dirty.swap(true, AcqRel);

@@ -42,8 +42,11 @@ pub struct Ticket {
     bytes: u64,
     started: Time,
     predicted_end: Time,
-    found_idle: bool,
     by: By,
+    /// Nobody is told of it before; none where nothing is held back.
+    held_until: Option<Time>,
+    /// Where it found the pod idle: how many surprises there had been.
+    idle_since: Option<u32>,
     /// Whether its length says anything about the cost of its kind.
     teaches: bool,
     /// When the work was over, where that is not the ticket's end.
@@ -91,7 +94,7 @@ impl Ticket {
             shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
             average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
         }
-        shared.changed(now, pod, &lane, cost);
+        let held_until = shared.charged(now, pod, &lane, cost);
         Ticket {
             shared: shared.clone(),
             pod: pod.clone(),
@@ -101,8 +104,9 @@ impl Ticket {
             bytes,
             started: now,
             predicted_end: now + Duration::from_nanos((f64::from(charged.predicted_ms) * 1e6) as u64),
-            found_idle: charged.found_idle,
             by,
+            held_until,
+            idle_since: pod.time(now, charged.found_idle),
             teaches: true,
             worked_until: None,
             ended: false,
@@ -183,6 +187,13 @@ impl Ticket {
         if !left && self.shared.plays() {
             self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, now);
         }
+        if outcome == Outcome::Refused {
+            self.shared.refused(now, now.since(self.started));
+            if self.held_until.is_some_and(|until| now < until) {
+                // It came and went before anybody was told: there is nothing to tell.
+                return;
+            }
+        }
         self.shared.changed(now, &self.pod, &self.lane, self.cost);
     }
 
@@ -199,8 +210,11 @@ impl Ticket {
         let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
         let heavy = self.shared.is_heavy(self.cost);
         average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
-        if self.found_idle {
-            self.lane.model.cost.learn(self.bytes, sojourn_ms);
+        if self.idle_since.is_some_and(|surprises| self.pod.pace.was_idle(surprises)) {
+            let usual_ms = self.lane.model.cost.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
+            if let Some(usual_ms) = usual_ms.filter(|ms| *ms > 0.0) {
+                self.pod.pace.saw(sojourn_ms * self.pod.spec().weight / usual_ms);
+            }
         }
     }
 
@@ -259,7 +273,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::observe::PodSpec;
+    use crate::observe::{Formulas, PodSpec};
     use crate::pick::{PickError, Picker, PolicyKind, Request, Wake};
 
     #[derive(Clone, Default)]
@@ -273,7 +287,7 @@ mod tests {
 
     fn picker(pods: usize) -> (Picker, Wakes) {
         let wakes = Wakes::default();
-        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Box::new(wakes.clone()));
+        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Formulas::new(), Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
         picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
         (picker, wakes)
@@ -347,6 +361,47 @@ mod tests {
         assert_eq!(picker.shared().changes.len(), 1);
         assert_eq!(wakes.0.load(Relaxed), 1);
         drop(tickets);
+    }
+
+    /// Where pods refuse and gossip is short, each bounced request would cost everybody two datagrams and say nothing: what
+    /// came and went before its time is never told, what stays is, and nothing is held back before anybody refused.
+    #[test]
+    fn a_pick_that_is_refused_before_it_is_told_is_never_told() {
+        let (picker, _) = picker(1);
+        let shared = picker.shared();
+        shared.published.scarce.store(true, Relaxed);
+        let ended = |ms, outcome| picker.pick(at(ms), &Request::new("m")).unwrap().finish(at(ms + 1), outcome);
+        ended(0, Outcome::Refused);
+        assert_eq!((shared.changes.len(), shared.held.len()), (1, 0));
+        while let Some((_, lane)) = shared.changes.pop() {
+            lane.dirty.store(false, Relaxed);
+        }
+        ended(10, Outcome::Refused);
+        assert_eq!((shared.changes.len(), shared.held.len()), (0, 1));
+        ended(20, Outcome::Served);
+        assert_eq!((shared.changes.len(), shared.held.len()), (1, 2));
+        let (until, pod, lane) = shared.held.pop().unwrap();
+        assert_eq!(until, at(12));
+        shared.release(until, &pod, &lane);
+        // Long after the last refusal, nothing is held back any more.
+        let _ticket = picker.pick(at(20_000), &Request::new("m")).unwrap();
+        assert_eq!(shared.held.len(), 1);
+    }
+
+    /// A request whose pod turns out to have been busy, or was slow by itself, must not teach the wrong thing.
+    #[test]
+    fn news_of_an_earlier_request_spoils_a_sample() {
+        let (picker, _) = picker(1);
+        let request = Request::new("m").bytes(5000);
+        let cost = || picker.models().last().unwrap().cost.estimate(5000).as_ms();
+        let behind = picker.pick(at(10), &request).unwrap();
+        behind.pod().heard_of(at(9));
+        behind.finish(at(500), Outcome::Served);
+        assert_eq!(cost(), 10.0);
+        let first = picker.pick(at(1000), &request).unwrap();
+        first.pod().heard_of(at(1001));
+        first.finish(at(1120), Outcome::Served);
+        assert_eq!(cost(), 120.0);
     }
 
     /// Own picks must be seen by the next pick at once: ten requests over ten pods take one each.

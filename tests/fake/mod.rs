@@ -41,6 +41,8 @@ struct Seen {
     timeout: Mutex<String>,
     not_ready: AtomicBool,
     shuts_down: AtomicBool,
+    full: AtomicBool,
+    refused: AtomicUsize,
     release: Notify,
 }
 
@@ -124,6 +126,16 @@ impl Pod {
         self.seen.shuts_down.store(true, SeqCst);
     }
 
+    /// From now on answers as a Triton does whose queue is full, or takes requests again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.seen.full.store(full, SeqCst);
+    }
+
+    /// Requests that found it full.
+    pub(crate) fn refused(&self) -> usize {
+        self.seen.refused.load(SeqCst)
+    }
+
     /// Lets what stalls go on.
     pub(crate) fn release(&self) {
         self.seen.release.notify_one();
@@ -165,6 +177,16 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
         frames.send(Frame::trailers(trailers("0"))).unwrap();
         return response;
     }
+    if seen.full.load(SeqCst) {
+        seen.refused.fetch_add(1, SeqCst);
+        headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
+        return response;
+    }
+    if method == "ModelStatistics" {
+        frames.send(Frame::data(framed(&statistics()))).unwrap();
+        frames.send(Frame::trailers(trailers("0"))).unwrap();
+        return response;
+    }
     if let Some(authority) = request.uri().authority() {
         headers.insert("x-authority-seen", authority.as_str().parse().unwrap());
     }
@@ -176,6 +198,15 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
     }
     tokio::spawn(act(request, seen, frames));
     response
+}
+
+/// Of model `m`: 100 requests, 40 ms each.
+fn statistics() -> plimsoll_proto::inference::ModelStatisticsResponse {
+    use plimsoll_proto::inference::{InferStatistics, ModelStatistics, ModelStatisticsResponse, StatisticDuration};
+    let compute_infer = Some(StatisticDuration { count: 100, ns: 4_000_000_000 });
+    let inference_stats = Some(InferStatistics { compute_infer, ..InferStatistics::default() });
+    let model = ModelStatistics { name: "m".into(), inference_stats, ..ModelStatistics::default() };
+    ModelStatisticsResponse { model_stats: vec![model] }
 }
 
 type Frames = mpsc::UnboundedSender<Frame<Bytes>>;

@@ -143,6 +143,7 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
         (kept.refusals, kept.peers * MOST_REFUSALS),
         (kept.asked, MOST_ASKED),
         (kept.reservations, MOST_RESERVATIONS),
+        (kept.told_models, MOST_MODELS),
     ];
     let over = within.iter().any(|(is, most)| is > most);
     let inbox = world.inbox(n);

@@ -137,7 +137,7 @@ impl Weather {
         match fault {
             Fault::Loss { .. } | Fault::Delay { .. } => self.links = self.links.max(until),
             Fault::NodeSlow { .. } => self.sick = self.sick.max(until),
-            Fault::Surge { .. } => self.surge = self.surge.max(until),
+            Fault::Surge { .. } | Fault::ModelChange { .. } => self.surge = self.surge.max(until),
             Fault::Replay { .. } => self.replayed = true,
             Fault::Hostile { node, trick, .. } => {
                 self.hostile_at = self.hostile_at.max(Some(from));

@@ -8,6 +8,7 @@ macro_rules! say {
 mod bench;
 mod check_determinism;
 mod compare;
+mod costs;
 mod detect;
 mod diff;
 mod fail;
@@ -65,6 +66,8 @@ enum Command {
     Bench(bench::Bench),
     /// List the days that have a name: what goes wrong in them
     Scenarios(scenarios::Scenarios),
+    /// See how wrong learned costs are, over time: after a cold start, after a change of the model, where sizes tell nothing
+    Costs(Box<costs::CostErrors>),
     /// Kill a node, and see how long the others take to notice; how often they are wrong about healthy ones
     Detect(detect::Detect),
     /// Play fleets that nobody would have thought of, one for each seed, and look for broken rules
@@ -91,6 +94,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.main(),
         Command::Bench(bench) => bench.main(),
+        Command::Costs(costs) => costs.main(),
         Command::Detect(detect) => detect.main(),
         Command::Swarm(swarm) => swarm.main(),
         Command::Replay(replay) => replay.main(),

@@ -62,6 +62,12 @@ pub(crate) struct Shape {
     /// Requests that may wait at a pod before it refuses
     #[arg(long)]
     max_queue: Option<u32>,
+    /// How often a request that was refused is picked for again [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    retries: Option<u32>,
+    /// After those, have the last pod take it whatever its queue is, instead of telling the caller
+    #[arg(long)]
+    insist: bool,
     /// How pods batch: padded:MAX[:SLOPE] (as long as the longest, and SLOPE of it more for each other; 0.15) or
     /// additive:MAX:FIXED_MS:PER (FIXED_MS, and PER of the sum)
     #[arg(long, value_name = "LAW", value_parser = batching)]
@@ -117,6 +123,8 @@ impl Shape {
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
         set(&mut config.strict.shards, shape.shards);
         set(&mut config.strict.timeout_us, shape.strict_timeout_us);
+        set(&mut config.clients.retries, shape.retries);
+        config.clients.insist |= shape.insist;
         match shape.join {
             Some(0) => return Err("--join `0` would leave every node alone: name at least 1".into()),
             Some(count) => config.join = Join::First(count),

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::rng::Share;
 use crate::server::Batching;
 
-pub(super) const ALL: [Scenario; 7] = [
+pub(super) const ALL: [Scenario; 8] = [
     Scenario {
         name: "dead-pod",
         help: "A tenth of the pods die with all they have, and come back cold",
@@ -30,6 +30,14 @@ pub(super) const ALL: [Scenario; 7] = [
         make: |day| {
             let for_ms = day.percent(60);
             (0..tenth(day)).for_each(|pod| day.at(30, Fault::PodSlow { pod, percent: 2000, for_ms }));
+        },
+    },
+    Scenario {
+        name: "mixed-pods",
+        help: "Every third pod takes twice as long as the others, always, and nobody was told",
+        make: |day| {
+            let for_ms = day.percent(100);
+            (0..day.pods()).step_by(3).for_each(|pod| day.at(0, Fault::PodSlow { pod, percent: 200, for_ms }));
         },
     },
     Scenario {

@@ -102,6 +102,7 @@ pub(super) fn weaker(fault: &Fault) -> Option<Fault> {
         | Fault::PodErrors { for_ms, .. }
         | Fault::PodReplace { for_ms, .. }
         | Fault::Surge { for_ms, .. }
+        | Fault::ModelChange { for_ms, .. }
         | Fault::RedisStall { for_ms }
         | Fault::RedisDeath { for_ms } => {
             let before = *for_ms;

@@ -29,7 +29,7 @@ pub(super) struct Schedule {
 }
 
 /// All kinds that can strike the product: it has no Redis.
-pub(super) const ALL: [Kind; 18] = [
+pub(super) const ALL: [Kind; 19] = [
     Kind { name: "node-crash", strike: node_crash },
     Kind { name: "node-restart", strike: node_restart },
     Kind { name: "node-swap", strike: node_swap },
@@ -48,6 +48,7 @@ pub(super) const ALL: [Kind; 18] = [
     Kind { name: "pod-errors", strike: pod_errors },
     Kind { name: "pod-replace", strike: pod_replace },
     Kind { name: "surge", strike: surge },
+    Kind { name: "model-change", strike: model_change },
 ];
 
 /// Crashes and restarts.
@@ -254,6 +255,14 @@ fn surge(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
     // What piles up while more comes than can be served must be gone before the end.
     let for_ms = draw.scale(50, if percent > 100 { 3000.min(field.most_ms) } else { field.most_ms });
     vec![(0, Fault::Surge { percent: percent as u32, for_ms })]
+}
+
+/// A version that takes longer, or less, and the old one again.
+fn model_change(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
+    let percent = if draw.coin() { draw.range(110, 500) } else { draw.range(10, 90) };
+    // As above.
+    let for_ms = draw.scale(50, if percent > 100 { 3000.min(field.most_ms) } else { field.most_ms });
+    vec![(0, Fault::ModelChange { percent: percent as u32, for_ms })]
 }
 
 #[cfg(test)]

@@ -136,6 +136,7 @@ fn clients(draw: &mut Draw, pods: usize) -> Clients {
         retries: draw.range(0, 3) as u32,
         models,
         served_by: served_by.unwrap_or(usual.served_by),
+        ..usual
     }
 }
 

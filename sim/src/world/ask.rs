@@ -74,6 +74,8 @@ pub(super) struct Asked {
     held: Option<Held>,
     /// When its ticket is predicted to end, by its node's clock.
     predicted_end: Time,
+    /// What its ticket was charged.
+    charged: Option<Duration>,
     pub(super) pod: usize,
     pod_incarnation: u32,
 }
@@ -147,6 +149,8 @@ pub struct Done {
     pub served: Duration,
     /// What its kind takes on the mean.
     pub kind: Duration,
+    /// What its last ticket was charged; none where it had none.
+    pub charged: Option<Duration>,
     /// On which node.
     pub node: usize,
     /// At which pod, the last one.
@@ -219,7 +223,8 @@ impl World {
         // A stopped process asks for nothing; its clients are served elsewhere.
         if !self.nodes[n].paused && !self.silenced[n] {
             let node = &mut self.nodes[n];
-            let ask = self.sizes.draw(&mut node.sizes);
+            let ask = self.sizes.draw_telling(&mut node.sizes, self.config.clients.bytes_tell);
+            let ask = ask.scaled(self.service_percent);
             let models = self.config.clients.models as u64;
             let model = if models > 1 { node.clients.below(models) as usize } else { 0 };
             self.ask(n, model, ask);
@@ -255,6 +260,7 @@ impl World {
             waits_since: None,
             held: None,
             predicted_end: Time::ZERO,
+            charged: None,
             pod: 0,
             pod_incarnation: 0,
         };
@@ -332,7 +338,8 @@ impl World {
         let model = self.asked(key).map_or(0, |asked| asked.model);
         self.tally_pick(n, index, &ticket, model, tried);
         let predicted_end = self.predicted_end(n, &ticket);
-        self.asked(key).into_iter().for_each(|asked| asked.predicted_end = predicted_end);
+        let charged = Some(Duration::from_nanos((ticket.cost().as_ms() * 1e6) as u64));
+        self.asked(key).into_iter().for_each(|asked| (asked.predicted_end, asked.charged) = (predicted_end, charged));
         if pod.is_ejected() {
             self.check_no_other(key, n, index);
         }
@@ -388,6 +395,7 @@ impl World {
         let now = self.now;
         let Some(asked) = self.asked(key) else { return };
         let (k, incarnation, service) = (asked.pod, asked.pod_incarnation, asked.ask.service);
+        let last = asked.retries == 0;
         let mut chance = asked.chance(1);
         let pod = &mut self.pods[k];
         if !pod.up || pod.incarnation != incarnation {
@@ -401,9 +409,17 @@ impl World {
             return self.answer(key, Answer::Error);
         }
         self.catch_up(k);
-        let arrived = self.pods[k].server.arrive(now, Job { id: key.0, service });
+        let (job, insists) = (Job { id: key.0, service }, last && self.config.clients.insist);
+        let server = &mut self.pods[k].server;
+        let taken = match insists {
+            true => {
+                server.take(now, job);
+                true
+            }
+            false => server.arrive(now, job).is_ok(),
+        };
         self.arm(k);
-        if arrived.is_err() {
+        if !taken {
             self.answer(key, Answer::QueueFull);
         }
     }
@@ -522,8 +538,8 @@ impl World {
         self.tally_end(&asked, end);
         let took = self.now.since(asked.asked_at);
         self.note("end", [asked.node as u64, (asked.pod as u64) << 8 | end as u64, key.0]);
-        let (asked_at, kind) = (asked.asked_at, asked.ask.kind);
-        self.done.push(Done { asked_at, took, served, kind, node: asked.node, pod: asked.pod, end });
+        let (asked_at, kind, charged) = (asked.asked_at, asked.ask.kind, asked.charged);
+        self.done.push(Done { asked_at, took, served, kind, charged, node: asked.node, pod: asked.pod, end });
     }
 
     /// The requests of a node that died end with it.

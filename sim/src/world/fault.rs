@@ -57,6 +57,7 @@ pub(super) enum Undo {
         spread: Duration,
     },
     Calm,
+    OldModel,
     RestartRedis,
 }
 
@@ -155,6 +156,10 @@ impl World {
                 self.set_load(self.load);
                 Some(Undo::Calm)
             }
+            Fault::ModelChange { percent, .. } => {
+                self.service_percent = percent;
+                Some(Undo::OldModel)
+            }
         }
     }
 
@@ -205,6 +210,7 @@ impl World {
                 self.announce(pod, Some(incarnation), spread);
             }
             Undo::RestartRedis => self.restart_store(),
+            Undo::OldModel => self.service_percent = 100,
             Undo::Calm => {
                 self.surge_percent = 100;
                 self.set_load(self.load);
@@ -220,7 +226,7 @@ impl World {
         self.links.heal();
         self.links.link = self.config.link;
         self.restart_store();
-        self.surge_percent = 100;
+        (self.surge_percent, self.service_percent) = (100, 100);
         let named = |names: &[usize], k: usize| names.is_empty() || names.contains(&k);
         for n in 0..self.nodes.len() {
             self.resume(n);

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use plimsoll::gossip::wire::{
-    Channel, Entry, GiveBack, Grant, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, Names, Part, Reserve, Rows,
-    Sync, SyncMember,
+    Channel, Costs, Entry, GiveBack, Grant, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, ModelCosts, Names,
+    Part, Reserve, Rows, Sync, SyncMember,
 };
 use plimsoll::id::{Epoch, NodeId, Seq, cluster_tag};
-use plimsoll::observe::SizeClass;
+use plimsoll::observe::{SizeClass, SizeCost};
 
 use super::World;
 use super::carry::Carried;
@@ -54,6 +54,7 @@ impl World {
             Trick::Downs => vec![own(&Message::Sync(self.everybody(n, MemberState::Down, u16::MAX)))],
             Trick::Ghosts => vec![own(&Message::Sync(self.ghosts(n, chance)))],
             Trick::Reserves => (0..100).flat_map(|_| self.strict(n, chance)).map(|message| own(&message)).collect(),
+            Trick::Costs => vec![own(&Message::Costs(costs(chance)))],
         }
     }
 
@@ -71,6 +72,7 @@ impl World {
             Message::Hello(hello),
             Message::Sync(self.everybody(n, MemberState::Alive, chance.below(3) as u16)),
             Message::Names(self.names(n)),
+            Message::Costs(costs(chance)),
             Message::Hello(Hello { me: self.ident(to), name: format!("node-{to}"), reply: false, known_of_you: None }),
         ]
         .into_iter()
@@ -151,6 +153,18 @@ impl World {
         let members = (0..20).map(|_| ghost(chance.below(10_000))).collect();
         Sync { from: self.ident(n), want_reply: true, members }
     }
+}
+
+/// Of the model that everybody asks for, and of invented ones: nothing, everything, and what is almost a cost.
+fn costs(chance: &mut Rng) -> Costs {
+    let invented = format!("invented-{}", chance.below(100_000));
+    let mut size = |_| SizeCost {
+        bucket: chance.below(70) as u8,
+        mean_us: [0, 1, 3_600_000_000, u32::MAX, 1 << chance.below(32)][chance.below(5) as usize],
+        samples: chance.below(256) as u8,
+    };
+    let mut of = |name: &str| ModelCosts { name: name.to_owned(), sizes: (0..30).map(&mut size).collect() };
+    Costs { models: vec![of("model"), of(&invented)] }
 }
 
 fn flip(data: &Bytes, chance: &mut Rng) -> Bytes {

@@ -152,6 +152,7 @@ impl World {
         // Every start draws anew, as in the product.
         config.seed = hash(&[self.config.seed, 15, u64::from(node.life)]);
         config.budget_bits = self.config.budget_bits;
+        config.tell_costs = self.config.clients.tell_costs;
         node.latencies = Latencies::default();
         let woken = Flag::default();
         let wake = Box::new(woken.clone());

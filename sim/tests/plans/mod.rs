@@ -74,6 +74,9 @@ fn clients(chance: &mut Rng) -> Clients {
         cancel: if one_in(chance, 3) { up_to(chance, 300_000) } else { Share::NEVER },
         deadline_ms: one_in(chance, 4).then(|| 50 + chance.below(2000)),
         retries: chance.below(3) as u32,
+        insist: one_in(chance, 6),
+        bytes_tell: if one_in(chance, 6) { up_to(chance, 999_999) } else { Share::ALWAYS },
+        tell_costs: !one_in(chance, 6),
         models,
         served_by: if models > 1 && one_in(chance, 2) { Share::millionths(400_000) } else { Share::ALWAYS },
     }
