@@ -177,6 +177,10 @@ fn each_mistake_gives_its_one_line() {
         ("discovery.dns_interval_s = 0.5", "line 1: discovery.dns_interval_s: `0.5` is out of range; write 1 to 3600"),
         ("front.max_message_mib = 0", "line 1: front.max_message_mib: `0` is out of range; write 1 to 2047"),
         ("front.connect_timeout_ms = 1", "line 1: front.connect_timeout_ms: `1` is out of range; write 10 to 60000"),
+        (
+            "triton.read_model_config = 'yes'",
+            "line 1: triton.read_model_config: `\"yes\"` is neither true nor false; write one of them, without quotes",
+        ),
         // Pods.
         ("[[pods]]\nname = 'a'", "line 1: pods[0].grpc: pod `a` has no address; add grpc = \"http://host:port\""),
         (
@@ -525,7 +529,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..22, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..24, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -535,7 +539,7 @@ proptest! {
         let keys = ["node", "node.name", "node.grpc", "node.http", "node.admin", "node.gossip", "node.advertise", "node.cluster",
             "node.join", "node.cluster_secret_file", "node.ca_file", "pick.policy", "discovery.file", "discovery.dns",
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
-            "gossip.budget_mbit", "log.format", "pods", "log"];
+            "gossip.budget_mbit", "log.format", "pods", "log", "triton", "triton.read_model_config"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

@@ -9,6 +9,7 @@ pub(super) enum Kind {
     Text,
     Integer,
     Float,
+    Switch,
     /// Comma separated in the environment, repeated as a flag.
     List,
     /// `NAME=URL` or `URL`, comma separated or repeated.
@@ -53,6 +54,7 @@ pub(super) const KEYS: &[Key] = &[
     bare("front.max_message_mib", Kind::Integer),
     bare("front.connect_timeout_ms", Kind::Integer),
     key("front.drain_s", Kind::Float, "drain-s"),
+    bare("triton.read_model_config", Kind::Switch),
     key("gossip.budget_mbit", Kind::Float, "budget-mbit"),
     key("log.format", Kind::Text, "log-format"),
     key("pods", Kind::Pods, "pod"),

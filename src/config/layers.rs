@@ -320,6 +320,9 @@ fn parse(key: &Key, values: &[String], at: &Source) -> Result<Value, ConfigError
             first.parse().map(Value::Integer).map_err(|_| invalid("is not a whole number", "write digits, as in 250"))
         }
         Kind::Float => first.parse().map(Value::Float).map_err(|_| invalid("is not a number", "write it as in 2.5")),
+        Kind::Switch => {
+            first.parse().map(Value::Boolean).map_err(|_| invalid("is neither true nor false", "write one of them"))
+        }
         Kind::List => Ok(Value::Array(values.iter().map(|value| Value::String(value.clone())).collect())),
         Kind::Pods => Ok(Value::Array(values.iter().map(|value| Value::Table(pod_table(value))).collect())),
     }

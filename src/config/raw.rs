@@ -23,6 +23,7 @@ struct Raw {
     pick: RawPick,
     discovery: RawDiscovery,
     front: RawFront,
+    triton: RawTriton,
     gossip: RawGossip,
     log: RawLog,
     #[serde(default)]
@@ -71,6 +72,12 @@ struct RawFront {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawTriton {
+    read_model_config: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawGossip {
     budget_mbit: f64,
 }
@@ -108,6 +115,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
                 front.connect_timeout_ms,
                 10..=60_000,
             )? as u64),
+            read_model_config: raw.triton.read_model_config,
             drain: r.seconds("front.drain_s", front.drain_s, 0.0..=3600.0)?,
         },
         discovery: discovery(layers, raw.discovery, &r)?,
@@ -280,6 +288,7 @@ pub(super) fn typed<T: DeserializeOwned>(table: &Table, reader: &Reader<'_>) -> 
             "a string" => ("is not a string", "put it in quotes"),
             "a sequence" => ("is not a list", "put it in brackets, as in [\"a\", \"b\"]"),
             "i64" => ("is not a whole number", "write digits without a point or quotes, as in 250"),
+            "a boolean" => ("is neither true nor false", "write one of them, without quotes"),
             "f64" => ("is not a number", "write it without quotes, as in 2.5"),
             _ if expected.starts_with("struct") => {
                 ("is not a table", "write keys in it, as in { grpc = \"http://a:8001\" }")

@@ -16,6 +16,7 @@ mod peek;
 mod readmit;
 mod response;
 mod send;
+mod shape;
 mod upstream;
 
 use std::time::Duration;
@@ -35,10 +36,17 @@ pub struct ForwardOptions {
     /// How long a pod may take to accept a connection before it is ejected and another one is tried. Longer bears
     /// with a slow network, shorter finds a dead machine sooner. Default 1 s: a handshake takes two round trips.
     pub connect_timeout: Duration,
+    /// Whether a model's slots and batches are read from each pod's own configuration of it, one question per model and
+    /// connection. Without, what is given for a pod is all that is known. Default true.
+    pub read_model_config: bool,
 }
 
 impl Default for ForwardOptions {
     fn default() -> ForwardOptions {
-        ForwardOptions { max_message_bytes: 256 << 20, connect_timeout: Duration::from_secs(1) }
+        ForwardOptions {
+            max_message_bytes: 256 << 20,
+            connect_timeout: Duration::from_secs(1),
+            read_model_config: true,
+        }
     }
 }

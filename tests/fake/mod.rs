@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::observe::PodSpec;
+use plimsoll_proto::inference::{ModelConfig, ModelConfigResponse};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -41,6 +42,8 @@ struct Seen {
     timeout: Mutex<String>,
     not_ready: AtomicBool,
     shuts_down: AtomicBool,
+    config: Mutex<Option<ModelConfig>>,
+    config_questions: AtomicUsize,
     release: Notify,
 }
 
@@ -124,6 +127,15 @@ impl Pod {
         self.seen.shuts_down.store(true, SeqCst);
     }
 
+    /// From now on says that every model is configured so; before, it does not know the question.
+    pub(crate) fn configure(&self, config: ModelConfig) {
+        *self.seen.config.lock().unwrap() = Some(config);
+    }
+
+    pub(crate) fn config_questions(&self) -> usize {
+        self.seen.config_questions.load(SeqCst)
+    }
+
     /// Lets what stalls go on.
     pub(crate) fn release(&self) {
         self.seen.release.notify_one();
@@ -163,6 +175,17 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
         let yes = if method == "ServerLive" || !seen.not_ready.load(SeqCst) { 1 } else { 0 };
         frames.send(Frame::data(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, yes]))).unwrap();
         frames.send(Frame::trailers(trailers("0"))).unwrap();
+        return response;
+    }
+    if method == "ModelConfig" {
+        seen.config_questions.fetch_add(1, SeqCst);
+        match seen.config.lock().unwrap().clone() {
+            Some(config) => {
+                frames.send(Frame::data(framed(&ModelConfigResponse { config: Some(config) }))).unwrap();
+                frames.send(Frame::trailers(trailers("0"))).unwrap();
+            }
+            None => response.headers_mut().extend(trailers("12")),
+        }
         return response;
     }
     if let Some(authority) = request.uri().authority() {
