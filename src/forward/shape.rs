@@ -1,7 +1,7 @@
 //! Reads from a pod's own configuration of a model how it runs it: how many at once, in which batches, how many may wait.
 //!
-//! The first request for a model on a pod has the question asked, beside it and not before it; a connection that was made
-//! anew has it asked again, because another server may stand behind the address. Nothing waits for the answer, and
+//! The first request for a model on a pod has the question asked, beside it and not before it; the first one that finds
+//! another connection has it asked again, because another server may stand behind the address. Nothing waits for the answer, and
 //! nothing comes of it where there is none: a pod whose shape is not known is taken to run one request at a time.
 
 use std::collections::HashMap;
