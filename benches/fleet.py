@@ -4,6 +4,7 @@ them. Everything is on loopback and ends with its `with` block. Only the standar
 Where it is permitted all processes run under SCHED_RR: service times are slept, so it costs nobody anything, and whatever
 else the machine does does not delay them.
 """
+import concurrent.futures
 import contextlib
 import csv
 import json
@@ -320,6 +321,20 @@ def play(generator, trace, targets, model, out, counted_from=0.0, choose="node",
     with open(out, newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["at_us"]) >= counted_from * 1e6]
     return Played(json.loads(said), rows)
+
+
+class Background:
+    """A call on a thread of its own, for the length of a `with` block; result() waits for it."""
+
+    def __init__(self, call):
+        self.pool = concurrent.futures.ThreadPoolExecutor(1)
+        self.call = call
+
+    def __enter__(self):
+        return self.pool.submit(self.call)
+
+    def __exit__(self, *_):
+        self.pool.shutdown()
 
 
 @contextlib.contextmanager
