@@ -62,9 +62,8 @@ async fn read(picker: Picker, pod: Weak<Pod>, model: Arc<str>) {
         let answer = ask(&pod, MODEL_CONFIG, HeaderMap::new(), question.clone(), Readmission::ANSWER).await;
         let failure = match answer.and_then(|answer| decode(&answer)) {
             Ok(config) => {
-                let shape = shape_of(&config);
-                debug!(pod = pod.name(), %model, ?shape, "read the model's configuration");
-                if let Some(shape) = shape {
+                if let Some(shape) = shape_of(&config) {
+                    tell(&pod, &model, &shape);
                     picker.set_shape(pod.id(), &model, shape);
                 }
                 return upstream.asked.end(&model, Some(upstream.connections()));
@@ -80,6 +79,19 @@ async fn read(picker: Picker, pod: Weak<Pod>, model: Arc<str>) {
         drop(pod);
         tokio::time::sleep(pauses.next_pause()).await;
     }
+}
+
+fn tell(pod: &Pod, model: &str, shape: &ModelShape) {
+    let (max_batch, delay) = shape.batch.map_or((1, Duration::ZERO), |batch| (batch.max, batch.delay));
+    debug!(
+        pod = pod.name(),
+        model,
+        slots = shape.slots,
+        max_batch,
+        delay_us = delay.as_micros() as u64,
+        max_queue = shape.max_queue,
+        "read the model's configuration"
+    );
 }
 
 /// Whether the same question may have another answer soon. A model that is not there may be loading.
