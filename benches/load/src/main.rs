@@ -278,3 +278,51 @@ fn write(path: &Path, arrivals: &[TraceArrival], ended: &[Ended]) -> std::io::Re
     }
     file.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(node: usize) -> TraceArrival {
+        TraceArrival { at: Duration::ZERO, node, model: String::new(), bytes: 3, service: Duration::from_micros(1500) }
+    }
+
+    fn chosen(choice: Choice, in_flight: &[usize], nodes: &[usize]) -> Vec<usize> {
+        let in_flight: Vec<_> = in_flight.iter().map(|count| AtomicUsize::new(*count)).collect();
+        let mut chooser = Chooser { choice, turns: (0..4).collect() };
+        nodes.iter().map(|node| chooser.choose(&arrival(*node), &in_flight)).collect()
+    }
+
+    /// An oracle that did not see the fewest, or piled ties on the first pod, would be too easy to reach.
+    #[test]
+    fn the_fewest_in_flight_is_chosen_and_ties_go_in_turns() {
+        assert_eq!(chosen(Choice::Fewest, &[2, 1, 3], &[0, 1, 2, 3]), [1; 4]);
+        assert_eq!(chosen(Choice::Fewest, &[1, 1, 2], &[0, 0, 0, 0]), [0, 1, 0, 0]);
+        assert_eq!(chosen(Choice::Fewest, &[0, 0, 0], &[0, 0, 0]), [0, 1, 2]);
+    }
+
+    /// Callers who know nothing each have their own turn; nodes get what is theirs.
+    #[test]
+    fn every_node_has_its_own_turns() {
+        assert_eq!(chosen(Choice::Turns, &[9, 0], &[0, 1, 0, 1]), [0, 1, 1, 0]);
+        assert_eq!(chosen(Choice::Node, &[9, 0], &[0, 1, 2, 3]), [0, 1, 0, 1]);
+    }
+
+    /// What the recording says must reach the model to the microsecond, in the shape that it takes.
+    #[tokio::test]
+    async fn a_request_has_the_bytes_and_tells_the_service_of_its_arrival() {
+        let shared = |batches| Shared {
+            clients: vec![client("http://127.0.0.1:9").unwrap()],
+            in_flight: Vec::new(),
+            give_up: AtomicBool::new(false),
+            zeros: Bytes::from_static(&[0; 8]),
+            model: "m".to_owned(),
+            batches,
+        };
+        let request = shared(false).request(&arrival(0));
+        let told = request.parameters["service_ms"].parameter_choice.clone();
+        assert_eq!((request.inputs[0].shape.as_slice(), told), (&[3][..], Some(ParameterChoice::DoubleParam(1.5))));
+        assert_eq!(request.raw_input_contents[0].len(), 3);
+        assert_eq!(shared(true).request(&arrival(0)).inputs[0].shape, [1, 3]);
+    }
+}
