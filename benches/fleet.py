@@ -13,6 +13,7 @@ import os
 import pathlib
 import random
 import secrets
+import signal
 import socket
 import statistics
 import subprocess
@@ -339,7 +340,8 @@ class Background:
 
 @contextlib.contextmanager
 def told():
-    """Ends a benchmark with one line where it cannot go on."""
+    """Ends a benchmark with one line where it cannot go on, and what it started with it, also when it is told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
     except (BenchError, lab.LabError) as error:
