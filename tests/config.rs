@@ -200,6 +200,10 @@ fn each_mistake_gives_its_one_line() {
         ("discovery.dns_interval_s = 0.5", "line 1: discovery.dns_interval_s: `0.5` is out of range; write 1 to 3600"),
         ("front.max_message_mib = 0", "line 1: front.max_message_mib: `0` is out of range; write 1 to 2047"),
         ("front.connect_timeout_ms = 1", "line 1: front.connect_timeout_ms: `1` is out of range; write 10 to 60000"),
+        (
+            "triton.read_model_config = 'yes'",
+            "line 1: triton.read_model_config: `\"yes\"` is neither true nor false; write true or false, without quotes",
+        ),
         // Pods.
         ("[[pods]]\nname = 'a'", "line 1: pods[0].grpc: pod `a` has no address; add grpc = \"http://host:port\""),
         (
@@ -573,7 +577,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..27, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..29, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -584,7 +588,7 @@ proptest! {
             "node.join", "node.cluster_secret_file", "node.ca_file", "pick.policy", "discovery.file", "discovery.dns",
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
             "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log",
-            "costs", "pick.after_refusal"];
+            "costs", "pick.after_refusal", "triton", "triton.read_model_config"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

@@ -6,7 +6,7 @@ import pytest
 from harness import nodes as node_processes
 from harness import wait
 
-MODELS = ["sim_gpu", "sim_batch", "sim_stream", "sim_fail", "sim_queue", "sim_zero", "sim_echo"]
+MODELS = ["sim_gpu", "sim_batch", "sim_padded", "sim_stream", "sim_fail", "sim_queue", "sim_zero", "sim_echo"]
 RUN = node_processes.TARGET / "triton-tests"
 LOGS = node_processes.TARGET / "test-logs"
 

@@ -16,7 +16,8 @@ use plimsoll_proto::health::HealthCheckRequest;
 use plimsoll_proto::health::health_client::HealthClient;
 use plimsoll_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use plimsoll_proto::inference::{
-    ModelInferRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+    ModelConfig, ModelInferRequest, ModelInstanceGroup, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest,
+    ServerReadyRequest,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -230,6 +231,81 @@ async fn what_a_model_costs_is_asked_for_while_nothing_was_learned() {
     hanging.abort();
     world.client.clone().model_infer(infer("m", "echo")).await.unwrap();
     eventually("what is learned replaces it", || estimate() != Some(40.0)).await;
+}
+
+fn configured(instances: i32) -> ModelConfig {
+    let group = ModelInstanceGroup { count: instances, ..ModelInstanceGroup::default() };
+    ModelConfig { instance_group: vec![group], ..ModelConfig::default() }
+}
+
+/// A pod knows itself how many it runs at once: nobody should have to write it down, and no request should pay for it.
+#[tokio::test]
+async fn a_models_configuration_is_read_once_a_connection() {
+    let pod = Pod::start("a").await;
+    pod.configure(configured(3));
+    let mut world = world(&[&pod], |_| {}).await;
+    for _ in 0..20 {
+        world.client.model_infer(infer("m", "echo")).await.unwrap();
+    }
+    let pods = world.node.picker().pods();
+    eventually("the slots are read", || pods[0].slots() == 3).await;
+    assert_eq!((pod.requests(), pod.config_questions()), (20, 1));
+
+    pod.kill().await;
+    let reborn = pod.restart().await;
+    reborn.configure(configured(5));
+    eventually_ok(&mut world).await;
+    // The first request over a connection that was made for it comes too early to notice.
+    world.client.model_infer(infer("m", "echo")).await.unwrap();
+    eventually("the new slots are read", || pods[0].slots() == 5).await;
+    assert_eq!((world.in_flight(), reborn.config_questions()), (0, 1));
+}
+
+/// Servers that are no Triton, or do not let everybody ask, must serve as before, and not be asked for ever.
+#[tokio::test]
+async fn a_pod_that_does_not_say_serves_all_the_same() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |_| {}).await;
+    for _ in 0..20 {
+        world.client.model_infer(infer("m", "echo")).await.unwrap();
+    }
+    let pods = world.node.picker().pods();
+    eventually("it was asked", || pod.config_questions() == 1).await;
+    assert_eq!((pods[0].slots(), pods[0].is_ejected()), (1, false));
+    world.client.model_infer(infer("m", "echo")).await.unwrap();
+    assert_eq!((pod.config_questions(), world.outcomes()), (1, [21, 0, 0, 0]));
+}
+
+/// What is written for a pod wins; and who does not want the question can switch it off.
+#[tokio::test]
+async fn what_is_given_for_a_pod_wins_over_what_is_read() {
+    let (read, given) = (Pod::start("read").await, Pod::start("given").await);
+    read.configure(configured(3));
+    given.configure(configured(3));
+    let mut world = world(&[&read], |options| options.forward.read_model_config = false).await;
+    world.client.model_infer(infer("m", "echo")).await.unwrap();
+    assert_eq!((world.node.picker().pods()[0].slots(), read.config_questions()), (1, 0));
+
+    let mut spec = given.spec();
+    spec.slots = 2;
+    world.node.set_pods(vec![spec]);
+    let mut client = Client::new(world.node.channel("m"));
+    eventually("it is the only pod", || world.node.picker().pods()[0].name() == "given").await;
+    client.model_infer(infer("m", "echo")).await.unwrap();
+    eventually("it is asked", || given.config_questions() == 1).await;
+    client.model_infer(infer("m", "echo")).await.unwrap();
+    assert_eq!(world.node.picker().pods()[0].slots(), 2);
+}
+
+/// Asks until there is an answer: the pod may be out for a moment.
+async fn eventually_ok(world: &mut World) {
+    for _ in 0..200 {
+        if world.client.model_infer(infer("m", "echo")).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no answer within 4 s");
 }
 
 /// When all are down the caller must be told which and why, not "connection refused" by nobody.

@@ -132,6 +132,7 @@ async fn serve_front(node: Node, listener: TcpListener, config: Config, shutdown
     options.forward.max_message_bytes = config.front.max_message_bytes;
     options.forward.connect_timeout = config.front.connect_timeout;
     options.forward.after_refusal = config.after_refusal;
+    options.forward.read_model_config = config.front.read_model_config;
     options.drain = config.front.drain;
     forward::serve(node, listener, options, shutdown).await;
 }

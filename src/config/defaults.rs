@@ -52,11 +52,14 @@ pub(super) fn table() -> Table {
         ("connect_timeout_ms", CONNECT_TIMEOUT_MS.into()),
         ("drain_s", DRAIN_S.into()),
     ];
+    // Costs a pod one small question per model and connection, and saves writing down for each pod what it knows itself.
+    let triton = vec![("read_model_config", true.into())];
     Table::from_iter([
         ("node".to_owned(), section(node)),
         ("pick".to_owned(), section(vec![("policy", "plimsoll".into()), ("after_refusal", AFTER_REFUSAL.into())])),
         ("discovery".to_owned(), section(vec![("dns_interval_s", DNS_INTERVAL_S.into())])),
         ("front".to_owned(), section(front)),
+        ("triton".to_owned(), section(triton)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
         ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
         ("log".to_owned(), section(vec![("format", "text".into())])),

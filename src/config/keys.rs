@@ -58,6 +58,7 @@ pub(super) const KEYS: &[Key] = &[
     bare("front.max_message_mib", Kind::Integer),
     bare("front.connect_timeout_ms", Kind::Integer),
     key("front.drain_s", Kind::Float, "drain-s"),
+    bare("triton.read_model_config", Kind::Flag),
     key("gossip.budget_mbit", Kind::Float, "budget-mbit"),
     bare("strict.enabled", Kind::Flag),
     bare("strict.timeout_ms", Kind::Float),

@@ -119,6 +119,8 @@ pub struct FrontConfig {
     pub max_message_bytes: u64,
     /// How long a connection to a pod may take before another pod is tried.
     pub connect_timeout: Duration,
+    /// Whether a model's slots and batches are read from the pods' own configuration of it.
+    pub read_model_config: bool,
     /// How long tickets may finish after a signal.
     pub drain: Duration,
 }

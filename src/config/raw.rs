@@ -27,6 +27,7 @@ struct Raw {
     pick: RawPick,
     discovery: RawDiscovery,
     front: RawFront,
+    triton: RawTriton,
     gossip: RawGossip,
     strict: RawStrict,
     log: RawLog,
@@ -79,6 +80,12 @@ struct RawFront {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawTriton {
+    read_model_config: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawGossip {
     budget_mbit: f64,
 }
@@ -127,6 +134,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
                 front.connect_timeout_ms,
                 10..=60_000,
             )? as u64),
+            read_model_config: raw.triton.read_model_config,
             drain: r.seconds("front.drain_s", front.drain_s, 0.0..=3600.0)?,
         },
         discovery: discovery(layers, raw.discovery, &r)?,

@@ -1,4 +1,4 @@
-//! Small questions that the node itself asks a pod: is it live, is it ready, is a model.
+//! Small questions that the node itself asks a pod: is it live, is it ready, is a model, how does it run one.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::observe::Pod;
 
 /// A message without fields, with its gRPC prefix.
 pub(super) const EMPTY: Bytes = Bytes::from_static(&[0; 5]);
-/// The most an answer may have: those we ask for have two bytes.
-const MAX_ANSWER: usize = 64 << 10;
+/// The most an answer may have: a yes has two bytes, a model's configuration some thousand.
+const MAX_ANSWER: usize = 1 << 20;
 
 /// Asks `pod`; `message` has its gRPC prefix, and so has the answer. `metadata` is the caller's, where it has one.
 ///

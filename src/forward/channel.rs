@@ -60,13 +60,7 @@ impl BalancedChannel {
             Kind::Stream => (body.watch(), peek_if_there(&mut body).await?),
             _ => (None, deadline.within(peek(&mut body, Depth::Size)).await?),
         };
-        let call = Call {
-            kind,
-            model: &self.model,
-            bytes: peeked.bytes,
-            connect_timeout: self.options.connect_timeout,
-            after_refusal: self.options.after_refusal,
-        };
+        let call = Call::new(kind, &self.model, peeked.bytes, &self.options);
         let request = Request::from_parts(parts, body);
         Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Body::new))
     }

@@ -193,13 +193,7 @@ impl Front {
             Kind::Stream => deadline.within(first_message(&mut body, depth)).await?,
             Kind::Other => deadline.within(peek(&mut body, Depth::Size)).await?,
         };
-        let call = Call {
-            kind,
-            model: peeked.model(),
-            bytes: peeked.bytes,
-            connect_timeout: options.connect_timeout,
-            after_refusal: options.after_refusal,
-        };
+        let call = Call::new(kind, peeked.model(), peeked.bytes, options);
         let request = Request::from_parts(parts, body);
         Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Answer::Pod))
     }

@@ -16,6 +16,7 @@ mod peek;
 mod readmit;
 mod response;
 mod send;
+mod shape;
 mod statistics;
 mod upstream;
 
@@ -40,10 +41,18 @@ pub struct ForwardOptions {
     /// is full. Beyond, the caller gets the last pod's refusal. Default 3: each offer costs a round trip; where pods have
     /// room for one waiting request each, three offers leave a tenth of the refusals or less up to a load of 0.85.
     pub after_refusal: u32,
+    /// Whether a model's slots and batches are read from each pod's own configuration of it, one question per model and
+    /// connection. Without, what is given for a pod is all that is known. Default true.
+    pub read_model_config: bool,
 }
 
 impl Default for ForwardOptions {
     fn default() -> ForwardOptions {
-        ForwardOptions { max_message_bytes: 256 << 20, connect_timeout: Duration::from_secs(1), after_refusal: 3 }
+        ForwardOptions {
+            max_message_bytes: 256 << 20,
+            connect_timeout: Duration::from_secs(1),
+            after_refusal: 3,
+            read_model_config: true,
+        }
     }
 }

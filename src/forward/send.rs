@@ -8,11 +8,13 @@ use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tonic::Status;
 
+use super::ForwardOptions;
 use super::body::{Passed, RequestBody, Stream};
 use super::deadline::Deadline;
 use super::outcome::is_queue_full;
 use super::readmit::{check_soon, eject};
 use super::response::ResponseBody;
+use super::shape::read_soon;
 use super::upstream::{SendError, Unreachable, Upstream};
 use crate::id::PodId;
 use crate::node::{Node, Ticket};
@@ -61,6 +63,14 @@ pub(super) struct Call<'a> {
     pub(super) bytes: u64,
     pub(super) connect_timeout: Duration,
     pub(super) after_refusal: u32,
+    pub(super) read_model_config: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(kind: Kind, model: &'a str, bytes: u64, options: &ForwardOptions) -> Call<'a> {
+        let ForwardOptions { connect_timeout, after_refusal, read_model_config, .. } = *options;
+        Call { kind, model, bytes, connect_timeout, after_refusal, read_model_config }
+    }
 }
 
 /// Sends `request` to a pod of this node's choice and returns its response, with the ticket inside.
@@ -96,6 +106,9 @@ async fn dispatch(
             Err(error) => return tried.end(&error),
         };
         let pod = ticket.pod().clone();
+        if call.read_model_config && matches!(call.kind, Kind::Infer | Kind::Stream) {
+            read_soon(node.picker(), &pod, call.model);
+        }
         let copy = copy_of(call, &request);
         match (Upstream::of(&pod).send(request, call.connect_timeout).await, copy) {
             (Ok(response), Some(copy)) if gave_up_models(&response) => {

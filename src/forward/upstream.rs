@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tracing::debug;
 
 use super::body::RequestBody;
+use super::shape::Asked;
 use crate::observe::{Pod, PodSpec};
 
 /// What one stream may have on its way unread. The default of 64 KiB would stop a tensor of a megabyte sixteen times.
@@ -99,6 +100,10 @@ pub(super) struct Upstream {
     sender: ArcSwapOption<Sender>,
     /// How many attempts to connect have ended: lets those who waited for one see that it was theirs too.
     attempts: AtomicU64,
+    /// How many connections there were: another one may lead to another server.
+    connections: AtomicU64,
+    /// Which models its configuration was asked for.
+    pub(super) asked: Asked,
     /// Whether the pod is being asked if it still lives.
     pub(super) checking: AtomicBool,
     /// Held while connecting; keeps why the last attempt failed.
@@ -120,6 +125,8 @@ impl Upstream {
             target: target(url),
             sender: ArcSwapOption::empty(),
             attempts: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            asked: Asked::default(),
             checking: AtomicBool::new(false),
             connecting: Mutex::new(None),
         }
@@ -152,6 +159,11 @@ impl Upstream {
         Err(SendError::Unsent(Box::new(request), Unreachable::ClosesAtOnce))
     }
 
+    /// The number of the last connection.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
     async fn connection(&self, timeout: Duration) -> Result<Sender, Unreachable> {
         if let Some(sender) = self.open() {
             return Ok(sender);
@@ -181,6 +193,7 @@ impl Upstream {
         let sender = connected.map_err(|_| Unreachable::Timeout(timeout))??;
         debug!(pod = %target, "connected");
         self.sender.store(Some(Arc::new(sender.clone())));
+        self.connections.fetch_add(1, Relaxed);
         Ok(sender)
     }
 }

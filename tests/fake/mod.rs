@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::observe::PodSpec;
+use plimsoll_proto::inference::{ModelConfig, ModelConfigResponse};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -43,6 +44,8 @@ struct Seen {
     shuts_down: AtomicBool,
     full: AtomicBool,
     refused: AtomicUsize,
+    config: Mutex<Option<ModelConfig>>,
+    config_questions: AtomicUsize,
     release: Notify,
 }
 
@@ -136,6 +139,15 @@ impl Pod {
         self.seen.refused.load(SeqCst)
     }
 
+    /// From now on says that every model is configured so; before, it does not know the question.
+    pub(crate) fn configure(&self, config: ModelConfig) {
+        *self.seen.config.lock().unwrap() = Some(config);
+    }
+
+    pub(crate) fn config_questions(&self) -> usize {
+        self.seen.config_questions.load(SeqCst)
+    }
+
     /// Lets what stalls go on.
     pub(crate) fn release(&self) {
         self.seen.release.notify_one();
@@ -177,14 +189,25 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
         frames.send(Frame::trailers(trailers("0"))).unwrap();
         return response;
     }
-    if seen.full.load(SeqCst) {
-        seen.refused.fetch_add(1, SeqCst);
-        headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
-        return response;
-    }
     if method == "ModelStatistics" {
         frames.send(Frame::data(framed(&statistics()))).unwrap();
         frames.send(Frame::trailers(trailers("0"))).unwrap();
+        return response;
+    }
+    if method == "ModelConfig" {
+        seen.config_questions.fetch_add(1, SeqCst);
+        match seen.config.lock().unwrap().clone() {
+            Some(config) => {
+                frames.send(Frame::data(framed(&ModelConfigResponse { config: Some(config) }))).unwrap();
+                frames.send(Frame::trailers(trailers("0"))).unwrap();
+            }
+            None => response.headers_mut().extend(trailers("12")),
+        }
+        return response;
+    }
+    if seen.full.load(SeqCst) {
+        seen.refused.fetch_add(1, SeqCst);
+        headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
         return response;
     }
     if let Some(authority) = request.uri().authority() {

@@ -95,3 +95,32 @@ class OneByOne:
         return pb_utils.InferenceResponse(
             [tensor("SERVICE_US", took_us, np.int64, self.shape), pod_tensor(self.shape)]
         )
+
+
+class Padded:
+    """A model that runs a batch as one: its rows wait for the longest one, and every further row adds a little.
+
+    time = longest row * (1 + row_share * (rows - 1)). A row takes what its payload's length says, or the request
+    parameter `service_ms` instead. The output BATCH says how many rows were served together.
+    """
+
+    def initialize(self, args):
+        self.law = Law(args)
+        self.row_share = float(parameters(args)["row_share"])
+
+    def execute(self, requests):
+        shapes = [pb_utils.get_input_tensor_by_name(r, "PAYLOAD").as_numpy().shape for r in requests]
+        rows = sum(count for count, _ in shapes)
+        longest_ms = max(self.milliseconds(r, length) for r, (_, length) in zip(requests, shapes))
+        took_us = self.law.serve(longest_ms * (1 + self.row_share * (rows - 1)))
+        return [self.answer((count, 1), took_us, rows) for count, _ in shapes]
+
+    def milliseconds(self, request, length):
+        given = json.loads(request.parameters() or "{}")
+        return float(given.get("service_ms", self.law.milliseconds(length)))
+
+    @staticmethod
+    def answer(shape, took_us, rows):
+        return pb_utils.InferenceResponse(
+            [tensor("SERVICE_US", took_us, np.int64, shape), tensor("BATCH", rows, np.int32, shape), pod_tensor(shape)]
+        )

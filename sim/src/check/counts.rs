@@ -136,7 +136,9 @@ impl Counts {
         let calm = weather.hostile_at.is_none() && !weather.replayed && calm_for > self.bounds.known;
         // A pod that is there and back before the asker's core has looked leaves nothing to tell.
         let seen = config.reaction_us <= config.hop_us;
-        if config.policy != Policy::Strict || !self.bounds.lossless || !calm || !seen {
+        // Where pods refuse, the asker's row may keep a pick back until it is known not to be refused.
+        let told_at_once = config.server.max_queue.is_none();
+        if config.policy != Policy::Strict || !self.bounds.lossless || !calm || !seen || !told_at_once {
             return;
         }
         let most = 2 * self.bounds.way + Duration::from_micros(config.reaction_us) + Duration::from_millis(1);

@@ -58,7 +58,7 @@ rules! {
     /// A second after the last request had its end, and the longest way, no node that is well holds a reservation for
     /// another, or waits for one. (I4)
     ReservationsEnd = "reservations-end",
-    /// In calm and without loss, a reservation counts no longer than the way to the asker and back, a reaction, and 1 ms:
+    /// In calm, without loss and where no pod refuses, a reservation counts no longer than the way to the asker and back, a reaction, and 1 ms:
     /// then the asker's row tells of the request. (I2)
     CountedOnce = "counted-once",
     /// On a node that is well, a pick of strict mode is decided within its timeout, and 2 ms. (I1)
