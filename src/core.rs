@@ -17,12 +17,13 @@ use bytes::Bytes;
 
 use crate::gossip::budget::Budget;
 use crate::gossip::own::OwnRow;
+use crate::gossip::pace::Pace;
 use crate::gossip::peer::{FRESH, PeerRow};
 use crate::gossip::swim::{MAX_MEMBERS, Swim};
-use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message};
+use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message, OVERHEAD};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Pod, PodSpec};
+use crate::observe::{Pod, PodSpec, SizeClass};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
@@ -35,8 +36,8 @@ mod stats;
 
 use ladder::Ladder;
 use rates::Rates;
-pub use stats::Stats;
-use stats::Traffic;
+pub use stats::{Ages, Stats, Why};
+use stats::{RowsSent, Traffic};
 
 /// A row is told in full this often, changed or not: it repairs what got lost, and says "I am here".
 const REFRESH: Duration = Duration::from_secs(1);
@@ -178,6 +179,7 @@ pub struct Core {
     /// Where somebody answered under this node's name.
     namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
+    pace: Pace,
     rates: Rates,
     ladder: Ladder,
     lives: u64,
@@ -196,6 +198,7 @@ pub struct Core {
     events: VecDeque<Event>,
     sent: Traffic,
     received: Traffic,
+    rows: RowsSent,
     stats: Stats,
 }
 
@@ -235,6 +238,7 @@ impl Core {
             greet_at: None,
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
+            pace: Pace::new(now),
             rates: Rates::new(now),
             ladder: Ladder::default(),
             lives: 0,
@@ -252,6 +256,7 @@ impl Core {
             events: VecDeque::new(),
             sent: Traffic::default(),
             received: Traffic::default(),
+            rows: RowsSent::default(),
             stats: Stats::default(),
             config,
         }
@@ -383,8 +388,8 @@ impl Core {
             // Nobody to tell: the tick is early enough.
             u64::MAX
         } else if self.flush_at.is_some() {
-            // A flush is due anyway: only what is heavy may hurry it. Less than the mean, because a class rounds.
-            (self.picker.mean_cost_ms() * 0.8e3) as u64
+            // A flush is due anyway: only what goes at once may hurry it.
+            (self.pace.theta_ms() * 1e3) as u64
         } else {
             0
         };
@@ -452,6 +457,10 @@ impl Core {
     pub fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         (stats.sent, stats.received) = (self.sent.by_kind(), self.received.by_kind());
+        stats.rows = self.rows.by_why();
+        let told = self.own.told();
+        (stats.at_once, stats.work_at_once_ms) = (told.at_once.0, told.at_once.1 / 1000);
+        (stats.waited, stats.work_waited_ms) = (told.waited.0, told.waited.1 / 1000);
         stats.swim_packet_errors = self.swim.packet_errors;
         stats.swim_internal_errors = self.swim.internal_errors;
         stats.rung_steps = self.ladder.steps();
@@ -474,11 +483,14 @@ impl Core {
         self.own.expire(now, self.picker.shared().plays());
         self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
         let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
-        let others = others.fold([0.0; 2], |sum: [f64; 2], rates| [sum[0] + rates[0], sum[1] + rates[1]]);
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
-        let capacity = self.pods.values().map(|pod| pod.capacity()).sum();
-        let others = others.map(|rate| rate.min(capacity));
-        self.rates.tick(now, &self.picker, others);
+        let capacity = self.pods.values().map(|pod| pod.capacity()).sum::<f64>();
+        let others = others.map(|rates| rates.iter().sum::<f64>()).sum::<f64>().min(capacity);
+        let pace = &self.pace;
+        self.rates.tick(now, &self.picker, others, capacity, |class| !pace.at_once(class));
+        let classes = &self.picker.shared().seen.classes;
+        let picked = |class: SizeClass| classes[class.index()].picked.load(Relaxed);
+        self.pace.tick(now, picked, self.budget.bytes_per_s(), self.active.len());
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
@@ -560,6 +572,7 @@ impl Core {
     fn transmit(&mut self, now: Time, node: Option<NodeId>, addr: SocketAddr, kind: Kind, data: Bytes) {
         self.sent.add(kind, data.len());
         self.budget.spend(now, data.len(), 1);
+        self.pace.spent(data.len() as u64 + OVERHEAD);
         self.outbox.push_back(Transmit { node, addr, channel: kind.channel(), data });
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod own;
+pub(crate) mod pace;
 pub(crate) mod peer;
 mod sums;
 pub(crate) mod swim;

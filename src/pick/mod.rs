@@ -19,7 +19,7 @@ mod ticket;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU8, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Relaxed, SeqCst},
+    Ordering::{Relaxed, SeqCst},
 };
 
 use arc_swap::ArcSwap;
@@ -139,20 +139,39 @@ pub(crate) struct Published {
 }
 
 /// What picks and tickets tell the core, beside the lanes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seen {
     /// Tickets charged so far: their numbers.
     pub(crate) tickets: AtomicU64,
     /// Running mean cost, ms, as `f32` bits.
     pub(crate) mean_cost_ms: AtomicU32,
-    /// Work picked so far in µs: small requests, heavy ones.
-    pub(crate) picked_us: [AtomicU64; 2],
-    /// Running mean sojourn in ms as `f32` bits: small requests, heavy ones.
-    pub(crate) sojourn_ms: [AtomicU32; 2],
+    /// By size class.
+    pub(crate) classes: [SeenClass; SizeClass::COUNT],
     /// Changes that did not fit the queue: the core must look at every lane.
     pub(crate) missed_changes: AtomicU64,
     /// Remainders that were not charged because too many wait.
     pub(crate) missed_remainders: AtomicU64,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen {
+            tickets: AtomicU64::default(),
+            mean_cost_ms: AtomicU32::default(),
+            classes: std::array::from_fn(|_| SeenClass::default()),
+            missed_changes: AtomicU64::default(),
+            missed_remainders: AtomicU64::default(),
+        }
+    }
+}
+
+/// What was picked of one size class.
+#[derive(Debug, Default)]
+pub(crate) struct SeenClass {
+    /// Tickets so far.
+    pub(crate) picked: AtomicU64,
+    /// Running mean sojourn in ms as `f32` bits; 0 where none ended yet.
+    pub(crate) sojourn_ms: AtomicU32,
 }
 
 /// What a cancelled request still costs its pod.
@@ -181,7 +200,7 @@ impl Picker {
                 remainders: ArrayQueue::new(REMAINDERS),
                 wake,
                 published: Published::default(),
-                seen: Seen::default(),
+                seen: Seen::new(),
             }),
         }
     }
@@ -304,15 +323,13 @@ impl Candidates {
 }
 
 impl Shared {
-    /// Tells the core that `lane` changed by `cost` at `now`, once until it looked; wakes it if it would not look soon.
-    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost) {
-        let known = lane.dirty.swap(true, AcqRel);
-        if !known {
-            lane.changed_at.store(now.as_nanos(), Relaxed);
-            if self.changes.push((pod.clone(), lane.clone())).is_err() {
-                lane.dirty.store(false, Relaxed);
-                self.seen.missed_changes.fetch_add(1, Relaxed);
-            }
+    /// Tells the core that `lane` changed by `cost`, of `class`, at `now`, once until it looked; wakes it if it would not
+    /// look soon.
+    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) {
+        let known = lane.mark(now, class);
+        if !known && self.changes.push((pod.clone(), lane.clone())).is_err() {
+            lane.unmark();
+            self.seen.missed_changes.fetch_add(1, Relaxed);
         }
         let quiet_below = self.published.quiet_below_us.load(SeqCst);
         // What is known already woke the core, unless it was too small to.

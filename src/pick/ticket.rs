@@ -81,17 +81,16 @@ impl Ticket {
         let lane = pod.lane(model);
         lane.add(class);
         pod.stats.picks.fetch_add(1, Relaxed);
+        shared.seen.classes[class.index()].picked.fetch_add(1, Relaxed);
         let by = By::Own(shared.seen.tickets.fetch_add(1, Relaxed));
         let cost_ms = cost.as_ms() as f32;
         if shared.plays() {
             lane.tell(pod, Change::Sent { by, class, cost_ms, at: now }, now);
         }
         if cost > Cost::ZERO {
-            let heavy = shared.is_heavy(cost);
-            shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
             average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
         }
-        shared.changed(now, pod, &lane, cost);
+        shared.changed(now, pod, &lane, cost, class);
         Ticket {
             shared: shared.clone(),
             pod: pod.clone(),
@@ -178,7 +177,7 @@ impl Ticket {
         if !left && self.shared.plays() {
             self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, now);
         }
-        self.shared.changed(now, &self.pod, &self.lane, self.cost);
+        self.shared.changed(now, &self.pod, &self.lane, self.cost, self.class);
     }
 
     /// For a mutant: what stands in the table where the pod was put when all were first.
@@ -192,8 +191,7 @@ impl Ticket {
             return;
         }
         let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
-        let heavy = self.shared.is_heavy(self.cost);
-        average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
+        average(&self.shared.seen.classes[self.class.index()].sojourn_ms, sojourn_ms as f32);
         if self.found_idle {
             self.lane.model.cost.learn(self.bytes, sojourn_ms);
         }
@@ -234,11 +232,6 @@ impl Shared {
     /// Whether the policy wants what is known played through.
     pub(crate) fn plays(&self) -> bool {
         self.policy.reads_parts()
-    }
-
-    /// Whether `cost` is above the mean of what this node picks for.
-    fn is_heavy(&self, cost: Cost) -> bool {
-        cost.as_ms() as f32 > f32::from_bits(self.seen.mean_cost_ms.load(Relaxed))
     }
 }
 
