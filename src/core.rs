@@ -27,6 +27,7 @@ use crate::observe::{Pod, PodSpec, SizeClass};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
+mod interest;
 mod ladder;
 mod membership;
 mod rates;
@@ -53,6 +54,8 @@ const HELLO_GAP: Duration = Duration::from_millis(500);
 /// A node takes a new identity at most this often: each is told to everybody, and two nodes that a lie makes outdo each
 /// other would do nothing else. Twice as long delays the second attempt of a node whose clock was set back by as much.
 const RENEW_GAP: Duration = Duration::from_millis(200);
+/// Pods that a node uses at most, unless it is told otherwise: below it balances worse, above it news costs more.
+pub const SUBSET: usize = 64;
 /// Addresses at which this node's own name is reported as taken; whoever shares a name meets it at every greeting.
 const MOST_NAMESAKES: usize = 16;
 
@@ -72,6 +75,9 @@ pub struct CoreConfig {
     pub policy: PolicyKind,
     /// Gossip budget, bit/s.
     pub budget_bits: u64,
+    /// How many pods a node uses where there are more; 0: all there are, however many. Fewer cost less gossip, and balance
+    /// worse: at 0.85, 64 of 200 pods made the mean 3 % longer, 16 30 %.
+    pub subset: usize,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -86,6 +92,7 @@ impl CoreConfig {
             epoch: Epoch(1),
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
+            subset: SUBSET,
             seed: 0,
         }
     }
@@ -137,6 +144,8 @@ struct Peer {
     row: PeerRow,
     /// Whether its row counts at all now.
     counted: bool,
+    /// Which pods it uses.
+    theirs: interest::Theirs,
     /// How much of our index table it was told: table, pods, models.
     told: Option<(u32, (u32, u32))>,
     /// When it is told the whole row next.
@@ -180,6 +189,7 @@ pub struct Core {
     namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
     pace: Pace,
+    uses: interest::Own,
     rates: Rates,
     ladder: Ladder,
     lives: u64,
@@ -239,6 +249,7 @@ impl Core {
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
             pace: Pace::new(now),
+            uses: interest::Own::new(now),
             rates: Rates::new(now),
             ladder: Ladder::default(),
             lives: 0,
@@ -310,7 +321,11 @@ impl Core {
         }
         self.own.learn_pods(&pods);
         self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();
-        self.picker.set_pods(pods);
+        if self.config.subset == 0 || pods.len() <= self.config.subset {
+            self.own.index_pods(pods.iter());
+        }
+        self.picker.set_pods(Arc::new(pods), self.uses.interest);
+        self.outdate_interest();
         for peer in self.peers.values_mut() {
             peer.row.look_again();
             peer.apply_row(now, &self.pods);
@@ -327,7 +342,7 @@ impl Core {
         }
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.connected = true;
-            peer.told = None;
+            (peer.told, peer.theirs.told) = (None, None);
             peer.refused.clear();
         }
         self.all_told = None;
@@ -341,7 +356,7 @@ impl Core {
     pub fn handle_disconnected(&mut self, _now: Time, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.connected = false;
-            peer.told = None;
+            (peer.told, peer.theirs.told) = (None, None);
         }
     }
 
@@ -374,6 +389,7 @@ impl Core {
             Message::Hello(hello) => self.handle_hello(now, from, remote, hello),
             Message::Sync(sync) => self.handle_sync(now, from, sync),
             Message::Names(names) => self.handle_names(now, from, names),
+            Message::Interest(interested) => self.handle_interest(now, from, interested),
         }
         self.settle(now);
     }
@@ -479,30 +495,34 @@ impl Core {
         }
         self.take_in_members(now);
         self.announce_downs(now);
+        self.look_at_interest(now);
         self.own.collect(&self.picker);
         self.own.expire(now, self.picker.shared().plays());
         self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
-        let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0).map(|peer| peer.row.rates);
+        let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0);
+        let others = others.map(|peer| peer.share() * peer.row.rates.iter().sum::<f64>()).sum::<f64>();
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.
-        let capacity = self.pods.values().map(|pod| pod.capacity()).sum::<f64>();
-        let others = others.map(|rates| rates.iter().sum::<f64>()).sum::<f64>().min(capacity);
+        let used = self.uses.pods.iter().filter_map(|pod| self.pods.get(pod));
+        let capacity = used.map(|pod| pod.capacity()).sum::<f64>();
+        let others = others.min(capacity);
         let pace = &self.pace;
         self.rates.tick(now, &self.picker, others, capacity, |class| !pace.at_once(class));
         let classes = &self.picker.shared().seen.classes;
         let picked = |class: SizeClass| classes[class.index()].picked.load(Relaxed);
-        self.pace.tick(now, picked, self.budget.bytes_per_s(), self.active.len());
+        self.pace.tick(now, picked, self.budget.bytes_per_s(), self.uses.users);
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
     }
 
     fn step_ladder(&mut self, now: Time) {
-        let counted = |peer: &&Peer| peer.is_active() || (peer.met && !peer.row.leaving);
+        // Who shares no pod has nothing to say.
+        let counted = |peer: &&Peer| peer.is_near() && (peer.is_active() || (peer.met && !peer.row.leaving));
         let recent = |peer: &&Peer| peer.is_active() || now.since(peer.since) < ladder::REMEMBER_DOWN;
         let expected = self.peers.values().filter(counted).filter(recent).count();
         let since = |peer: &Peer| peer.row.heard_at.unwrap_or(peer.since);
-        let fresh = self.active().filter(|peer| now.since(since(peer)) <= FRESH).count();
-        let active = self.active.len();
+        let fresh = self.active().filter(|peer| peer.is_near() && now.since(since(peer)) <= FRESH).count();
+        let active = self.uses.near.len();
         if let Some(rung) = self.ladder.look(now, expected, active, fresh) {
             self.picker.shared().published.rung.store(rung as u8, Relaxed);
             self.events.push_back(Event::Rung(rung));
@@ -548,6 +568,7 @@ impl Core {
     fn note_active(&mut self) {
         self.active = self.active().map(|peer| peer.ident).collect();
         self.all_told = None;
+        self.outdate_interest();
     }
 
     fn note_refusal(&mut self, from: NodeId, why: String) {
@@ -590,6 +611,7 @@ impl Peer {
             connected: false,
             row: PeerRow::default(),
             counted: false,
+            theirs: interest::Theirs::default(),
             told: None,
             refresh_at: Time::ZERO,
             met: false,

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use plimsoll::core::{Core, CoreConfig};
+use plimsoll::gossip::Interest;
 use plimsoll::gossip::wire::{
-    Channel, Entry, Hello, Ident, Key, Kind, Known, MAX_DATAGRAM, MAX_NAME, MAX_STREAM, MemberState, Message, Names,
-    Part, Rows, Sync, SyncMember, WireError,
+    Channel, Entry, Hello, Ident, Interested, Key, Kind, Known, MAX_DATAGRAM, MAX_NAME, MAX_STREAM, MemberState,
+    Message, Names, Part, Rows, Sync, SyncMember, WireError,
 };
 use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{PodSpec, SizeClass};
@@ -74,6 +75,12 @@ fn samples() -> Vec<Message> {
             first_model: 0,
             models: vec!["resnet".into()],
         }),
+        Message::Interest(Interested { epoch: Epoch(300), number: 1, interest: Interest::All }),
+        Message::Interest(Interested {
+            epoch: Epoch(300),
+            number: 251,
+            interest: Interest::Arc { first: PodId(u64::MAX), last: PodId(5) },
+        }),
     ]
 }
 
@@ -89,7 +96,7 @@ fn the_bytes_of_every_kind_are_fixed() {
     assert_eq!(made, GOLDEN);
 }
 
-const GOLDEN: [&str; 7] = [
+const GOLDEN: [&str; 9] = [
     "010037a8eec1010203",
     "010137a8eec1fb2c01010000fafc701101000003010c02070004012702070201fc70110100",
     "010137a8eec1fb2c01010001fafc70110100010103010100",
@@ -97,6 +104,8 @@ const GOLDEN: [&str; 7] = [
     "010237a8eec1fdfffffffffffffffffb2c01020120010db8000000000000000000000001fbb01d000101fd00000000000100000301",
     "010337a8eec101fb2c0102000a000001fbb01d010102fb2c0102000a000001fbb01d05010863616c6c65722d32",
     "010437a8eec1fb2c0101020205fdffffffffffffffff0001067265736e6574",
+    "010537a8eec1fb2c010100",
+    "010537a8eec1fb2c01fbfb0001fdffffffffffffffff05",
 ];
 
 struct NoWake;

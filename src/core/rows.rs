@@ -8,7 +8,7 @@ use super::stats::Why;
 use super::{Core, Event, Peer, REFRESH};
 use crate::gossip::own::pack;
 use crate::gossip::peer::News;
-use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, OVERHEAD, Part, Rows};
+use crate::gossip::wire::{Entry, Ident, Key, Kind, Message, Names, OVERHEAD, Part, Rows};
 use crate::id::{NodeId, PodId};
 use crate::mutant::{self, Mutant};
 use crate::observe::{By, Change, MOST_LISTED, Pod};
@@ -24,7 +24,7 @@ impl Core {
         self.own.collect(&self.picker);
         let Some(costliest) = self.own.costliest_change() else { return };
         if self.active.is_empty() {
-            self.own.take_changes(now);
+            self.own.take_changes(now, |_| true);
             return;
         }
         let (at, why) = if self.pace.at_once(costliest) {
@@ -45,7 +45,7 @@ impl Core {
 
     /// About how many bytes it takes to tell everybody something.
     fn push_bytes(&self) -> f64 {
-        self.pace.push_bytes(self.active.len())
+        self.pace.push_bytes(self.uses.users)
     }
 
     pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
@@ -88,6 +88,10 @@ impl Core {
         let Some(peer) = self.peers.get(&from) else { return };
         for news in news {
             let cost = news.class.typical();
+            // A whole row tells of pods, too, that are none of ours.
+            if !self.uses.interest.uses(news.pod) {
+                continue;
+            }
             self.rates.hear(news, mean_ms);
             self.stats.news_ages[usize::from(cost.as_ms() > mean_ms)].add(news.age);
             let Some(pod) = self.pods.get(&news.pod).filter(|_| plays && peer.counted) else { continue };
@@ -120,11 +124,19 @@ impl Core {
         }
     }
 
-    /// Tells everybody what changed, and who is to hear all soon, all.
+    /// Tells what changed to those whom it concerns, and who of them is to hear all soon, all.
     fn tell_changes(&mut self, now: Time, why: Why) {
         (self.flushed_at, self.flush_at) = (now, None);
-        let to = self.active.clone();
-        let mut changes = self.own.take_changes(now);
+        let keys = self.own.changed_keys();
+        // What is told at once goes to those who use its pods; what waits rides along, and goes on waiting for who uses others.
+        let matters = |key: &&Key| why == Why::Flush || self.pace.at_once(key.class);
+        let to = self.users_of(keys.iter().filter(matters));
+        let pods: Vec<PodId> = keys.iter().filter(matters).filter_map(|key| self.own.pod(key.pod)).collect();
+        let parted = self.uses.parted;
+        let mut changes = self.own.take_changes(now, |pod| !parted || pods.contains(&pod));
+        if to.is_empty() {
+            return;
+        }
         if let Some(whole) = self.own.whole_if_short(now, &changes).filter(|_| !mutant::is(Mutant::NeverRefresh)) {
             self.seq.0 += 1;
             self.push(now, why, Some(WHOLE), whole, &to);
@@ -166,6 +178,7 @@ impl Core {
     pub(super) fn refresh(&mut self, now: Time) {
         self.full_at = None;
         let due = self.peers.values().filter(|peer| peer.is_active() && peer.refresh_at <= now);
+        let due = due.filter(|peer| self.is_kept_told(peer));
         let due: Vec<Ident> = due.map(|peer| peer.ident).collect();
         if mutant::is(Mutant::NeverRefresh) {
             return;

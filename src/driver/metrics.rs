@@ -113,7 +113,10 @@ fn describe() {
     describe_gauge!("plimsoll_pod_own_in_flight", "Tickets of this node.");
     describe_gauge!("plimsoll_pod_own_remainders", "Cancelled requests of this node that the pod may still run.");
     describe_gauge!("plimsoll_pod_cost_ms", "Estimated work in flight from all nodes.");
-    describe_gauge!("plimsoll_pod_wait_ms", "How long a new request would wait there before it begins, by all that is known.");
+    describe_gauge!(
+        "plimsoll_pod_wait_ms",
+        "How long a new request would wait there before it begins, by all that is known."
+    );
     describe_gauge!("plimsoll_pod_slots", "Requests the pod can run at once.");
     describe_gauge!("plimsoll_pod_ejected", "1 where picks of this node avoid the pod.");
     describe_counter!("plimsoll_picks_total", "Tickets this node charged.");

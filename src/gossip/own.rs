@@ -96,14 +96,30 @@ impl OwnRow {
         }
     }
 
-    /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
-    /// to every peer for each pod on its first pick.
+    /// Picks go to these pods from now on.
     pub(crate) fn learn_pods(&mut self, pods: &[Arc<Pod>]) {
         self.lives = pods.iter().map(|pod| pod.life).collect();
         self.lanes.values_mut().for_each(|own| own.gone = !self.lives.contains(&own.pod.life));
-        for pod in pods.iter().take(MAX_PODS.saturating_sub(self.pods.len())) {
+    }
+
+    /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
+    /// to every peer for each pod on its first pick.
+    pub(crate) fn index_pods<'a>(&mut self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
+        for pod in pods.take(MAX_PODS.saturating_sub(self.pods.len())) {
             self.index_pod(pod);
         }
+    }
+
+    /// What the index `pod` means.
+    pub(crate) fn pod(&self, pod: u32) -> Option<PodId> {
+        self.pods.get(pod as usize).copied()
+    }
+
+    /// The pods where anything was told to be; one may be named twice.
+    pub(crate) fn told_pods(&self) -> impl Iterator<Item = PodId> {
+        let some =
+            self.lanes.values().filter(|own| own.told.iter().any(|count| *count > 0) || !own.remainders.is_empty());
+        some.map(|own| own.pod.id())
     }
 
     /// Takes in what picks and tickets changed.
@@ -171,19 +187,29 @@ impl OwnRow {
         self.told
     }
 
-    /// Entries for everything that changed, by key; they count as told from here on.
-    pub(crate) fn take_changes(&mut self, now: Time) -> Vec<Entry> {
+    /// What changed and was not told yet.
+    pub(crate) fn changed_keys(&self) -> Vec<Key> {
+        let changed = self.dirty.iter().filter_map(|key| Some((key, self.lanes.get(key)?)));
+        changed.flat_map(|(&(pod, model), own)| own.changed().map(move |class| Key { pod, model, class })).collect()
+    }
+
+    /// Entries for everything that changed, by key. Those on the pods that `told` says count as told from here on.
+    pub(crate) fn take_changes(&mut self, now: Time, told: impl Fn(PodId) -> bool) -> Vec<Entry> {
         let mut entries = Vec::new();
         std::mem::swap(&mut self.repeats, &mut self.before);
         self.repeats.clear();
         for (pod, model) in std::mem::take(&mut self.dirty) {
             let Some(own) = self.lanes.get_mut(&(pod, model)) else { continue };
+            let told = told(own.pod.id());
             for class in own.lane.used().filter(|class| own.is_changed(*class)).collect::<SmallVec<[SizeClass; 8]>>() {
                 // Read once: if a pick came between what is told and what is remembered as told, it would never be told.
                 let count = own.lane.count(class);
                 let key = Key { pod, model, class };
                 let age = own.news_age(now, class);
                 entries.push(own.entry(key, count, now, age));
+                if !told {
+                    continue;
+                }
                 self.repeats.push((key, now - age, REPEATS));
                 let before = std::mem::replace(&mut own.told[class.index()], count);
                 self.live.0 = self.live.0 + usize::from(count > 0) - usize::from(before > 0);
@@ -191,7 +217,11 @@ impl OwnRow {
                 *many += u64::from(count.abs_diff(before));
                 *work += u64::from(count.abs_diff(before)) * class.typical().as_us();
             }
-            (own.new_remainders, own.marked) = (0, 0);
+            if told {
+                (own.new_remainders, own.marked) = (0, 0);
+            } else {
+                self.dirty.insert((pod, model));
+            }
         }
         entries
     }

@@ -89,8 +89,8 @@ impl Pace {
     }
 
     /// About how many bytes a push to `copies` peers takes.
-    pub(crate) fn push_bytes(&self, copies: usize) -> f64 {
-        copies as f64 * self.copy
+    pub(crate) fn push_bytes(&self, copies: f64) -> f64 {
+        copies * self.copy
     }
 
     /// The costs from which changes are told at once, ms; 0 where all are.
@@ -116,7 +116,7 @@ impl Pace {
 
     /// Measures, and plans anew. `picked` says how many requests of each class came so far; `copies` is how many peers a
     /// push goes to.
-    pub(crate) fn tick(&mut self, now: Time, picked: impl Fn(SizeClass) -> u64, bytes_per_s: f64, copies: usize) {
+    pub(crate) fn tick(&mut self, now: Time, picked: impl Fn(SizeClass) -> u64, bytes_per_s: f64, copies: f64) {
         let seconds = now.since(self.looked_at).as_secs_f64();
         if seconds <= 0.0 {
             return;
@@ -136,7 +136,7 @@ impl Pace {
             self.copy += share * (self.pushed.1 as f64 / self.pushed.0 as f64 - self.copy);
         }
         (self.spent, self.pushed) = (0, (0, 0));
-        self.plan(bytes_per_s, copies as f64);
+        self.plan(bytes_per_s, copies);
     }
 
     fn plan(&mut self, bytes_per_s: f64, copies: f64) {
@@ -207,7 +207,7 @@ mod tests {
                 let of = costs.iter().filter(|(ms, _)| class(*ms) == k);
                 before[k.index()] + of.map(|(_, rate)| by(tick, *rate) - by(tick - 1, *rate)).sum::<u64>()
             };
-            pace.tick(at(tick * 100), picked, bits / 8.0, copies);
+            pace.tick(at(tick * 100), picked, bits / 8.0, copies as f64);
         }
         pace
     }

@@ -203,7 +203,13 @@ impl PeerRow {
             if gone && let Some(pod) = pods.get(key.pod) {
                 sums.change(pod, key.class, entry.summed, 0);
                 if entry.count > 0 {
-                    news.push(News { pod, model: key.model, class: key.class, delta: -i64::from(entry.count), age: transit });
+                    news.push(News {
+                        pod,
+                        model: key.model,
+                        class: key.class,
+                        delta: -i64::from(entry.count),
+                        age: transit,
+                    });
                 }
             }
             !gone

@@ -3,7 +3,7 @@
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
 //! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO
-//! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES
+//! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES, INTEREST
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
 //! consumed whole. Unknown protocol versions, kinds and clusters are told apart and refused without decoding. Variants
@@ -17,6 +17,7 @@ use bincode::{Decode, Encode};
 use bytes::{Buf, BufMut, Bytes};
 use foca::{Header, Member, Message as Swim, State};
 
+use super::Interest;
 use crate::id::{Epoch, NodeId, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::SizeClass;
@@ -47,6 +48,7 @@ const KIND_ROWS: u8 = 1;
 const KIND_HELLO: u8 = 2;
 const KIND_SYNC: u8 = 3;
 const KIND_NAMES: u8 = 4;
+const KIND_INTEREST: u8 = 5;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub enum Message {
     Sync(Sync),
     /// What the indexes in my rows mean.
     Names(Names),
+    /// Which pods I use.
+    Interest(Interested),
 }
 
 /// Kinds of messages, for counters.
@@ -86,17 +90,19 @@ pub enum Kind {
     Sync,
     /// Index tables.
     Names,
+    /// Which pods are used.
+    Interest,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 5] = [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names];
+    pub const ALL: [Kind; 6] = [Kind::Swim, Kind::Rows, Kind::Hello, Kind::Sync, Kind::Names, Kind::Interest];
 
     /// How messages of this kind travel.
     pub const fn channel(self) -> Channel {
         match self {
             Kind::Swim | Kind::Rows | Kind::Hello => Channel::Datagram,
-            Kind::Sync | Kind::Names => Channel::Stream,
+            Kind::Sync | Kind::Names | Kind::Interest => Channel::Stream,
         }
     }
 
@@ -108,6 +114,7 @@ impl Kind {
             Kind::Hello => "hello",
             Kind::Sync => "sync",
             Kind::Names => "names",
+            Kind::Interest => "interest",
         }
     }
 }
@@ -239,6 +246,17 @@ pub struct Names {
     pub models: Vec<String>,
 }
 
+/// Which pods the sender uses. Until it says so, all; told again where it changes, and once per connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interested {
+    /// Which start of the sender.
+    pub epoch: Epoch,
+    /// A larger one is later.
+    pub number: u32,
+    /// The pods.
+    pub interest: Interest,
+}
+
 /// Some or all of the sender's row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
@@ -316,6 +334,12 @@ struct WireNames {
     pods: Vec<u64>,
     first_model: u32,
     models: Vec<String>,
+}
+#[derive(Encode, Decode)]
+struct WireInterest {
+    epoch: u64,
+    number: u32,
+    arc: Option<(u64, u64)>,
 }
 #[derive(Encode, Decode)]
 enum WireSwim {
@@ -410,6 +434,7 @@ impl Message {
             Message::Hello(_) => Kind::Hello,
             Message::Sync(_) => Kind::Sync,
             Message::Names(_) => Kind::Names,
+            Message::Interest(_) => Kind::Interest,
         }
     }
 
@@ -422,6 +447,7 @@ impl Message {
             Message::Hello(_) => start(KIND_HELLO, tag, 128),
             Message::Sync(_) => start(KIND_SYNC, tag, MAX_DATAGRAM),
             Message::Names(names) => start(KIND_NAMES, tag, 64 + 9 * names.pods.len()),
+            Message::Interest(_) => start(KIND_INTEREST, tag, 64),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -432,6 +458,7 @@ impl Message {
                 put_sync(&mut out, sync.from, sync.want_reply, members);
             }
             Message::Names(names) => put(&mut out, WireNames::from(names)),
+            Message::Interest(interested) => put(&mut out, WireInterest::from(interested)),
         }
         out.into()
     }
@@ -463,6 +490,7 @@ impl Message {
             (KIND_HELLO, Channel::Datagram) => Hello::decode(body).map(Message::Hello),
             (KIND_SYNC, Channel::Stream) => Sync::decode(body).map(Message::Sync),
             (KIND_NAMES, Channel::Stream) => Names::decode(body).map(Message::Names),
+            (KIND_INTEREST, Channel::Stream) => Interested::decode(body).map(Message::Interest),
             (kind, _) => Err(WireError::Kind(kind)),
         }
     }
@@ -507,6 +535,14 @@ impl Names {
     }
 }
 
+impl Interested {
+    fn decode(body: &[u8]) -> Result<Interested, WireError> {
+        let WireInterest { epoch, number, arc } = whole(body, "interest")?;
+        let arc = arc.map(|(first, last)| Interest::Arc { first: PodId(first), last: PodId(last) });
+        Ok(Interested { epoch: Epoch(epoch), number, interest: arc.unwrap_or(Interest::All) })
+    }
+}
+
 fn name(text: String, what: &'static str) -> Result<String, WireError> {
     if text.len() > MAX_NAME { Err(WireError::Body(what)) } else { Ok(text) }
 }
@@ -544,6 +580,16 @@ impl From<&Names> for WireNames {
             first_model: names.first_model,
             models: names.models.clone(),
         }
+    }
+}
+
+impl From<&Interested> for WireInterest {
+    fn from(interested: &Interested) -> WireInterest {
+        let arc = match interested.interest {
+            Interest::All => None,
+            Interest::Arc { first, last } => Some((first.0, last.0)),
+        };
+        WireInterest { epoch: interested.epoch.0, number: interested.number, arc }
     }
 }
 

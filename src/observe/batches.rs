@@ -88,11 +88,8 @@ impl Batches {
     pub(crate) fn fit(&self, batching: &Batching, n: u32, longest_ms: f32, sum_ms: f32, took: Duration) {
         let size_ms = f32::from_bits(self.size_ms.load(Relaxed));
         let took = took.as_secs_f32() * 1e3;
-        let (alone, others) = if batching.padded {
-            (longest_ms, longest_ms * (n - 1) as f32)
-        } else {
-            (size_ms, sum_ms - size_ms)
-        };
+        let (alone, others) =
+            if batching.padded { (longest_ms, longest_ms * (n - 1) as f32) } else { (size_ms, sum_ms - size_ms) };
         if n < 2 || others <= 0.0 {
             return;
         }
@@ -104,7 +101,8 @@ impl Batches {
 
 impl BatchLaw {
     /// Nothing is known of batches.
-    pub const UNKNOWN: BatchLaw = BatchLaw { padded: true, slope: Batching::SLOPE, fixed_ms: 0.0, price: 0.0, gain: 1.0 };
+    pub const UNKNOWN: BatchLaw =
+        BatchLaw { padded: true, slope: Batching::SLOPE, fixed_ms: 0.0, price: 0.0, gain: 1.0 };
 
     /// How long a batch of `n` requests takes; `ms` is the longest where it is padded, else the sum.
     pub(crate) fn length(&self, n: f32, ms: f32) -> f32 {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
-use super::batches::Batches;
 use super::Cost;
+use super::batches::Batches;
 
 /// Models that one node keeps apart; further names share one. Bounds what clients who invent names can make us store.
 pub(crate) const MAX_MODELS: usize = 1024;

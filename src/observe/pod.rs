@@ -199,10 +199,8 @@ impl Pod {
 
     /// How it runs `model`: what was given for the pod, else what was read of the model, else one at a time.
     pub fn shape(&self, model: &Model) -> ModelShape {
-        self.existing_lane(model).map_or_else(
-            || self.shape_with(None),
-            |lane| self.shape_with(lane.shape_read.load().as_deref()),
-        )
+        self.existing_lane(model)
+            .map_or_else(|| self.shape_with(None), |lane| self.shape_with(lane.shape_read.load().as_deref()))
     }
 
     pub(super) fn shape_with(&self, read: Option<&ModelShape>) -> ModelShape {

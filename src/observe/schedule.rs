@@ -38,18 +38,9 @@ pub(crate) enum By {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     /// It was sent to the pod.
-    Sent {
-        by: By,
-        class: SizeClass,
-        cost_ms: f32,
-        at: Time,
-    },
+    Sent { by: By, class: SizeClass, cost_ms: f32, at: Time },
     /// It ended, or its remainder did.
-    Ended {
-        by: By,
-        class: SizeClass,
-        at: Time,
-    },
+    Ended { by: By, class: SizeClass, at: Time },
     /// All requests of a peer are forgotten.
     Gone { peer: NodeId },
 }

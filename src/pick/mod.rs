@@ -29,13 +29,14 @@ use smallvec::SmallVec;
 use tracing::trace;
 
 pub use self::draw::Draw;
+use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
 use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
+use crate::gossip::Interest;
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
-use self::places::{Place, Table};
 use crate::observe::{By, Cost, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
 use crate::time::Time;
 
@@ -43,6 +44,10 @@ use crate::time::Time;
 const CHANGES: usize = 4096;
 /// Remainders waiting for the core; over this they are not charged, and counted.
 const REMAINDERS: usize = 4096;
+
+/// With fewer usable pods among those that this node uses, it picks among all: one pod more that fails would leave next to
+/// nothing to choose from.
+const ENOUGH: usize = 4;
 
 /// What is to be picked for.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +223,8 @@ impl Picker {
         let table = s.table.load();
         let model = s.models.get(request.model);
         let places = table.serving(&model);
-        let Candidates { loads, parts } = Candidates::of(places, &model, request, now, s.policy.reads_parts());
+        let look = Look { with_parts: s.policy.reads_parts(), parted: table.is_parted() };
+        let Candidates { loads, parts } = Candidates::of(places, &model, request, now, look);
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
         let mean_ms = f32::from_bits(s.seen.mean_cost_ms.load(Relaxed));
         let chosen = match &loads[..] {
@@ -280,8 +286,9 @@ impl Picker {
         }
     }
 
-    pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
-        self.shared.table.store(Arc::new(Table::new(pods)));
+    /// From now on picks go to `pods`, and to those of `interest` while enough of them are usable.
+    pub(crate) fn set_pods(&self, pods: Arc<Vec<Arc<Pod>>>, interest: Interest) {
+        self.shared.table.store(Arc::new(Table::new(pods, interest)));
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -295,15 +302,24 @@ struct Candidates {
     parts: SmallVec<[Part; 64]>,
 }
 
+/// How to look at candidates.
+struct Look {
+    /// Whether the policy reads parts.
+    with_parts: bool,
+    /// Whether some of them are to be left alone while enough others are usable.
+    parted: bool,
+}
+
 impl Candidates {
-    /// Those not ejected, or all where every one of them is.
-    fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, with_parts: bool) -> Candidates {
+    /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
+    /// [`ENOUGH`] of these are left.
+    fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, look: Look) -> Candidates {
         let tried = |pod: &Pod| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
         let out = |pod: &Pod| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
         let mut candidates = Candidates { loads: SmallVec::new(), parts: SmallVec::new() };
-        let add = |place: &Place| {
+        let mut add = |place: &Place| {
             let mut load = place.pod.load(place.index);
-            if with_parts {
+            if look.with_parts {
                 let lane = if load.in_flight > 0.0 { place.lane(model) } else { None };
                 load.first_part = candidates.parts.len() as u32;
                 place.pod.parts(&load, lane.map(Arc::as_ref), now, &mut candidates.parts);
@@ -311,10 +327,15 @@ impl Candidates {
             }
             candidates.loads.push(load);
         };
+        let used = || places.iter().filter(|place| place.used && !tried(&place.pod) && !out(&place.pod));
+        if look.parted && used().nth(ENOUGH - 1).is_some() {
+            used().for_each(add);
+            return candidates;
+        }
         let all = || places.iter().filter(|place| !tried(&place.pod));
         let none_in = all().all(|place| out(&place.pod));
         if none_in && !mutant::is(Mutant::FailWhenAllEjected) {
-            all().for_each(add);
+            all().for_each(&mut add);
         } else {
             all().filter(|place| !out(&place.pod)).for_each(add);
         }

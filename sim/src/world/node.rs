@@ -139,6 +139,7 @@ impl World {
         // Every start draws anew, as in the product.
         config.seed = hash(&[self.config.seed, 15, u64::from(node.life)]);
         config.budget_bits = self.config.budget_bits;
+        config.subset = self.config.subset;
         node.latencies = Latencies::default();
         let woken = Flag::default();
         let wake = Box::new(woken.clone());
