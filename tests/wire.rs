@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use plimsoll::core::{Core, CoreConfig};
+use plimsoll::gossip::Interest;
 use plimsoll::gossip::wire::{
-    Channel, Entry, GiveBack, Grant, Hello, Ident, Key, Kind, Known, MAX_DATAGRAM, MAX_EXCLUDED, MAX_NAME, MAX_SHARDS,
-    MAX_STREAM, MemberState, Message, Names, Part, Reserve, Rows, Sync, SyncMember, WireError,
+    Channel, Entry, GiveBack, Grant, Hello, Ident, Interested, Key, Kind, Known, MAX_DATAGRAM, MAX_EXCLUDED, MAX_NAME,
+    MAX_SHARDS, MAX_STREAM, MemberState, Message, Names, Part, Reserve, Rows, Sync, SyncMember, WireError,
 };
 use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{PodSpec, SizeClass};
@@ -78,6 +79,12 @@ fn samples() -> Vec<Message> {
         Message::Grant(Grant { nonce: 1 << 40, pod: Some(PodId(u64::MAX)) }),
         Message::Grant(Grant { nonce: 7, pod: None }),
         Message::GiveBack(GiveBack { nonce: 300 }),
+        Message::Interest(Interested { epoch: Epoch(300), number: 1, interest: Interest::All }),
+        Message::Interest(Interested {
+            epoch: Epoch(300),
+            number: 251,
+            interest: Interest::Arc { first: PodId(u64::MAX), last: PodId(5) },
+        }),
     ]
 }
 
@@ -106,7 +113,7 @@ fn the_bytes_of_every_kind_are_fixed() {
     assert_eq!(made, GOLDEN);
 }
 
-const GOLDEN: [&str; 11] = [
+const GOLDEN: [&str; 13] = [
     "010037a8eec1010203",
     "010137a8eec1fb2c01010000fafc701101000003010c02070004012702070201fc70110100",
     "010137a8eec1fb2c01010001fafc70110100010103010100",
@@ -118,6 +125,8 @@ const GOLDEN: [&str; 11] = [
     "010637a8eec1fd000000000001000001fdffffffffffffffff",
     "010637a8eec10700",
     "010737a8eec1fb2c01",
+    "010937a8eec1fb2c010100",
+    "010937a8eec1fb2c01fbfb0001fdffffffffffffffff05",
 ];
 
 struct NoWake;

@@ -1,5 +1,6 @@
 //! What a world is made of, as people write it down: every field has a default and a unit in its name.
 
+use plimsoll::core::SUBSET;
 use plimsoll::observe::PodSpec;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub load: f64,
     /// Each node's gossip budget, bit/s.
     pub budget_bits: u64,
+    /// How many pods each node uses where there are more; 0 for all.
+    pub subset: usize,
     /// Whom each node is told to join.
     pub join: Join,
     /// From a pick to the core's looking at it, µs.
@@ -74,6 +77,7 @@ impl Default for Config {
             gossip: true,
             load: 0.8,
             budget_bits: 1_000_000,
+            subset: SUBSET,
             join: Join::All,
             reaction_us: 20,
             drift_ppm: 0,

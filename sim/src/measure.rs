@@ -1,8 +1,10 @@
 //! What a run's callers and operators would have measured: latencies, how busy the pods were, what gossip cost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plimsoll::gossip::wire::OVERHEAD;
+use plimsoll::core::Ages;
+use plimsoll::gossip::wire::{Kind, OVERHEAD};
 use plimsoll::time::Time;
 
 use crate::check::guarded_in;
@@ -29,30 +31,42 @@ pub struct Measure {
     /// Busy shares, by window and pod.
     shares: Vec<Vec<f64>>,
     ages_ms: Vec<f64>,
+    /// News age over the critical one: each look's mean over the nodes.
+    age_ratios: Vec<f64>,
     gossip: Gossip,
 }
 
 /// What gossip cost, and how fresh it was.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gossip {
     /// Bytes each node sent per second, with all overhead.
     pub bytes_per_node_s: f64,
     /// Messages each node sent per second.
     pub messages_per_node_s: f64,
+    /// The same by what they were: kinds of messages, rows by why they were sent.
+    pub bytes_by_kind: BTreeMap<&'static str, f64>,
     /// Share of changes that went at once.
     pub at_once: f64,
+    /// Share of the work whose changes went at once.
+    pub work_at_once: f64,
     /// Running mean age of small and heavy news at the end, ms, mean over the nodes.
     pub news_age_ms: [f64; 2],
     /// In strict mode: the share of picks that no owner made.
     pub local: Option<f64>,
+    /// The ages that 99 % of small and heavy news did not exceed when it arrived, ms.
+    pub news_age_p99_ms: [f64; 2],
+    /// The same of all news: half of it, 99 %.
+    pub news_ages_ms: [f64; 2],
 }
 
 /// What all nodes sent so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     at: Time,
     messages: u64,
     bytes: u64,
+    by_kind: BTreeMap<&'static str, u64>,
+    news_ages: [Ages; 2],
 }
 
 /// What came of a run.
@@ -66,6 +80,8 @@ pub struct Measured {
     pub shares: Vec<Vec<f64>>,
     /// The mean age of the work that picks did not know of, ms: each look's mean over the nodes.
     pub ages_ms: Vec<f64>,
+    /// The same over the age at which it would fill the idle slots.
+    pub age_ratios: Vec<f64>,
     /// Gossip.
     pub gossip: Gossip,
     /// Inputs that cores were turned by.
@@ -114,12 +130,12 @@ impl Watch for Measure {
             return;
         }
         self.end = world.now();
-        let sent = *self.sent.get_or_insert_with(|| Sent::of(world));
+        let sent = self.sent.get_or_insert_with(|| Sent::of(world)).clone();
         if self.busy.is_empty() || self.sampled_at + WINDOW <= world.now() {
             self.sample(world);
         }
         if over {
-            self.gossip = gossip(world, sent);
+            self.gossip = gossip(world, &sent);
         }
     }
 }
@@ -135,6 +151,7 @@ impl Measure {
             busy: Vec::new(),
             shares: Vec::new(),
             ages_ms: Vec::new(),
+            age_ratios: Vec::new(),
             gossip: Gossip::default(),
         }
     }
@@ -152,6 +169,9 @@ impl Measure {
             let live = world.live();
             let ages = live.iter().map(|n| unseen_age_ms(world, *n));
             self.ages_ms.push(ages.sum::<f64>() / live.len().max(1) as f64);
+            let views = live.iter().map(|n| world.core(*n).view(world.local(*n)));
+            let ratios = views.filter_map(|view| Some(view.news_age_ms / view.critical_age_ms?.max(1e-3)));
+            self.age_ratios.push(mean(ratios));
         }
     }
 
@@ -163,6 +183,7 @@ impl Measure {
             unanswered: world.under_way(),
             shares: self.shares,
             ages_ms: self.ages_ms,
+            age_ratios: self.age_ratios,
             gossip: self.gossip,
             inputs: world.inputs,
             trace: world.trace.hash(),
@@ -172,11 +193,21 @@ impl Measure {
 
 impl Sent {
     fn of(world: &World) -> Sent {
-        let mut sent = Sent { at: world.now(), messages: 0, bytes: 0 };
+        let mut sent =
+            Sent { at: world.now(), messages: 0, bytes: 0, by_kind: BTreeMap::new(), news_ages: Default::default() };
         for n in world.live() {
-            for (messages, bytes) in world.core(n).stats().sent.values() {
+            let stats = world.core(n).stats();
+            for (kind, (messages, bytes)) in &stats.sent {
+                let all = bytes + messages * OVERHEAD;
                 sent.messages += messages;
-                sent.bytes += bytes + messages * OVERHEAD;
+                sent.bytes += all;
+                if *kind != Kind::Rows {
+                    *sent.by_kind.entry(kind.name()).or_default() += all;
+                }
+            }
+            sent.news_ages.iter_mut().zip(&stats.news_ages).for_each(|(all, ages)| all.merge(ages));
+            for (why, (messages, bytes)) in &stats.rows {
+                *sent.by_kind.entry(why.name()).or_default() += bytes + messages * OVERHEAD;
             }
         }
         sent
@@ -192,24 +223,36 @@ fn unseen_age_ms(world: &World, n: usize) -> f64 {
     if rate > 0.0 { view.unseen_ms / rate } else { 0.0 }
 }
 
-fn gossip(world: &World, before: Sent) -> Gossip {
+fn gossip(world: &World, before: &Sent) -> Gossip {
     let live = world.live();
     let (nodes, sent) = (live.len().max(1) as f64, Sent::of(world));
     let node_seconds = sent.at.since(before.at).as_secs_f64().max(1e-3) * nodes;
     // A node that was started anew counts from zero again.
     let mut gossip = Gossip {
         bytes_per_node_s: sent.bytes.saturating_sub(before.bytes) as f64 / node_seconds,
+        bytes_by_kind: (sent.by_kind.iter())
+            .map(|(kind, bytes)| (*kind, bytes - before.by_kind.get(kind).unwrap_or(&0).min(bytes)))
+            .map(|(kind, bytes)| (kind, bytes as f64 / node_seconds))
+            .collect(),
         messages_per_node_s: sent.messages.saturating_sub(before.messages) as f64 / node_seconds,
         ..Gossip::default()
     };
     let picks = live.iter().map(|n| world.core(*n).stats().strict.picks());
     let (all, local) = picks.fold((0, 0), |sum, (all, local)| (sum.0 + all, sum.1 + local));
     gossip.local = (all > 0).then(|| local as f64 / all as f64);
+    let ms = |ages: &Ages, share| ages.quantile(share).map_or(f64::NAN, |age| age.as_secs_f64() * 1e3);
+    let ages = [0, 1].map(|class| sent.news_ages[class].since(&before.news_ages[class]));
+    gossip.news_age_p99_ms = [0, 1].map(|class| ms(&ages[class], 0.99));
+    let mut all = ages[0].clone();
+    all.merge(&ages[1]);
+    gossip.news_ages_ms = [ms(&all, 0.5), ms(&all, 0.99)];
     for n in live {
         let (stats, view) = (world.core(n).stats(), world.core(n).view(world.local(n)));
         gossip.news_age_ms[0] += view.news_age_small_ms / nodes;
         gossip.news_age_ms[1] += view.news_age_heavy_ms / nodes;
         gossip.at_once += stats.at_once as f64 / (stats.at_once + stats.waited).max(1) as f64 / nodes;
+        let (at_once, waited) = (stats.work_at_once_ms, stats.work_waited_ms);
+        gossip.work_at_once += at_once as f64 / (at_once + waited).max(1) as f64 / nodes;
     }
     gossip
 }
@@ -245,10 +288,17 @@ impl Measured {
             let named = [
                 ("messages_per_node_s", self.gossip.messages_per_node_s),
                 ("at_once", self.gossip.at_once),
+                ("work_at_once", self.gossip.work_at_once),
                 ("news_age_small_ms", small),
                 ("news_age_heavy_ms", heavy),
+                ("news_age_small_p99_ms", self.gossip.news_age_p99_ms[0]),
+                ("news_age_heavy_p99_ms", self.gossip.news_age_p99_ms[1]),
+                ("news_age_p50_ms", self.gossip.news_ages_ms[0]),
+                ("news_age_p99_ms", self.gossip.news_ages_ms[1]),
+                ("age_ratio", mean(self.age_ratios.iter().copied())),
             ];
             row.more.extend(named.map(|(name, figure)| (name.to_owned(), figure)));
+            row.more.extend(self.gossip.bytes_by_kind.iter().map(|(kind, bytes)| (format!("bytes_{kind}"), *bytes)));
         }
         if let Some(local) = self.gossip.local {
             row.more.insert("local_share".to_owned(), local);

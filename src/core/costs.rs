@@ -46,7 +46,7 @@ impl Core {
             return;
         }
         // Rows matter more: costs wait until the budget is out of debt.
-        if self.active.is_empty() || !self.budget.allows_heavy(now) {
+        if self.active.is_empty() || self.budget.heavy_at(now) > now {
             return;
         }
         for node in std::mem::take(&mut self.telling.new) {

@@ -66,7 +66,7 @@ impl Core {
         (peer.name, peer.named, peer.connected) = (hello.name, true, true);
         if !hello.reply {
             // Who asks has lost us, or some of what we told it.
-            peer.told = None;
+            (peer.told, peer.theirs.told) = (None, None);
         }
         self.all_told = None;
         let known = self.known(&hello.me);
@@ -115,7 +115,7 @@ impl Core {
         };
         self.swim.change_identity(now, next);
         // Names and rows go by the epoch: what was told under another is forgotten.
-        self.peers.values_mut().for_each(|peer| (peer.told, peer.refresh_at) = (None, now));
+        self.peers.values_mut().for_each(|peer| (peer.told, peer.theirs.told, peer.refresh_at) = (None, None, now));
         (self.full_at, self.all_told) = (Some(now), None);
         self.active.clone().iter().for_each(|ident| self.say_hello(now, Some(ident.id), ident.addr, false));
     }

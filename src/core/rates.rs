@@ -1,100 +1,141 @@
 //! How much work nodes pick for, how old their news is, and so how much of it is unseen.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
+use crate::gossip::peer::News;
+use crate::observe::SizeClass;
 use crate::pick::Picker;
 use crate::time::Time;
 
-/// Memory of the own rate: long enough to smooth a burst, short enough to follow a deploy.
+/// Memory of rates, seconds: long enough to smooth a burst, short enough to follow a deploy.
 const MEMORY: f64 = 5.0;
-/// Weight of one piece of news in the mean age: about the last twenty.
+/// Weight of one piece of news in the mean age of its kind: about the last twenty.
 const AGE: f64 = 0.05;
 /// Until there is news: a network hop and a flush.
 const FIRST_AGE_MS: f64 = 2.0;
+/// Older news counts as this old: one stalled peer's backlog must not widen every pick for long.
+const MOST_AGE_MS: f64 = 1000.0;
 
 #[derive(Debug)]
 pub(super) struct Rates {
     looked_at: Time,
-    picked_us: [u64; 2],
-    /// Own rate in pods: milliseconds of work per millisecond, small and heavy.
-    own: [f64; 2],
+    picked: [u64; SizeClass::COUNT],
+    /// Own requests per second, by class.
+    own: [f64; SizeClass::COUNT],
+    /// Own work, in pods: milliseconds of it per millisecond, small and heavy.
+    own_work: [f64; 2],
+    /// Mean age of news of small and heavy changes.
     age_ms: [f64; 2],
-    unseen_ms: f64,
-    /// All work there is, over what all pods can do; and how old news of the others' is, ms.
-    load: f64,
-    unseen_age_ms: f64,
+    /// Since the last look: work of requests that were heard of, ms, and the same times the age of the news.
+    heard: (f64, f64),
+    /// The same per second.
+    heard_rate: (f64, f64),
+    pub(super) freshness: Freshness,
+}
+
+/// How fresh the view is, against how fresh it must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Freshness {
+    /// Work of the others that was not heard of yet, ms.
+    pub(super) unseen_ms: f64,
+    /// The mean age of news, weighted by the work it is about.
+    pub(super) age_ms: f64,
+    /// The age at which the unseen work would fill the idle slots: beyond, the view is worth little. None where nothing
+    /// was picked for yet.
+    pub(super) critical_ms: Option<f64>,
+    /// All work that is picked for, as a share of what the pods can do.
+    pub(super) load: f64,
 }
 
 impl Rates {
     pub(super) fn new(now: Time) -> Rates {
         Rates {
             looked_at: now,
-            picked_us: [0; 2],
-            own: [0.0; 2],
+            picked: [0; SizeClass::COUNT],
+            own: [0.0; SizeClass::COUNT],
+            own_work: [0.0; 2],
             age_ms: [FIRST_AGE_MS; 2],
-            unseen_ms: 0.0,
-            load: 0.0,
-            unseen_age_ms: 0.0,
+            heard: (0.0, 0.0),
+            heard_rate: (0.0, 0.0),
+            freshness: Freshness::default(),
         }
     }
 
-    /// News of a heavy or small change arrived, this old.
-    pub(super) fn hear(&mut self, heavy: bool, age: Duration) {
-        let mean = &mut self.age_ms[usize::from(heavy)];
-        // One stalled peer's backlog must not widen every pick for long.
-        let ms = (age.as_secs_f64() * 1e3).min(1000.0);
+    /// News arrived; `mean_ms` parts small from heavy.
+    pub(super) fn hear(&mut self, news: &News, mean_ms: f64) {
+        let cost_ms = news.class.typical().as_ms();
+        let ms = (news.age.as_secs_f64() * 1e3).min(MOST_AGE_MS);
+        let mean = &mut self.age_ms[usize::from(cost_ms > mean_ms)];
         *mean += AGE * (ms - *mean);
+        if news.delta > 0 {
+            let work = news.delta as f64 * cost_ms;
+            self.heard.0 += work;
+            self.heard.1 += work * ms;
+        }
     }
 
-    /// Measures the own rate and publishes what picks need of the others'.
-    pub(super) fn tick(&mut self, now: Time, picker: &Picker, others: [f64; 2], capacity: f64) {
-        let seen = &picker.shared().seen;
+    /// Measures the own rate and publishes what picks need of the others', who pick for `others` (in pods) where
+    /// `capacity` is what the pods can do. `waits` says which classes are not told at once.
+    pub(super) fn tick(
+        &mut self,
+        now: Time,
+        picker: &Picker,
+        others: f64,
+        capacity: f64,
+        waits: impl Fn(SizeClass) -> bool,
+    ) {
         let seconds = now.since(self.looked_at).as_secs_f64();
         if seconds <= 0.0 {
             return;
         }
         self.looked_at = now;
         let share = seconds / (seconds + MEMORY);
-        self.unseen_ms = 0.0;
-        for (class, others) in others.iter().enumerate() {
-            let picked = seen.picked_us[class].load(Relaxed);
-            let rate = (picked - self.picked_us[class]) as f64 / 1e6 / seconds;
-            self.picked_us[class] = picked;
-            self.own[class] += share * (rate - self.own[class]);
-            // Work can be unseen no longer than it takes to be done (Little): what is older is not there any more.
-            let sojourn = f64::from(f32::from_bits(seen.sojourn_ms[class].load(Relaxed)));
-            let age = if sojourn > 0.0 { self.age_ms[class].min(sojourn) } else { self.age_ms[class] };
-            self.unseen_ms += others * age;
+        let towards = |mean: &mut f64, sum: f64| *mean += share * (sum / seconds - *mean);
+        let mean_ms = picker.mean_cost_ms();
+        self.own_work = [0.0; 2];
+        // Of classes that wait: work, and work times how long it is there.
+        let mut waiting = (0.0, 0.0);
+        for class in SizeClass::all() {
+            let seen = &picker.shared().seen.classes[class.index()];
+            let (count, cost_ms) = (seen.picked.load(Relaxed), class.typical().as_ms());
+            let rate = &mut self.own[class.index()];
+            towards(rate, (count - self.picked[class.index()]) as f64);
+            self.picked[class.index()] = count;
+            let work = *rate * cost_ms / 1e3;
+            self.own_work[usize::from(cost_ms > mean_ms)] += work;
+            if waits(class) {
+                let sojourn = f64::from(f32::from_bits(seen.sojourn_ms.load(Relaxed)));
+                waiting = (waiting.0 + work, waiting.1 + work * sojourn);
+            }
         }
-        let (own, others): (f64, f64) = (self.own.iter().sum(), others.iter().sum());
-        self.load = if capacity > 0.0 { (own + others) / capacity } else { 0.0 };
-        self.unseen_age_ms = if others > 0.0 { self.unseen_ms / others } else { 0.0 };
+        towards(&mut self.heard_rate.0, self.heard.0);
+        towards(&mut self.heard_rate.1, self.heard.1);
+        self.heard = (0.0, 0.0);
+        // Work is unseen from its dispatch until the news of it, or for as long as it lasts where there never is any (it came
+        // and went between two flushes): by Little, so much of it is there at any time.
+        let never_heard = (others - self.heard_rate.0 / 1e3).max(0.0);
+        let lasts = if waiting.0 > 0.0 { waiting.1 / waiting.0 } else { 0.0 };
+        // Who claims absurd counts must not turn every pick into chance.
+        let unseen_ms = (self.heard_rate.1 / 1e3 + never_heard * lasts).min(capacity * MOST_AGE_MS);
+        let own: f64 = self.own_work.iter().sum();
+        let (load, rate) = ((own + others) / capacity.max(1e-3), self.own.iter().sum::<f64>() / 1e3);
+        let service_ms = (rate > 0.0).then(|| own / rate);
+        self.freshness = Freshness {
+            unseen_ms,
+            age_ms: if others > 0.0 { unseen_ms / others } else { 0.0 },
+            critical_ms: service_ms.filter(|_| load > 0.0).map(|service| service * (1.0 - load).max(0.0) / load),
+            load,
+        };
         let others_share = if others > 0.0 { others / (own + others) } else { 0.0 };
         let published = &picker.shared().published;
-        published.unseen_ms.store((self.unseen_ms as f32).to_bits(), Relaxed);
+        published.unseen_ms.store((unseen_ms as f32).to_bits(), Relaxed);
         published.others.store((others_share as f32).to_bits(), Relaxed);
     }
 
     /// Own rates in thousandths of a pod, as the wire has them.
     pub(super) fn own_millis(&self) -> (u32, u32) {
         let milli = |rate: f64| (rate * 1e3) as u32;
-        (milli(self.own[0]), milli(self.own[1]))
-    }
-
-    pub(super) fn load(&self) -> f64 {
-        self.load
-    }
-
-    /// How old news is beside the age at which a view stops being of use: what arrives unseen then would fill all that is
-    /// free, `mean x (1 - load) / load`. Where nothing is free it is of no use at any age.
-    pub(super) fn age_over_critical(&self, mean_cost_ms: f64) -> f64 {
-        let free = 1.0 - self.load.min(0.999);
-        if mean_cost_ms > 0.0 { self.unseen_age_ms * self.load / (mean_cost_ms * free) } else { 0.0 }
-    }
-
-    pub(super) fn unseen_ms(&self) -> f64 {
-        self.unseen_ms
+        (milli(self.own_work[0]), milli(self.own_work[1]))
     }
 
     pub(super) fn news_age_ms(&self, heavy: bool) -> f64 {

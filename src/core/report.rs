@@ -18,14 +18,18 @@ impl Core {
     pub fn view(&self, now: Time) -> View {
         let pods = self.picker.pods();
         let mut shares = self.view_shares(now);
+        let fresh = self.rates.freshness;
         View {
             node: self.config.name.clone(),
             policy: self.picker.policy().name(),
             rung: self.ladder.rung().name(),
-            unseen_ms: self.rates.unseen_ms(),
-            load: self.rates.load(),
-            age_over_critical: self.rates.age_over_critical(self.picker.mean_cost_ms()),
+            unseen_ms: fresh.unseen_ms,
+            news_age_ms: fresh.age_ms,
+            critical_age_ms: fresh.critical_ms,
+            load: fresh.load,
             mean_cost_ms: self.picker.mean_cost_ms(),
+            theta_ms: self.pace.theta_ms(),
+            told_at_once: self.pace.share(),
             news_age_small_ms: self.rates.news_age_ms(false),
             news_age_heavy_ms: self.rates.news_age_ms(true),
             pods: pods

@@ -4,38 +4,48 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stats::Why;
 use super::{Core, Event, Peer, REFRESH};
 use crate::gossip::own::pack;
 use crate::gossip::peer::News;
-use crate::gossip::wire::{Entry, Ident, Kind, Message, Names, Part, Rows};
+use crate::gossip::wire::{Entry, Ident, Key, Kind, Message, Names, OVERHEAD, Part, Rows};
 use crate::id::{NodeId, PodId};
 use crate::mutant::{self, Mutant};
 use crate::observe::{By, Change, MOST_LISTED, Pod};
 use crate::time::Time;
 
+/// Who is to hear the whole row so soon hears it with the next change: it hardly costs more than the change alone.
+const REFRESH_EARLY: Duration = Duration::from_millis(250);
+/// A row in one part.
+const WHOLE: Part = Part { after: None, upto: None };
+
 impl Core {
     pub(super) fn tell_what_changed(&mut self, now: Time) {
         self.own.collect(&self.picker);
         let Some(costliest) = self.own.costliest_change() else { return };
-        let peers = self.active.len();
-        if peers == 0 {
-            self.own.take_changes(now, false);
+        if self.active.is_empty() {
+            self.own.take_changes(now, |_| true);
             return;
         }
-        let heavy = costliest.as_ms() >= self.picker.mean_cost_ms();
-        if self.budget.allows_all(now, peers) || (heavy && self.budget.allows_heavy(now)) {
-            self.stats.at_once += 1;
-            self.tell_changes(now);
-            return;
-        }
-        self.stats.waited += 1;
-        let spread = self.flushed_at + self.budget.flush_interval(peers);
-        let at = if heavy { self.budget.heavy_at(now) } else { self.budget.flush_at(now, peers).max(spread) };
-        if at <= now {
-            self.tell_changes(now);
+        let (at, why) = if self.pace.at_once(costliest) {
+            // What weighs less than the mean leaves room for what weighs more, even where all of it fits: it comes in bursts.
+            let heavy = costliest.typical().as_ms() >= self.picker.mean_cost_ms();
+            let at = if heavy { self.budget.heavy_at(now) } else { self.budget.flush_at(now, self.push_bytes()) };
+            (at, Why::AtOnce)
         } else {
-            self.flush_at = Some(self.flush_at.map_or(at, |flush| flush.min(at)));
+            let spread = (self.flushed_at + self.pace.flush()).max(self.own.oldest_change() + self.pace.hold());
+            (self.budget.flush_at(now, self.push_bytes()).max(spread), Why::Flush)
+        };
+        if at <= now {
+            self.tell_changes(now, why);
+        } else {
+            self.flush_at = Some(at);
         }
+    }
+
+    /// About how many bytes it takes to tell everybody something.
+    pub(super) fn push_bytes(&self) -> f64 {
+        self.pace.push_bytes(self.uses.users)
     }
 
     pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
@@ -79,7 +89,12 @@ impl Core {
         let Some(peer) = self.peers.get(&from) else { return };
         for news in news {
             let cost = news.class.typical();
-            self.rates.hear(cost.as_ms() > mean_ms, news.age);
+            // A whole row tells of pods, too, that are none of ours.
+            if !self.uses.interest.uses(news.pod) {
+                continue;
+            }
+            self.rates.hear(news, mean_ms);
+            self.stats.news_ages[usize::from(cost.as_ms() > mean_ms)].add(news.age);
             let Some(pod) = self.pods.get(&news.pod) else { continue };
             if news.delta > 0 {
                 pod.heard_of(now - news.age);
@@ -116,31 +131,66 @@ impl Core {
         }
     }
 
-    pub(super) fn tell_changes(&mut self, now: Time) {
-        self.flushed_at = now;
-        self.flush_at = None;
-        let to = self.active.clone();
-        // Repeats are for when there is room: at 100 nodes on 1 Mbit/s they took the mean from 63 to 92 ms.
-        let repeat = self.budget.allows_all(now, to.len());
-        let entries = self.own.take_changes(now, repeat);
-        for group in pack(entries) {
+    /// Tells what changed to those whom it concerns, and who of them is to hear all soon, all.
+    fn tell_changes(&mut self, now: Time, why: Why) {
+        (self.flushed_at, self.flush_at) = (now, None);
+        let keys = self.own.changed_keys();
+        // What is told at once goes to those who use its pods; what waits rides along, and goes on waiting for who uses others.
+        let matters = |key: &&Key| why == Why::Flush || self.pace.at_once(key.class);
+        let to = self.users_of(keys.iter().filter(matters));
+        let pods: Vec<PodId> = keys.iter().filter(matters).filter_map(|key| self.own.pod(key.pod)).collect();
+        let parted = self.uses.parted;
+        let mut changes = self.own.take_changes(now, |pod| !parted || pods.contains(&pod));
+        if to.is_empty() {
+            return;
+        }
+        if let Some(whole) = self.own.whole_if_short(now, &changes).filter(|_| !mutant::is(Mutant::NeverRefresh)) {
             self.seq.0 += 1;
-            self.tell(now, None, group, &to);
+            self.push(now, why, Some(WHOLE), whole, &to);
+            to.iter().for_each(|ident| self.put_off_refresh(now, ident.id));
+            return;
+        }
+        let due = |ident: &Ident| self.peers.get(&ident.id).is_some_and(|peer| peer.refresh_at <= now + REFRESH_EARLY);
+        let (due, rest): (Vec<Ident>, Vec<Ident>) = to.iter().copied().partition(due);
+        // Repeats are for when there is room: at 100 nodes on 1 Mbit/s they took the mean from 63 to 92 ms.
+        let push = self.push_bytes();
+        if self.budget.is_ample(now, push) {
+            self.own.repeat(now, &mut changes);
+        }
+        for group in pack(changes) {
+            self.seq.0 += 1;
+            self.push(now, why, None, group, &rest);
+        }
+        if !due.is_empty() && !mutant::is(Mutant::NeverRefresh) {
+            self.tell_full(now, &due);
         }
     }
 
-    /// Tells the whole row to those who are due. Each has its own phase of the second, so that a crowd is not told all at
-    /// once, which would put the budget into debt and make what is heavy wait.
+    /// Tells entries to each of `to`, as one of the pushes that the pace reckons with.
+    fn push(&mut self, now: Time, why: Why, part: Option<Part>, entries: Vec<Entry>, to: &[Ident]) {
+        let bytes = self.tell(now, why, part, entries, to);
+        self.pace.pushed(to.len() as u64, to.len() as u64 * (bytes as u64 + OVERHEAD));
+    }
+
+    /// `node` was told the whole row: the next time is at its half of a second, at most a second from now. Each peer has its
+    /// own, so that a crowd is not told all at once, which would put the budget into debt and make what is heavy wait.
+    fn put_off_refresh(&mut self, now: Time, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let step = REFRESH.as_nanos() as u64 / 2;
+        let over = (now + REFRESH).as_nanos().wrapping_sub(node.0 % step) % step;
+        peer.refresh_at = now + REFRESH - Duration::from_nanos(over);
+    }
+
+    /// Tells the whole row to those who are due.
     pub(super) fn refresh(&mut self, now: Time) {
         self.full_at = None;
-        let mut due = Vec::new();
-        for peer in self.peers.values_mut().filter(|peer| peer.is_active() && peer.refresh_at <= now) {
-            let phase = Duration::from_nanos(peer.ident.id.0 % REFRESH.as_nanos() as u64);
-            let into = (now + REFRESH - phase).as_nanos() % REFRESH.as_nanos() as u64;
-            peer.refresh_at = now + REFRESH - Duration::from_nanos(into);
-            due.push(peer.ident);
+        let due = self.peers.values().filter(|peer| peer.is_active() && peer.refresh_at <= now);
+        let due = due.filter(|peer| self.is_kept_told(peer));
+        let due: Vec<Ident> = due.map(|peer| peer.ident).collect();
+        if mutant::is(Mutant::NeverRefresh) {
+            return;
         }
-        if !due.is_empty() && !mutant::is(Mutant::NeverRefresh) {
+        if !due.is_empty() {
             self.tell_full(now, &due);
         }
     }
@@ -154,13 +204,15 @@ impl Core {
         let last = groups.len() - 1;
         for (k, group) in groups.into_iter().enumerate() {
             let upto = if k == last { None } else { group.last().map(|entry| entry.key) };
-            self.tell(now, Some(Part { after, upto }), group, to);
+            self.tell(now, Why::Refresh, Some(Part { after, upto }), group, to);
             after = upto;
         }
+        to.iter().for_each(|ident| self.put_off_refresh(now, ident.id));
     }
 
-    /// Sends entries to each of `to`; whoever misses a part of the index table gets it first.
-    pub(super) fn tell(&mut self, now: Time, part: Option<Part>, entries: Vec<Entry>, to: &[Ident]) {
+    /// Sends entries to each of `to`; whoever misses a part of the index table gets it first. Returns the bytes of one
+    /// message.
+    pub(super) fn tell(&mut self, now: Time, why: Why, part: Option<Part>, entries: Vec<Entry>, to: &[Ident]) -> usize {
         let rows = Rows {
             epoch: self.swim.me().epoch,
             seq: self.seq,
@@ -181,6 +233,8 @@ impl Core {
         if to.len() == self.active.len() {
             self.all_told = Some(self.own.table());
         }
+        self.rows.add(why, to.len(), data.len());
+        data.len()
     }
 
     pub(super) fn tell_names(&mut self, now: Time, to: Ident) {

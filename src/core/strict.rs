@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::ledger::{Ledger, Reservation};
 use self::shards::{Shards, shard_of};
-use super::{Core, CoreConfig, Peer};
+use super::{Core, CoreConfig, Peer, Why};
 use crate::gossip::own::pack;
 use crate::gossip::wire::{Entry, GiveBack, Grant, Ident, Key, MAX_EXCLUDED, MAX_NAME, MemberState, Message, Reserve};
 use crate::id::{NodeId, PodId};
@@ -386,7 +386,7 @@ impl Core {
             };
             for group in pack(entries) {
                 self.seq.0 += 1;
-                self.tell(now, None, group, &[ident]);
+                self.tell(now, Why::AtOnce, None, group, &[ident]);
             }
         }
     }

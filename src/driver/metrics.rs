@@ -93,9 +93,21 @@ fn describe() {
     describe_gauge!("plimsoll_rung", "The rung of the ladder that picks stand on: 1 for the one, 0 for the others.");
     describe_gauge!("plimsoll_unseen_work_ms", "Work of the other nodes that this one has not heard of yet.");
     describe_gauge!("plimsoll_mean_cost_ms", "Running mean cost of what this node picks for.");
-    describe_gauge!("plimsoll_news_age_seconds", "How old news is when it arrives here, running mean, by class.");
-    describe_gauge!("plimsoll_load", "All work there is over what the pods can do.");
-    describe_gauge!("plimsoll_age_over_critical", "News age over the age at which a view stops being of use.");
+    describe_gauge!(
+        "plimsoll_news_age_seconds",
+        "How old news is when it arrives here, running mean, by class; all by the work it is about."
+    );
+    describe_gauge!(
+        "plimsoll_news_age_critical_seconds",
+        "The news age at which work that is not heard of yet would fill the idle slots: mean service x (1 - load) / load."
+    );
+    describe_gauge!(
+        "plimsoll_news_age_ratio",
+        "News age over the critical one, by class: fresh below a quarter, worth little from 1 on."
+    );
+    describe_gauge!("plimsoll_load", "All work that nodes pick for, as a share of what the pods can do.");
+    describe_gauge!("plimsoll_theta_ms", "Changes of requests that cost so much or more are told at once.");
+    describe_gauge!("plimsoll_told_at_once_ratio", "The share of this node's work that is told at once, by theta.");
     describe_gauge!("plimsoll_pods", "Pods this node knows, by whether picks avoid them.");
     describe_gauge!("plimsoll_pod_in_flight", "Requests in flight from all nodes, and remainders.");
     describe_gauge!("plimsoll_pod_own_in_flight", "Tickets of this node.");
@@ -127,10 +139,19 @@ fn node_values(view: &View) {
     }
     gauge!("plimsoll_unseen_work_ms").set(view.unseen_ms);
     gauge!("plimsoll_mean_cost_ms").set(view.mean_cost_ms);
-    gauge!("plimsoll_news_age_seconds", "class" => "small").set(view.news_age_small_ms / 1e3);
-    gauge!("plimsoll_news_age_seconds", "class" => "heavy").set(view.news_age_heavy_ms / 1e3);
+    let ages = [("small", view.news_age_small_ms), ("heavy", view.news_age_heavy_ms), ("all", view.news_age_ms)];
+    for (class, age_ms) in ages {
+        gauge!("plimsoll_news_age_seconds", "class" => class).set(age_ms / 1e3);
+        if let Some(critical_ms) = view.critical_age_ms {
+            gauge!("plimsoll_news_age_ratio", "class" => class).set(age_ms / critical_ms.max(1e-3));
+        }
+    }
+    if let Some(critical_ms) = view.critical_age_ms {
+        gauge!("plimsoll_news_age_critical_seconds").set(critical_ms / 1e3);
+    }
     gauge!("plimsoll_load").set(view.load);
-    gauge!("plimsoll_age_over_critical").set(view.age_over_critical);
+    gauge!("plimsoll_theta_ms").set(view.theta_ms);
+    gauge!("plimsoll_told_at_once_ratio").set(view.told_at_once);
     let ejected = view.pods.iter().filter(|pod| pod.ejected).count();
     gauge!("plimsoll_pods", "state" => "admitted").set((view.pods.len() - ejected) as f64);
     gauge!("plimsoll_pods", "state" => "ejected").set(ejected as f64);
@@ -194,6 +215,9 @@ fn gossip_help(name: &str) -> &'static str {
         "udp_datagrams_received_total" => "UDP datagrams that arrived, strangers' noise included.",
         "udp_bytes_received_total" => "Payload of the UDP datagrams that arrived.",
         "changes_total" => "Changes of own counts, by whether they were told at once or waited for a flush.",
+        "work_told_ms_total" => "Work of the requests whose changes were told, by whether at once or later, in ms.",
+        "rows_sent_total" => "Messages with rows sent, by why: at_once, flush, refresh.",
+        "rows_bytes_sent_total" => "Bytes of those messages, without QUIC's own.",
         "renewals_total" => "SWIM identities taken to win against what the cluster knew.",
         "rung_steps_total" => "Steps on the ladder, down and up.",
         "swim_errors_total" => "Packets that foca refused (packet), and defects (internal).",
@@ -265,11 +289,14 @@ mod tests {
             policy: "plimsoll",
             rung: "two_choices",
             unseen_ms: 1.5,
+            news_age_ms: 3.0,
+            critical_age_ms: Some(8.0),
+            load: 0.5,
             mean_cost_ms: 4.0,
+            theta_ms: 64.0,
+            told_at_once: 0.875,
             news_age_small_ms: 20.0,
             news_age_heavy_ms: 2.0,
-            load: 0.5,
-            age_over_critical: 0.1,
             pods,
             costs: Vec::new(),
         }
@@ -310,6 +337,12 @@ mod tests {
             "plimsoll_pods{state=\"ejected\"} 1",
             "plimsoll_row_age_seconds{node=\"b\"} 0.25",
             "plimsoll_news_age_seconds{class=\"heavy\"} 0.002",
+            "plimsoll_news_age_ratio{class=\"heavy\"} 0.25",
+            "plimsoll_news_age_ratio{class=\"all\"} 0.375",
+            "plimsoll_news_age_critical_seconds 0.008",
+            "plimsoll_load 0.5",
+            "plimsoll_theta_ms 64",
+            "plimsoll_told_at_once_ratio 0.875",
             "plimsoll_unseen_work_ms 1.5",
             "plimsoll_members{state=\"alive\"} 2",
             "plimsoll_members{state=\"suspect\"} 0",

@@ -96,6 +96,10 @@ impl GossipStats {
             values.push(("messages_received_total", kind.name(), *messages));
             values.push(("message_bytes_received_total", kind.name(), *bytes));
         }
+        for (why, (messages, bytes)) in &core.rows {
+            values.push(("rows_sent_total", why.name(), *messages));
+            values.push(("rows_bytes_sent_total", why.name(), *bytes));
+        }
         values.extend(core.refused.iter().map(|(why, n)| ("messages_refused_total", *why, *n)));
         let strict = &core.strict;
         values.extend([
@@ -117,6 +121,8 @@ impl GossipStats {
             ("udp_bytes_received_total", "", self.udp_received.1),
             ("changes_total", "at_once", core.at_once),
             ("changes_total", "waited", core.waited),
+            ("work_told_ms_total", "at_once", core.work_at_once_ms),
+            ("work_told_ms_total", "waited", core.work_waited_ms),
             ("renewals_total", "", core.renewals),
             ("rung_steps_total", "", core.rung_steps),
             ("swim_errors_total", "packet", core.swim_packet_errors),

@@ -3,11 +3,15 @@
 //! Sans-IO: bytes and times in, bytes and times out. Only `wire` knows how a message becomes bytes.
 
 pub(crate) mod budget;
+mod interest;
 pub(crate) mod own;
+pub(crate) mod pace;
 pub(crate) mod peer;
 mod sums;
 pub(crate) mod swim;
 mod table;
 pub mod wire;
 
+pub use interest::Interest;
+pub(crate) use interest::{choose, rank};
 pub use swim::{PROBE_PERIOD, SUSPECT_FOR};

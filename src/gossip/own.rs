@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
 use crate::id::{Epoch, PodId};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Change, Cost, Lane, Pod, SizeClass};
+use crate::observe::{Change, Lane, Pod, SizeClass};
 use crate::pick::{Picker, Remainder};
 use crate::time::Time;
 
@@ -24,6 +25,11 @@ const MAX_PODS: usize = 8192;
 const REPEATS: u8 = 2;
 /// Changes that wait to be repeated; with more, the oldest are left to the full row.
 const MAX_REPEATED: usize = 16;
+/// What is told so soon after it happened counts as told at once: the least time between two flushes.
+const AT_ONCE: Duration = Duration::from_millis(2);
+/// The whole row is told instead of what changed where it is no more bytes than this longer: it makes good whatever was
+/// lost before, and the row of every second, which costs twenty times as much, need not be told.
+const WHOLE_FOR: usize = 8;
 
 pub(crate) struct OwnRow {
     /// Which index table; peers forget the indexes of an older one.
@@ -42,7 +48,19 @@ pub(crate) struct OwnRow {
     repeats: Vec<(Key, Time, u8)>,
     /// The same of the time before; kept for its room.
     before: Vec<(Key, Time, u8)>,
+    /// Classes of lanes that were told to be more than none, and remainders.
+    live: (usize, usize),
+    told: Told,
     missed_changes: u64,
+}
+
+/// Changes that were told so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Within [`AT_ONCE`], and the work of these requests, µs.
+    pub(crate) at_once: (u64, u64),
+    /// Later.
+    pub(crate) waited: (u64, u64),
 }
 
 struct OwnLane {
@@ -52,7 +70,9 @@ struct OwnLane {
     remainders: Vec<Remainder>,
     /// Classes whose remainders were not told yet, as bits.
     new_remainders: u64,
-    changed_at: Time,
+    /// Classes that changed since they were told, as bits, and when each did first.
+    marked: u64,
+    changed_at: [Time; SizeClass::COUNT],
     /// Whether picks no longer go to its pod.
     gone: bool,
 }
@@ -70,18 +90,36 @@ impl OwnRow {
             dirty: BTreeSet::new(),
             repeats: Vec::new(),
             before: Vec::new(),
+            live: (0, 0),
+            told: Told::default(),
             missed_changes: 0,
         }
     }
 
-    /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
-    /// to every peer for each pod on its first pick.
+    /// Picks go to these pods from now on.
     pub(crate) fn learn_pods(&mut self, pods: &[Arc<Pod>]) {
         self.lives = pods.iter().map(|pod| pod.life).collect();
         self.lanes.values_mut().for_each(|own| own.gone = !self.lives.contains(&own.pod.life));
-        for pod in pods.iter().take(MAX_PODS.saturating_sub(self.pods.len())) {
+    }
+
+    /// Gives pods their indexes before anything is in flight there: one message of names for all of them, instead of one
+    /// to every peer for each pod on its first pick.
+    pub(crate) fn index_pods<'a>(&mut self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
+        for pod in pods.take(MAX_PODS.saturating_sub(self.pods.len())) {
             self.index_pod(pod);
         }
+    }
+
+    /// What the index `pod` means.
+    pub(crate) fn pod(&self, pod: u32) -> Option<PodId> {
+        self.pods.get(pod as usize).copied()
+    }
+
+    /// The pods where anything was told to be; one may be named twice.
+    pub(crate) fn told_pods(&self) -> impl Iterator<Item = PodId> {
+        let some =
+            self.lanes.values().filter(|own| own.told.iter().any(|count| *count > 0) || !own.remainders.is_empty());
+        some.map(|own| own.pod.id())
     }
 
     /// Takes in what picks and tickets changed.
@@ -92,6 +130,7 @@ impl OwnRow {
             if let Some(own) = self.lanes.get_mut(&key) {
                 own.new_remainders |= 1 << remainder.class.index();
                 own.remainders.push(remainder);
+                self.live.1 += 1;
                 self.dirty.insert(key);
             }
         }
@@ -109,56 +148,117 @@ impl OwnRow {
 
     fn note(&mut self, pod: &Arc<Pod>, lane: &Arc<Lane>) {
         let key = self.lane(pod, lane);
-        // Cleared before the counts are read: a change that comes after is queued again.
-        lane.dirty.swap(false, AcqRel);
-        let changed_at = Time::from_nanos(lane.changed_at.load(Relaxed));
-        if let Some(own) = self.lanes.get_mut(&key) {
-            own.changed_at = if self.dirty.insert(key) { changed_at } else { own.changed_at.min(changed_at) };
+        self.dirty.insert(key);
+        // Marks are cleared before the counts are read: a change that comes after is queued again.
+        let Some(own) = self.lanes.get_mut(&key) else { return };
+        for (class, changed_at) in lane.take_marks() {
+            let bit = 1 << class.index();
+            if own.marked & bit == 0 {
+                own.marked |= bit;
+                own.changed_at[class.index()] = changed_at;
+            }
         }
     }
 
-    /// The cost of the costliest change that was not told yet; none where nothing changed after all.
-    pub(crate) fn costliest_change(&mut self) -> Option<Cost> {
-        let lanes = &self.lanes;
-        self.dirty.retain(|key| lanes.get(key).is_some_and(|own| own.changed().next().is_some()));
-        let changed = self.dirty.iter().filter_map(|key| self.lanes.get(key)).flat_map(OwnLane::changed);
-        changed.max().map(SizeClass::typical)
+    /// The class of the costliest change that was not told yet; none where nothing changed after all.
+    pub(crate) fn costliest_change(&mut self) -> Option<SizeClass> {
+        let lanes = &mut self.lanes;
+        let mut costliest = None;
+        self.dirty.retain(|key| {
+            let Some(own) = lanes.get_mut(key) else { return false };
+            // What came and went is nothing to tell, and its next change is not as old as its first.
+            own.marked &= own.changed().fold(0, |bits, class| bits | 1 << class.index());
+            let class = own.changed().last();
+            costliest = costliest.max(class);
+            class.is_some()
+        });
+        costliest
     }
 
-    /// Entries for everything that changed, and with `repeat` once more for what changed just before; they count as told
-    /// from here on.
-    pub(crate) fn take_changes(&mut self, now: Time, repeat: bool) -> Vec<Entry> {
+    /// When the first of what was not told yet changed.
+    pub(crate) fn oldest_change(&self) -> Time {
+        let changed = self.dirty.iter().filter_map(|key| self.lanes.get(key));
+        let marked = changed.flat_map(|own| SizeClass::in_bits(own.marked).map(|class| own.changed_at[class.index()]));
+        marked.min().unwrap_or(Time::ZERO)
+    }
+
+    /// What was told so far.
+    pub(crate) fn told(&self) -> Told {
+        self.told
+    }
+
+    /// What changed and was not told yet.
+    pub(crate) fn changed_keys(&self) -> Vec<Key> {
+        let changed = self.dirty.iter().filter_map(|key| Some((key, self.lanes.get(key)?)));
+        changed.flat_map(|(&(pod, model), own)| own.changed().map(move |class| Key { pod, model, class })).collect()
+    }
+
+    /// Entries for everything that changed, by key. Those on the pods that `told` says count as told from here on.
+    pub(crate) fn take_changes(&mut self, now: Time, told: impl Fn(PodId) -> bool) -> Vec<Entry> {
         let mut entries = Vec::new();
         std::mem::swap(&mut self.repeats, &mut self.before);
         self.repeats.clear();
         for (pod, model) in std::mem::take(&mut self.dirty) {
             let Some(own) = self.lanes.get_mut(&(pod, model)) else { continue };
-            let age = now.since(own.changed_at);
+            let told = told(own.pod.id());
             for class in own.lane.used().filter(|class| own.is_changed(*class)).collect::<SmallVec<[SizeClass; 8]>>() {
                 // Read once: if a pick came between what is told and what is remembered as told, it would never be told.
                 let count = own.lane.count(class);
                 let key = Key { pod, model, class };
-                entries.push(own.entry(key, count, now, age.as_micros()));
-                self.repeats.push((key, own.changed_at, REPEATS));
-                own.told[class.index()] = count;
+                let age = own.news_age(now, class);
+                entries.push(own.entry(key, count, now, age));
+                if !told {
+                    continue;
+                }
+                self.repeats.push((key, now - age, REPEATS));
+                let before = std::mem::replace(&mut own.told[class.index()], count);
+                self.live.0 = self.live.0 + usize::from(count > 0) - usize::from(before > 0);
+                let (many, work) = if age <= AT_ONCE { &mut self.told.at_once } else { &mut self.told.waited };
+                *many += u64::from(count.abs_diff(before));
+                *work += u64::from(count.abs_diff(before)) * class.typical().as_us();
             }
-            own.new_remainders = 0;
-        }
-        if repeat {
-            self.repeat(now, &mut entries);
+            if told {
+                (own.new_remainders, own.marked) = (0, 0);
+            } else {
+                self.dirty.insert((pod, model));
+            }
         }
         entries
     }
 
+    /// Entries for everything there is, `changes` among it just as they were taken, where they are hardly longer.
+    pub(crate) fn whole_if_short(&self, now: Time, changes: &[Entry]) -> Option<Vec<Entry>> {
+        let bytes = |entries: &[Entry]| entries.iter().map(Rows::entry_bytes).sum::<usize>();
+        let most = (bytes(changes) + WHOLE_FOR).min(MAX_DATAGRAM - Rows::HEAD);
+        // What is certainly longer is not worth a look at every lane.
+        if self.live.0 * Rows::LEAST_ENTRY > most {
+            return None;
+        }
+        let mut whole = Vec::new();
+        let mut changes = changes.iter().peekable();
+        for (&(pod, model), own) in &self.lanes {
+            for class in own.lane.used() {
+                let key = Key { pod, model, class };
+                let entry = match changes.next_if(|change| change.key == key) {
+                    Some(change) => change.clone(),
+                    None => own.entry(key, own.told[class.index()], now, Duration::ZERO),
+                };
+                if entry.count > 0 || !entry.remainders_ms.is_empty() {
+                    whole.push(entry);
+                }
+            }
+        }
+        (bytes(&whole) <= most).then_some(whole)
+    }
+
     /// Adds to `entries` what was told before and is not in them.
-    fn repeat(&mut self, now: Time, entries: &mut Vec<Entry>) {
+    pub(crate) fn repeat(&mut self, now: Time, entries: &mut Vec<Entry>) {
         for &(key, changed_at, left) in &self.before {
             let Some(own) = self.lanes.get(&(key.pod, key.model)) else { continue };
             if self.repeats.len() >= MAX_REPEATED || self.repeats.iter().any(|(other, ..)| *other == key) {
                 continue;
             }
-            let age = now.since(changed_at).as_micros();
-            entries.push(own.entry(key, own.told[key.class.index()], now, age));
+            entries.push(own.entry(key, own.told[key.class.index()], now, now.since(changed_at)));
             if left > 1 {
                 self.repeats.push((key, changed_at, left - 1));
             }
@@ -180,16 +280,15 @@ impl OwnRow {
     /// What there is of `key`, as news of this moment, and on which pod; none of a lane that was forgotten.
     pub(crate) fn entry_now(&self, key: Key, now: Time) -> Option<(PodId, Entry)> {
         let own = self.lanes.get(&(key.pod, key.model))?;
-        Some((own.pod.id(), own.entry(key, own.lane.count(key.class), now, 0)))
+        Some((own.pod.id(), own.entry(key, own.lane.count(key.class), now, Duration::ZERO)))
     }
 
     /// Entries for everything there is, by key. They do not count as told, because not everybody is told at once.
     pub(crate) fn full(&self, now: Time) -> Vec<Entry> {
         let mut entries = Vec::new();
         for (&(pod, model), own) in &self.lanes {
-            let dirty = self.dirty.contains(&(pod, model));
             for class in own.lane.used() {
-                let age = if dirty && own.is_changed(class) { now.since(own.changed_at).as_micros() } else { 0 };
+                let age = if own.is_changed(class) { own.news_age(now, class) } else { Duration::ZERO };
                 let entry = own.entry(Key { pod, model, class }, own.lane.count(class), now, age);
                 if entry.count > 0 || !entry.remainders_ms.is_empty() {
                     entries.push(entry);
@@ -202,6 +301,8 @@ impl OwnRow {
     /// Takes back remainders that ended by `now`, and forgets lanes of pods that are gone and have nothing left.
     pub(crate) fn expire(&mut self, now: Time, plays: bool) {
         let before = self.lanes.len();
+        self.live.1 = 0;
+        let remainders = &mut self.live.1;
         self.lanes.retain(|key, own| {
             if !own.gone && own.remainders.is_empty() {
                 return true;
@@ -217,6 +318,7 @@ impl OwnRow {
                 }
                 live
             });
+            *remainders += own.remainders.len();
             let idle = own.remainders.is_empty() && own.told.iter().all(|n| *n == 0) && own.changed().next().is_none();
             !own.gone || !idle || self.dirty.contains(key)
         });
@@ -293,9 +395,11 @@ impl OwnRow {
         self.model_index.clear();
         self.dirty.clear();
         self.repeats.clear();
+        self.live.0 = 0;
         for mut own in std::mem::take(&mut self.lanes).into_values() {
             own.told = [0; SizeClass::COUNT];
             own.new_remainders = own.remainders.iter().fold(0, |bits, r| bits | 1 << r.class.index());
+            own.marked = 0;
             if own.changed().next().is_some() {
                 let key = (self.index_pod(&own.pod), self.index_model(own.lane.model.name()));
                 self.lanes.insert(key, own);
@@ -308,7 +412,8 @@ impl OwnRow {
 impl OwnLane {
     fn new(pod: Arc<Pod>, lane: Arc<Lane>, gone: bool) -> OwnLane {
         let told = [0; SizeClass::COUNT];
-        OwnLane { pod, lane, told, remainders: Vec::new(), new_remainders: 0, changed_at: Time::ZERO, gone }
+        let changed_at = [Time::ZERO; SizeClass::COUNT];
+        OwnLane { pod, lane, told, remainders: Vec::new(), new_remainders: 0, marked: 0, changed_at, gone }
     }
 
     fn is_changed(&self, class: SizeClass) -> bool {
@@ -319,13 +424,19 @@ impl OwnLane {
         self.lane.used().filter(|class| self.is_changed(*class))
     }
 
-    fn entry(&self, key: Key, count: u32, now: Time, age_us: u128) -> Entry {
+    /// How long ago `class` became other than it was told; of what is not known, now.
+    fn news_age(&self, now: Time, class: SizeClass) -> Duration {
+        let marked = self.marked & (1 << class.index()) != 0;
+        if marked { now.since(self.changed_at[class.index()]) } else { Duration::ZERO }
+    }
+
+    fn entry(&self, key: Key, count: u32, now: Time, age: Duration) -> Entry {
         let of_class = self.remainders.iter().filter(|r| r.class == key.class && r.ends > now);
         let ms = |r: &Remainder| u32::try_from(r.ends.since(now).as_millis()).unwrap_or(u32::MAX);
         Entry {
             key,
             count: count.min(MAX_COUNT),
-            age_100us: u32::try_from(age_us / 100).unwrap_or(u32::MAX),
+            age_100us: u32::try_from(age.as_micros() / 100).unwrap_or(u32::MAX),
             remainders_ms: of_class.take(MAX_REMAINDERS).map(ms).collect(),
         }
     }

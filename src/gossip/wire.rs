@@ -3,7 +3,7 @@
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
 //! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS
-//! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES
+//! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES, INTEREST
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
 //! consumed whole. Unknown protocol versions, kinds and clusters are told apart and refused without decoding. Variants
@@ -23,6 +23,7 @@ pub use self::costs::{Costs, ModelCosts};
 pub(crate) use self::costs::{MAX_SIZES, MODEL_BYTES, SIZE_BYTES};
 pub use self::strict::{GiveBack, Grant, MAX_EXCLUDED, MAX_SHARDS, Reserve};
 use self::strict::{WireGiveBack, WireGrant, WireReserve};
+use super::Interest;
 use crate::id::{Epoch, NodeId, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::SizeClass;
@@ -57,6 +58,7 @@ const KIND_RESERVE: u8 = 5;
 const KIND_GRANT: u8 = 6;
 const KIND_GIVE_BACK: u8 = 7;
 const KIND_COSTS: u8 = 8;
+const KIND_INTEREST: u8 = 9;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub enum Message {
     GiveBack(GiveBack),
     /// What requests cost.
     Costs(Costs),
+    /// Which pods I use.
+    Interest(Interested),
 }
 
 /// Kinds of messages, for counters.
@@ -112,13 +116,15 @@ pub enum Kind {
     GiveBack,
     /// Costs of requests.
     Costs,
+    /// Which pods are used.
+    Interest,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 9] = {
-        use Kind::{Costs, GiveBack, Grant, Hello, Names, Reserve, Rows, Swim, Sync};
-        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs]
+    pub const ALL: [Kind; 10] = {
+        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Reserve, Rows, Swim, Sync};
+        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest]
     };
 
     /// How messages of this kind travel.
@@ -126,7 +132,7 @@ impl Kind {
         match self {
             Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs => Channel::Datagram,
             Kind::Reserve | Kind::Grant | Kind::GiveBack => Channel::Datagram,
-            Kind::Sync | Kind::Names => Channel::Stream,
+            Kind::Sync | Kind::Names | Kind::Interest => Channel::Stream,
         }
     }
 
@@ -147,6 +153,7 @@ impl Kind {
             Kind::Grant => "grant",
             Kind::GiveBack => "give_back",
             Kind::Costs => "costs",
+            Kind::Interest => "interest",
         }
     }
 }
@@ -278,6 +285,17 @@ pub struct Names {
     pub models: Vec<String>,
 }
 
+/// Which pods the sender uses. Until it says so, all; told again where it changes, and once per connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interested {
+    /// Which start of the sender.
+    pub epoch: Epoch,
+    /// A larger one is later.
+    pub number: u32,
+    /// The pods.
+    pub interest: Interest,
+}
+
 /// Some or all of the sender's row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
@@ -355,6 +373,12 @@ struct WireNames {
     pods: Vec<u64>,
     first_model: u32,
     models: Vec<String>,
+}
+#[derive(Encode, Decode)]
+struct WireInterest {
+    epoch: u64,
+    number: u32,
+    arc: Option<(u64, u64)>,
 }
 #[derive(Encode, Decode)]
 enum WireSwim {
@@ -453,6 +477,7 @@ impl Message {
             Message::Grant(_) => Kind::Grant,
             Message::GiveBack(_) => Kind::GiveBack,
             Message::Costs(_) => Kind::Costs,
+            Message::Interest(_) => Kind::Interest,
         }
     }
 
@@ -469,6 +494,7 @@ impl Message {
             Message::Grant(_) => start(KIND_GRANT, tag, 32),
             Message::GiveBack(_) => start(KIND_GIVE_BACK, tag, 16),
             Message::Costs(_) => start(KIND_COSTS, tag, MAX_DATAGRAM),
+            Message::Interest(_) => start(KIND_INTEREST, tag, 64),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -483,6 +509,7 @@ impl Message {
             Message::Grant(grant) => put(&mut out, WireGrant::from(grant)),
             Message::GiveBack(back) => put(&mut out, WireGiveBack::from(back)),
             Message::Costs(costs) => costs.encode(&mut out),
+            Message::Interest(interested) => put(&mut out, WireInterest::from(interested)),
         }
         out.into()
     }
@@ -518,6 +545,7 @@ impl Message {
             (KIND_RESERVE, Channel::Datagram) => Reserve::decode(body).map(Message::Reserve),
             (KIND_GRANT, Channel::Datagram) => Grant::decode(body).map(Message::Grant),
             (KIND_GIVE_BACK, Channel::Datagram) => GiveBack::decode(body).map(Message::GiveBack),
+            (KIND_INTEREST, Channel::Stream) => Interested::decode(body).map(Message::Interest),
             (kind, _) => Err(WireError::Kind(kind)),
         }
     }
@@ -562,6 +590,14 @@ impl Names {
     }
 }
 
+impl Interested {
+    fn decode(body: &[u8]) -> Result<Interested, WireError> {
+        let WireInterest { epoch, number, arc } = whole(body, "interest")?;
+        let arc = arc.map(|(first, last)| Interest::Arc { first: PodId(first), last: PodId(last) });
+        Ok(Interested { epoch: Epoch(epoch), number, interest: arc.unwrap_or(Interest::All) })
+    }
+}
+
 fn name(text: String, what: &'static str) -> Result<String, WireError> {
     if text.len() > MAX_NAME { Err(WireError::Body(what)) } else { Ok(text) }
 }
@@ -599,6 +635,16 @@ impl From<&Names> for WireNames {
             first_model: names.first_model,
             models: names.models.clone(),
         }
+    }
+}
+
+impl From<&Interested> for WireInterest {
+    fn from(interested: &Interested) -> WireInterest {
+        let arc = match interested.interest {
+            Interest::All => None,
+            Interest::Arc { first, last } => Some((first.0, last.0)),
+        };
+        WireInterest { epoch: interested.epoch.0, number: interested.number, arc }
     }
 }
 

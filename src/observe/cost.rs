@@ -94,6 +94,16 @@ impl SizeClass {
         })
     }
 
+    /// All of them, the cheapest first.
+    pub(crate) fn all() -> impl Iterator<Item = SizeClass> {
+        (0..Self::COUNT as u8).map(SizeClass)
+    }
+
+    /// The smallest cost of it, in milliseconds.
+    pub(crate) fn least_ms(self) -> f64 {
+        Self::lower_ms(self.index())
+    }
+
     /// Its number, 0..=39.
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -2,8 +2,8 @@
 //! which is what picks go by.
 
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 
@@ -24,10 +24,11 @@ pub(crate) struct Lane {
     classes: [AtomicU32; SizeClass::COUNT],
     /// Classes that were ever entered, as bits: few of the forty, so that the core need not read all of them.
     used: AtomicU64,
-    /// Set when something changed that the core has not seen; who sets it tells the core.
-    pub(crate) dirty: AtomicBool,
-    /// When the first such change was, in nanoseconds of [`Time`]: the start of its news age.
-    pub(crate) changed_at: AtomicU64,
+    /// The classes that changed since the core looked, as bits; who sets the first tells the core.
+    dirty: AtomicU64,
+    /// When the first such change of each class was, in nanoseconds of [`Time`]: the start of its news age. By class,
+    /// because a small change may wait long where a heavy one does not.
+    changed_at: [AtomicU64; SizeClass::COUNT],
     /// What the model's configuration says of it here, once it was read.
     pub(super) shape_read: ArcSwapOption<ModelShape>,
     /// Only ever tried, never waited for: whoever comes late leaves what it has to say in `late`.
@@ -72,13 +73,33 @@ impl Lane {
             model,
             classes: std::array::from_fn(|_| AtomicU32::new(0)),
             used: AtomicU64::new(0),
-            dirty: AtomicBool::new(false),
-            changed_at: AtomicU64::new(0),
+            dirty: AtomicU64::new(0),
+            changed_at: std::array::from_fn(|_| AtomicU64::new(0)),
             shape_read: ArcSwapOption::empty(),
             schedule: Mutex::default(),
             late: OnceLock::new(),
             published: Published::default(),
         }
+    }
+
+    /// `class` changed at `now`; whether the core is to look here for something else already.
+    pub(crate) fn mark(&self, now: Time, class: SizeClass) -> bool {
+        let bit = 1 << class.index();
+        if self.dirty.load(Relaxed) & bit == 0 {
+            self.changed_at[class.index()].store(now.as_nanos(), Relaxed);
+        }
+        self.dirty.fetch_or(bit, AcqRel) != 0
+    }
+
+    /// The core does not look after all.
+    pub(crate) fn unmark(&self) {
+        self.dirty.store(0, Relaxed);
+    }
+
+    /// The core looks: the classes that changed since it last did, and when each did first.
+    pub(crate) fn take_marks(&self) -> impl Iterator<Item = (SizeClass, Time)> + '_ {
+        let at = |class: SizeClass| Time::from_nanos(self.changed_at[class.index()].load(Relaxed));
+        SizeClass::in_bits(self.dirty.swap(0, AcqRel)).map(move |class| (class, at(class)))
     }
 
     pub(crate) fn add(&self, class: SizeClass) {

@@ -17,16 +17,23 @@ pub struct View {
     pub rung: &'static str,
     /// Work of the others that it has not heard of yet, by their rates and the age of their news, ms.
     pub unseen_ms: f64,
+    /// How old news is on the mean, weighted by the work it is about, ms. What is never told counts with how long it lasts.
+    pub news_age_ms: f64,
+    /// The news age at which the unseen work would fill the idle slots, ms: mean service x (1 - load) / load. A view that is
+    /// older than this is worth little; a quarter of it is as good as fresh. None where nothing was picked for yet.
+    pub critical_age_ms: Option<f64>,
+    /// All work that is picked for, by this node and as the others say, as a share of what the pods can do.
+    pub load: f64,
     /// Running mean cost of what it picks for, ms.
     pub mean_cost_ms: f64,
+    /// Changes of requests that cost so much or more are told at once, ms; 0 where the budget allows all.
+    pub theta_ms: f64,
+    /// The share of its work that is told at once by this theta, 0 to 1.
+    pub told_at_once: f64,
     /// How old news is when it arrives here, running mean, ms: small changes.
     pub news_age_small_ms: f64,
     /// The same of heavy changes.
     pub news_age_heavy_ms: f64,
-    /// All work there is, over what the pods can do, as far as known.
-    pub load: f64,
-    /// How old news is beside the age at which a view stops being of use; above 0.5, gossip wants a larger budget.
-    pub age_over_critical: f64,
     /// The pods, in the order of configuration or discovery.
     pub pods: Vec<PodView>,
     /// What requests cost, by model and size: nothing where nothing was learned or heard.

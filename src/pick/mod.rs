@@ -20,7 +20,7 @@ mod ticket;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Relaxed, SeqCst},
+    Ordering::{Relaxed, SeqCst},
 };
 
 use std::time::Duration;
@@ -39,6 +39,7 @@ pub use self::readmission::Readmission;
 pub use self::strict::OwnedRequest;
 use self::ticket::Charged;
 pub use self::ticket::{Outcome, Ticket};
+use crate::gossip::Interest;
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
 use crate::observe::{By, Cost, Formulas, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
@@ -57,6 +58,10 @@ const HOLD_AT_MOST: Duration = Duration::from_millis(5);
 const LATELY: Duration = Duration::from_secs(10);
 /// Remainders waiting for the core; over this they are not charged, and counted.
 const REMAINDERS: usize = 4096;
+
+/// With fewer usable pods among those that this node uses, it picks among all: one pod more that fails would leave next to
+/// nothing to choose from.
+const ENOUGH: usize = 4;
 
 /// What is to be picked for.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +140,7 @@ pub(crate) struct Shared {
     pub(crate) changes: ArrayQueue<(Arc<Pod>, Arc<Lane>)>,
     pub(crate) remainders: ArrayQueue<Remainder>,
     /// Picks that nobody is told of before their time, by that.
-    pub(crate) held: ArrayQueue<(Time, Arc<Pod>, Arc<Lane>)>,
+    pub(crate) held: ArrayQueue<(Time, Arc<Pod>, Arc<Lane>, SizeClass)>,
     wake: Box<dyn Wake>,
     pub(crate) published: Published,
     pub(crate) seen: Seen,
@@ -157,16 +162,14 @@ pub(crate) struct Published {
 }
 
 /// What picks and tickets tell the core, beside the lanes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seen {
     /// Tickets charged so far: their numbers.
     pub(crate) tickets: AtomicU64,
     /// Running mean cost, ms, as `f32` bits.
     pub(crate) mean_cost_ms: AtomicU32,
-    /// Work picked so far in µs: small requests, heavy ones.
-    pub(crate) picked_us: [AtomicU64; 2],
-    /// Running mean sojourn in ms as `f32` bits: small requests, heavy ones.
-    pub(crate) sojourn_ms: [AtomicU32; 2],
+    /// By size class.
+    pub(crate) classes: [SeenClass; SizeClass::COUNT],
     /// When a pod refused a request last, in nanoseconds of [`Time`], and how long refusals take, ns: a running mean.
     refused_at: AtomicU64,
     refusal_ns: AtomicU64,
@@ -174,6 +177,29 @@ pub(crate) struct Seen {
     pub(crate) missed_changes: AtomicU64,
     /// Remainders that were not charged because too many wait.
     pub(crate) missed_remainders: AtomicU64,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        Seen {
+            tickets: AtomicU64::default(),
+            mean_cost_ms: AtomicU32::default(),
+            classes: std::array::from_fn(|_| SeenClass::default()),
+            refused_at: AtomicU64::default(),
+            refusal_ns: AtomicU64::default(),
+            missed_changes: AtomicU64::default(),
+            missed_remainders: AtomicU64::default(),
+        }
+    }
+}
+
+/// What was picked of one size class.
+#[derive(Debug, Default)]
+pub(crate) struct SeenClass {
+    /// Tickets so far.
+    pub(crate) picked: AtomicU64,
+    /// Running mean sojourn in ms as `f32` bits; 0 where none ended yet.
+    pub(crate) sojourn_ms: AtomicU32,
 }
 
 /// What a cancelled request still costs its pod.
@@ -203,7 +229,7 @@ impl Picker {
                 held: ArrayQueue::new(CHANGES),
                 wake,
                 published: Published::default(),
-                seen: Seen::default(),
+                seen: Seen::new(),
             }),
         }
     }
@@ -221,7 +247,8 @@ impl Picker {
         let table = s.table.load();
         let model = s.models.get(request.model);
         let places = table.serving(&model);
-        let Candidates { loads, parts } = Candidates::of(places, &model, request, now, s.policy.reads_parts());
+        let look = Look { with_parts: s.policy.reads_parts(), parted: table.is_parted() };
+        let Candidates { loads, parts } = Candidates::of(places, &model, request, now, look);
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
         let mean_ms = f32::from_bits(s.seen.mean_cost_ms.load(Relaxed));
         let chosen = match &loads[..] {
@@ -298,8 +325,9 @@ impl Picker {
         }
     }
 
-    pub(crate) fn set_pods(&self, pods: Vec<Arc<Pod>>) {
-        self.shared.table.store(Arc::new(Table::new(pods)));
+    /// From now on picks go to `pods`, and to those of `interest` while enough of them are usable.
+    pub(crate) fn set_pods(&self, pods: Arc<Vec<Arc<Pod>>>, interest: Interest) {
+        self.shared.table.store(Arc::new(Table::new(pods, interest)));
     }
 
     /// The models that were asked for, and what is believed of their costs.
@@ -319,17 +347,31 @@ struct Candidates {
     parts: SmallVec<[Part; 64]>,
 }
 
+/// How to look at candidates.
+struct Look {
+    /// Whether the policy reads parts.
+    with_parts: bool,
+    /// Whether some of them are to be left alone while enough others are usable.
+    parted: bool,
+}
+
 impl Candidates {
-    /// Those not ejected, or all where every one of them is.
-    fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, with_parts: bool) -> Candidates {
+    /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
+    /// [`ENOUGH`] of these are left.
+    fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, look: Look) -> Candidates {
         let tried = |pod: &Pod| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
         let out = |pod: &Pod| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
         let mut candidates = Candidates::default();
-        let add = |place: &Place| candidates.add(place, place.pod.load(place.index), model, now, with_parts);
+        let mut add = |place: &Place| candidates.add(place, place.pod.load(place.index), model, now, look.with_parts);
+        let used = || places.iter().filter(|place| place.used && !tried(&place.pod) && !out(&place.pod));
+        if look.parted && used().nth(ENOUGH - 1).is_some() {
+            used().for_each(add);
+            return candidates;
+        }
         let all = || places.iter().filter(|place| !tried(&place.pod));
         let none_in = all().all(|place| out(&place.pod));
         if none_in && !mutant::is(Mutant::FailWhenAllEjected) {
-            all().for_each(add);
+            all().for_each(&mut add);
         } else {
             all().filter(|place| !out(&place.pod)).for_each(add);
         }
@@ -349,17 +391,17 @@ impl Candidates {
 
 impl Shared {
     /// Tells the core of a pick, at once or in a while; says until when that is held back.
-    fn charged(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost) -> Option<Time> {
+    fn charged(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) -> Option<Time> {
         let held = self.hold(now).and_then(|hold| {
             let first = self.held.is_empty();
-            self.held.push((now + hold, pod.clone(), lane.clone())).ok()?;
+            self.held.push((now + hold, pod.clone(), lane.clone(), class)).ok()?;
             if first {
                 self.wake.wake();
             }
             Some(now + hold)
         });
         if held.is_none() {
-            self.changed(now, pod, lane, cost);
+            self.changed(now, pod, lane, cost, class);
         }
         held
     }
@@ -382,26 +424,21 @@ impl Shared {
     }
 
     /// What was held back until `until` is news now: of the moment of the pick.
-    pub(crate) fn release(&self, until: Time, pod: &Arc<Pod>, lane: &Arc<Lane>) {
+    pub(crate) fn release(&self, until: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, class: SizeClass) {
         let picked_at = until - self.hold(until).unwrap_or_default();
-        if !lane.dirty.swap(true, AcqRel) {
-            lane.changed_at.store(picked_at.as_nanos(), Relaxed);
-            if self.changes.push((pod.clone(), lane.clone())).is_err() {
-                lane.dirty.store(false, Relaxed);
-                self.seen.missed_changes.fetch_add(1, Relaxed);
-            }
+        if !lane.mark(picked_at, class) && self.changes.push((pod.clone(), lane.clone())).is_err() {
+            lane.unmark();
+            self.seen.missed_changes.fetch_add(1, Relaxed);
         }
     }
 
-    /// Tells the core that `lane` changed by `cost` at `now`, once until it looked; wakes it if it would not look soon.
-    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost) {
-        let known = lane.dirty.swap(true, AcqRel);
-        if !known {
-            lane.changed_at.store(now.as_nanos(), Relaxed);
-            if self.changes.push((pod.clone(), lane.clone())).is_err() {
-                lane.dirty.store(false, Relaxed);
-                self.seen.missed_changes.fetch_add(1, Relaxed);
-            }
+    /// Tells the core that `lane` changed by `cost`, of `class`, at `now`, once until it looked; wakes it if it would not
+    /// look soon.
+    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) {
+        let known = lane.mark(now, class);
+        if !known && self.changes.push((pod.clone(), lane.clone())).is_err() {
+            lane.unmark();
+            self.seen.missed_changes.fetch_add(1, Relaxed);
         }
         let quiet_below = self.published.quiet_below_us.load(SeqCst);
         // What is known already woke the core, unless it was too small to.

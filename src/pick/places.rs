@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::gossip::Interest;
 use crate::mutant::{self, Mutant};
 use crate::observe::{Lane, MAX_MODELS, Model, Pod};
 
@@ -9,6 +10,8 @@ use crate::observe::{Lane, MAX_MODELS, Model, Pod};
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) pods: Arc<Vec<Arc<Pod>>>,
+    /// Those that this node uses while enough of them are usable.
+    interest: Interest,
     /// By model index, made on first use: a pick must not compare names with every pod's list.
     serving: Box<[OnceLock<Box<[Place]>>]>,
 }
@@ -19,18 +22,20 @@ pub(super) struct Place {
     /// Its place in the table.
     pub(super) index: usize,
     pub(super) pod: Arc<Pod>,
+    /// Whether this node uses it also while others are usable.
+    pub(super) used: bool,
     lane: OnceLock<Arc<Lane>>,
 }
 
 impl Default for Table {
     fn default() -> Table {
-        Table::new(Vec::new())
+        Table::new(Arc::default(), Interest::All)
     }
 }
 
 impl Table {
-    pub(super) fn new(pods: Vec<Arc<Pod>>) -> Table {
-        Table { pods: Arc::new(pods), serving: (0..MAX_MODELS).map(|_| OnceLock::new()).collect() }
+    pub(super) fn new(pods: Arc<Vec<Arc<Pod>>>, interest: Interest) -> Table {
+        Table { pods, interest, serving: (0..MAX_MODELS).map(|_| OnceLock::new()).collect() }
     }
 
     /// The pods that serve `model`, as far as configured.
@@ -38,8 +43,14 @@ impl Table {
         self.serving[model.index].get_or_init(|| {
             let serves = |pod: &Arc<Pod>| pod.serves(model) || mutant::is(Mutant::AnyPodServes);
             let all = self.pods.iter().enumerate().filter(|(_, pod)| serves(pod));
-            all.map(|(index, pod)| Place { index, pod: pod.clone(), lane: OnceLock::new() }).collect()
+            let used = |pod: &Pod| self.interest.uses(pod.id());
+            all.map(|(index, pod)| Place { index, used: used(pod), pod: pod.clone(), lane: OnceLock::new() }).collect()
         })
+    }
+
+    /// Whether there are pods that this node does not use while others are usable.
+    pub(super) fn is_parted(&self) -> bool {
+        self.interest != Interest::All
     }
 }
 

@@ -84,17 +84,16 @@ impl Ticket {
         let lane = pod.lane(model);
         lane.add(class);
         pod.stats.picks.fetch_add(1, Relaxed);
+        shared.seen.classes[class.index()].picked.fetch_add(1, Relaxed);
         let by = By::Own(shared.seen.tickets.fetch_add(1, Relaxed));
         let cost_ms = cost.as_ms() as f32;
         if shared.plays() {
             lane.tell(pod, Change::Sent { by, class, cost_ms, at: now }, now);
         }
         if cost > Cost::ZERO {
-            let heavy = shared.is_heavy(cost);
-            shared.seen.picked_us[usize::from(heavy)].fetch_add(cost.as_us(), Relaxed);
             average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
         }
-        let held_until = shared.charged(now, pod, &lane, cost);
+        let held_until = shared.charged(now, pod, &lane, cost, class);
         Ticket {
             shared: shared.clone(),
             pod: pod.clone(),
@@ -194,7 +193,7 @@ impl Ticket {
                 return;
             }
         }
-        self.shared.changed(now, &self.pod, &self.lane, self.cost);
+        self.shared.changed(now, &self.pod, &self.lane, self.cost, self.class);
     }
 
     /// For a mutant: what stands in the table where the pod was put when all were first.
@@ -208,8 +207,7 @@ impl Ticket {
             return;
         }
         let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
-        let heavy = self.shared.is_heavy(self.cost);
-        average(&self.shared.seen.sojourn_ms[usize::from(heavy)], sojourn_ms as f32);
+        average(&self.shared.seen.classes[self.class.index()].sojourn_ms, sojourn_ms as f32);
         if self.idle_since.is_some_and(|surprises| self.pod.pace.was_idle(surprises)) {
             let usual_ms = self.lane.model.cost.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
             if let Some(usual_ms) = usual_ms.filter(|ms| *ms > 0.0) {
@@ -254,11 +252,6 @@ impl Shared {
     pub(crate) fn plays(&self) -> bool {
         self.policy.reads_parts()
     }
-
-    /// Whether `cost` is above the mean of what this node picks for.
-    fn is_heavy(&self, cost: Cost) -> bool {
-        cost.as_ms() as f32 > f32::from_bits(self.seen.mean_cost_ms.load(Relaxed))
-    }
 }
 
 /// Moves a running mean towards `sample`; the first sample sets it. Two at once may lose one: it is a mean.
@@ -273,6 +266,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::gossip::Interest;
     use crate::observe::{Formulas, PodSpec};
     use crate::pick::{PickError, Picker, PolicyKind, Request, Wake};
 
@@ -289,7 +283,7 @@ mod tests {
         let wakes = Wakes::default();
         let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Formulas::new(), Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
-        picker.set_pods((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect());
+        picker.set_pods(Arc::new((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect()), Interest::All);
         (picker, wakes)
     }
 
@@ -346,7 +340,8 @@ mod tests {
         let (picker, _) = picker(1);
         let ticket = picker.pick(at(1), &Request::new("m")).unwrap();
         let old = ticket.pod().clone();
-        picker.set_pods(vec![Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0"), 1))]);
+        let pod = Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0"), 1));
+        picker.set_pods(Arc::new(vec![pod]), Interest::All);
         assert_eq!(in_flight(&picker), 0);
         ticket.finish(at(2), Outcome::Served);
         assert_eq!(old.own_in_flight(), 0);
@@ -374,15 +369,15 @@ mod tests {
         ended(0, Outcome::Refused);
         assert_eq!((shared.changes.len(), shared.held.len()), (1, 0));
         while let Some((_, lane)) = shared.changes.pop() {
-            lane.dirty.store(false, Relaxed);
+            lane.unmark();
         }
         ended(10, Outcome::Refused);
         assert_eq!((shared.changes.len(), shared.held.len()), (0, 1));
         ended(20, Outcome::Served);
         assert_eq!((shared.changes.len(), shared.held.len()), (1, 2));
-        let (until, pod, lane) = shared.held.pop().unwrap();
+        let (until, pod, lane, class) = shared.held.pop().unwrap();
         assert_eq!(until, at(12));
-        shared.release(until, &pod, &lane);
+        shared.release(until, &pod, &lane, class);
         // Long after the last refusal, nothing is held back any more.
         let _ticket = picker.pick(at(20_000), &Request::new("m")).unwrap();
         assert_eq!(shared.held.len(), 1);

@@ -110,7 +110,8 @@ fn bounded(look: &Look, world: &World, (n, k): (usize, usize), pod: &Pod, load: 
 
 /// Whether the row of everybody else who is up counts in full for node `n`.
 fn all_count_in_full(world: &World, n: usize) -> bool {
-    let full = |m: usize| world.belief(n, m).is_some_and(|belief| belief.weight_x256 == 256);
+    let far = |m: usize| !world.have_shared_for(Duration::ZERO, n, m);
+    let full = |m: usize| far(m) || world.belief(n, m).is_some_and(|belief| belief.weight_x256 == 256);
     world.live().into_iter().all(|m| m == n || full(m))
 }
 
@@ -174,7 +175,8 @@ impl Counts {
         let known = self.bounds.known + self.bounds.told;
         let calm = weather.hostile_at.is_none() && look.now.since(weather.calm_since(world)) > known;
         let dead_are_gone = world.dead().all(|(_, since)| look.now.since(since) > self.bounds.detected);
-        if !self.bounds.fair || !calm || !dead_are_gone {
+        let settled = world.interests_are_older_than(self.bounds.told);
+        if !self.bounds.fair || !calm || !dead_are_gone || !settled {
             self.past.clear();
             return;
         }
@@ -192,7 +194,12 @@ impl Counts {
             if !self.bounds.lossless && !all_count_in_full(world, n) {
                 continue;
             }
+            let interest = world.core(n).interest().0;
             world.each_pod(n, |k, pod| {
+                // Of other pods it is told nothing.
+                if !interest.uses(pod.id()) {
+                    return;
+                }
                 let own = u64::from(pod.own_in_flight()) + u64::from(pod.own_remainders());
                 let others = (truth[k].own + truth[k].remainders - own) as f64;
                 let believed = pod.peers_in_flight();

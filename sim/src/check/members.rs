@@ -235,7 +235,7 @@ impl Members {
             return;
         }
         for n in &well {
-            for m in well.iter().filter(|m| *m != n) {
+            for m in well.iter().filter(|m| *m != n && world.have_shared_for(self.bounds.told, *n, **m)) {
                 self.look_at_pair(look, world, (*n, *m), found);
             }
         }

@@ -56,6 +56,9 @@ pub(crate) struct Shape {
     /// Gossip budget per node, bit/s [default: 1000000]
     #[arg(long)]
     budget_bits: Option<u64>,
+    /// Pods that each node uses where there are more; 0 for all [default: 64]
+    #[arg(long, value_name = "COUNT")]
+    subset: Option<usize>,
     /// Nodes that everybody is told to join [default: all, but 3 in fleets of more than 200]
     #[arg(long, value_name = "COUNT")]
     join: Option<usize>,
@@ -120,6 +123,7 @@ impl Shape {
         set(&mut config.link.delay_us, shape.delay_us);
         set(&mut config.link.jitter_us, shape.jitter_us);
         set(&mut config.budget_bits, shape.budget_bits);
+        set(&mut config.subset, shape.subset);
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
         set(&mut config.strict.shards, shape.shards);
         set(&mut config.strict.timeout_us, shape.strict_timeout_us);

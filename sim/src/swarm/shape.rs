@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use plimsoll::core::SUBSET;
 use plimsoll::pick::PolicyKind;
 
 use super::Draw;
@@ -58,6 +59,7 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
         link: if lite { Link::default() } else { link(&mut Draw::new(seed, "plan/link", 0)) },
         join: join(&mut Draw::new(seed, "plan/join", 0), nodes),
         strict,
+        subset: subset(&mut Draw::new(seed, "plan/subset", 0)),
         ..Config::default()
     };
     times(&mut Draw::new(seed, "plan/times", 0), &mut world);
@@ -85,6 +87,11 @@ fn inputs_per_s(world: &Config) -> u64 {
     let (nodes, requests) = (world.nodes as u64, requests as u64);
     let news = (2 * requests * (nodes - 1)).min(nodes * world.budget_bits / 1500);
     (3 * requests + news + 20 * nodes).max(1)
+}
+
+/// Fleets of the swarm's size would not leave pods out by themselves.
+fn subset(draw: &mut Draw) -> usize {
+    draw.maybe(|draw| draw.range(1, 16) as usize).unwrap_or(SUBSET)
 }
 
 fn times(draw: &mut Draw, world: &mut Config) {

@@ -153,6 +153,7 @@ impl World {
         config.seed = hash(&[self.config.seed, 15, u64::from(node.life)]);
         config.budget_bits = self.config.budget_bits;
         config.tell_costs = self.config.clients.tell_costs;
+        config.subset = self.config.subset;
         node.latencies = Latencies::default();
         let woken = Flag::default();
         let wake = Box::new(woken.clone());

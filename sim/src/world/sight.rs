@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plimsoll::core::Core;
+use plimsoll::gossip::Interest;
 use plimsoll::id::NodeId;
 use plimsoll::observe::{Belief, Pod};
 use plimsoll::time::Time;
@@ -128,6 +129,32 @@ impl World {
         let pods = self.core(n).picker().pods();
         let known = self.nodes[n].known.iter().enumerate().filter(|(_, known)| known.is_some());
         known.zip(pods.iter()).for_each(|((k, _), pod)| look(k, pod));
+    }
+
+    /// Whether nodes `n` and `m` have used a pod in common for `span`: only then must each hear of the other.
+    pub(crate) fn have_shared_for(&self, span: Duration, n: usize, m: usize) -> bool {
+        let (n, m) = (self.core(n), self.core(m));
+        let ((ours, _), (theirs, _)) = (n.interest(), m.interest());
+        if (ours, theirs) == (Interest::All, Interest::All) {
+            return true;
+        }
+        self.has_used_for(span, n) && self.has_used_for(span, m) && {
+            let (ours_of, theirs_of) = (n.picker().pods(), m.picker().pods());
+            let known = |id| theirs_of.iter().any(|pod| pod.id() == id);
+            ours_of.iter().any(|pod| ours.uses(pod.id()) && theirs.uses(pod.id()) && known(pod.id()))
+        }
+    }
+
+    /// Whether what the node uses has been the same for `span`.
+    fn has_used_for(&self, span: Duration, core: &Core) -> bool {
+        let n = self.nodes.iter().position(|node| node.id == core.id()).unwrap_or_default();
+        self.local(n).since(core.interest().1) > span
+    }
+
+    /// Whether all nodes that are up have used the same pods for `span`.
+    pub(crate) fn interests_are_older_than(&self, span: Duration) -> bool {
+        let of = |n: &usize| (self.core(*n), self.local(*n).since(self.core(*n).interest().1));
+        self.live().iter().map(of).all(|(core, age)| core.interest().0 == Interest::All || age > span)
     }
 
     /// Pairs of pod and model that a node may count on.

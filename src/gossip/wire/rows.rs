@@ -5,12 +5,12 @@ use super::{Entry, HEADER, Key, MAX_COUNT, MAX_REMAINDERS, Part, Rows, WireError
 use crate::id::{Epoch, Seq};
 use crate::observe::SizeClass;
 
-/// The fewest bytes that an entry takes: each of its numbers in one.
-const LEAST_ENTRY: usize = 6;
-
 impl Rows {
     /// The most that everything before the entries can take: header, epoch, seq, table, flag, rates, part.
     pub(crate) const HEAD: usize = HEADER + 9 + 9 + 5 + 1 + 10 + 1 + 2 * (1 + 11);
+
+    /// The fewest bytes that an entry takes: each of its numbers in one.
+    pub(crate) const LEAST_ENTRY: usize = 6;
 
     /// The bytes of an entry: what a sender counts to fill a datagram exactly.
     pub(crate) fn entry_bytes(entry: &Entry) -> usize {
@@ -144,7 +144,7 @@ impl Reader<'_> {
         let (table, leaving) = (self.u32()?, self.flag()?);
         let rates = (self.u32()?, self.u32()?);
         let part = if self.flag()? { Some(Part { after: self.edge()?, upto: self.edge()? }) } else { None };
-        let mut entries = Vec::with_capacity(self.0.len() / LEAST_ENTRY);
+        let mut entries = Vec::with_capacity(self.0.len() / Rows::LEAST_ENTRY);
         while !self.0.is_empty() {
             entries.push(self.entry()?);
         }
