@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::stats::Why;
+use super::strict::Mentions;
 use super::{Core, Event, Peer, REFRESH};
 use crate::gossip::own::pack;
 use crate::gossip::peer::News;
@@ -57,6 +58,7 @@ impl Core {
         self.forget_if_it_did(now, from);
         // Entries may have come first.
         self.apply_row(now, from);
+        self.settle_reservations(from, &Mentions::default());
     }
 
     pub(super) fn handle_rows(&mut self, now: Time, from: NodeId, rows: Rows, transit: Duration) {
@@ -64,6 +66,7 @@ impl Core {
         let ident = peer.ident;
         let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
         let outdated = rows.epoch < peer.row.epoch();
+        let mentions = self.strict.mentions(&rows);
         let (news, unused) = peer.row.merge(now, rows, transit);
         let nameless = full && peer.row.misses_names();
         peer.apply_row(now, &self.pods);
@@ -76,7 +79,7 @@ impl Core {
         }
         self.forget_if_it_did(now, from);
         self.take_in(now, from, &news);
-        self.settle_reservations(from);
+        self.settle_reservations(from, &mentions);
         if nameless || outdated || (!active && !left) {
             // It counts us in, we do not count it (or not all of it, or a later life of it): without a word, that stays so.
             self.ask(now, ident);

@@ -17,12 +17,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use self::ledger::{Ledger, Reservation};
 use self::shards::{Shards, shard_of};
 use super::{Core, CoreConfig, Peer, Why};
 use crate::gossip::own::pack;
-use crate::gossip::wire::{Entry, GiveBack, Grant, Ident, Key, MAX_EXCLUDED, MAX_NAME, MemberState, Message, Reserve};
-use crate::id::{NodeId, PodId};
+use crate::gossip::wire::{
+    Entry, GiveBack, Grant, Ident, Key, MAX_EXCLUDED, MAX_NAME, MemberState, Message, Reserve, Rows,
+};
+use crate::id::{Epoch, NodeId, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::{Cost, SizeClass};
 use crate::pick::{Draw, OwnedRequest, PickError, Request, Rung, Ticket};
@@ -136,7 +140,24 @@ pub(super) struct Desk {
     stats: StrictStats,
 }
 
+/// What rows told of, kept beside what is merged of them.
+#[derive(Default)]
+pub(super) struct Mentions {
+    epoch: Epoch,
+    seq: Seq,
+    keys: SmallVec<[Key; 8]>,
+}
+
 impl Desk {
+    /// What `rows` told of, while it matters to anyone.
+    pub(super) fn mentions(&self, rows: &Rows) -> Mentions {
+        if self.ledger.counting() == 0 {
+            return Mentions::default();
+        }
+        let keys = rows.entries.iter().map(|entry| entry.key).collect();
+        Mentions { epoch: rows.epoch, seq: rows.seq, keys }
+    }
+
     pub(super) fn new(config: &CoreConfig, me: NodeId) -> Desk {
         let seed = config.seed ^ me.0;
         let wanted = config.strict.and_then(|strict| strict.shards);
@@ -203,6 +224,9 @@ impl Core {
         let ask = AskId(self.strict.next);
         self.strict.next += 1;
         let cost = self.picker.cost_of(request);
+        // What is charged in the end is what is asked for now: what is learned meanwhile would make it another size, of which
+        // the owner would wait in vain to hear.
+        let request = &request.cost(cost);
         match self.where_to_ask(now, request, cost) {
             Some((shard, None)) => {
                 let pod = self.place(now, request, (shard, None));
@@ -447,10 +471,17 @@ impl Core {
     }
 
     /// The row of `from` was heard: it tells of requests that were only promised before.
-    pub(super) fn settle_reservations(&mut self, from: NodeId) {
+    pub(super) fn settle_reservations(&mut self, from: NodeId, mentions: &Mentions) {
         let Some(Peer { row, .. }) = self.peers.get(&from) else { return };
-        let told =
-            |of: &Reservation| row.epoch() == of.epoch && row.told_of(of.pod, of.class).is_some_and(|seq| seq > of.seq);
+        // What a whole row overtook is not merged any more, but it says all the same that the grant was charged.
+        let overtaken = |of: &Reservation| {
+            let about = |key: &Key| key.class == of.class && row.pod(key.pod) == Some(of.pod);
+            mentions.seq > of.seq && mentions.epoch == of.epoch && mentions.keys.iter().any(about)
+        };
+        let told = |of: &Reservation| {
+            let merged = row.epoch() == of.epoch && row.told_of(of.pod, of.class).is_some_and(|seq| seq > of.seq);
+            merged || overtaken(of)
+        };
         self.strict.ledger.settle(from, told);
     }
 

@@ -294,6 +294,11 @@ impl PeerRow {
         self.sums.applied()
     }
 
+    /// What the index of a pod means, once that was told.
+    pub(crate) fn pod(&self, index: u32) -> Option<PodId> {
+        self.pods.get(index)
+    }
+
     /// The number of the last report that said anything of requests of `class` on `pod`; none where nothing did.
     pub(crate) fn told_of(&self, pod: PodId, class: SizeClass) -> Option<Seq> {
         let about = |key: &Key| key.class == class && self.pods.get(key.pod) == Some(pod);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plimsoll::observe::{Pod, PodLoad};
 use plimsoll::time::Time;
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, can_meet};
 use super::{Family, Found, Look, Rule};
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -176,7 +176,10 @@ impl Counts {
         let calm = weather.hostile_at.is_none() && look.now.since(weather.calm_since(world)) > known;
         let dead_are_gone = world.dead().all(|(_, since)| look.now.since(since) > self.bounds.detected);
         let settled = world.interests_are_older_than(self.bounds.told);
-        if !self.bounds.fair || !calm || !dead_are_gone || !settled {
+        // All of two nodes that died and came back at each other's addresses is forgotten, the way to each other too.
+        let live = world.live();
+        let can_meet = live.is_empty() || can_meet(&world.config().join, &live, |n| world.told_to_join(n));
+        if !self.bounds.fair || !calm || !dead_are_gone || !settled || !can_meet {
             self.past.clear();
             return;
         }

@@ -107,7 +107,9 @@ fn most_sent(world: &World, picks: u64) -> (u64, u64) {
     let budget = config.budget_bits / 8;
     // In strict mode each pick is a question, an answer, and an owner told of its begin and its end; some come twice.
     let strict = if config.policy == Policy::Strict { 8 * picks + 100 } else { 0 };
-    let (messages, bytes) = (budget / 70 + 200 + 40 * peers, 2 * budget + 200 * 1200 + peers * (20_000 + 100 * pods));
+    // A second's budget may have been saved up; no message takes less of it than 90 bytes.
+    let (messages, bytes) =
+        (2 * budget / 90 + 200 + 40 * peers, 2 * budget + 200 * 1200 + peers * (20_000 + 100 * pods));
     (messages + strict, bytes + 120 * strict)
 }
 

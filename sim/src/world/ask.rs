@@ -303,7 +303,10 @@ impl World {
             return self.turn(n);
         }
         match picker.pick(now, &request) {
-            Ok(ticket) => self.picked(key, n, ticket),
+            Ok(ticket) => {
+                self.count_charge(n, &ticket);
+                self.picked(key, n, ticket);
+            }
             Err(error) => self.nothing_picked(key, &error),
         }
         self.turn(n);
@@ -319,9 +322,17 @@ impl World {
             (Some(key), Ok(ticket)) => self.picked(key, n, ticket),
             (Some(key), Err(error)) => self.nothing_picked(key, &error),
             // As the product's driver does: nothing was sent, so nothing runs.
-            (None, Ok(ticket)) => ticket.finish(now, Outcome::Refused),
+            (None, Ok(ticket)) => {
+                self.nodes[n].ledger[pod_index(ticket.pod().name())] -= 1;
+                ticket.finish(now, Outcome::Refused);
+            }
             (None, Err(_)) => {}
         }
+    }
+
+    /// Node `n` charged a pod: the ledger has it from here on.
+    pub(super) fn count_charge(&mut self, n: usize, ticket: &Ticket) {
+        self.nodes[n].ledger[pod_index(ticket.pod().name())] += 1;
     }
 
     fn picked(&mut self, key: Key, n: usize, ticket: Ticket) {
@@ -329,7 +340,6 @@ impl World {
         let index = pod_index(pod.name());
         let in_flight = pod.own_in_flight();
         self.note("pick", [n as u64, index as u64, key.0]);
-        self.nodes[n].ledger[index] += 1;
         let ledger = self.nodes[n].ledger[index];
         self.judge(Rule::OwnExact, Some(n), Some(index), in_flight == ledger, || {
             format!("expected {ledger} in flight by the ledger; got {in_flight}")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use plimsoll::core::{AskId, Core, CoreConfig, Strict};
+use plimsoll::core::{AskId, Core, CoreConfig, Reserved, Strict};
 use plimsoll::id::{Epoch, NodeId};
 use plimsoll::pick::Wake;
 use plimsoll::time::Time;
@@ -318,8 +318,11 @@ impl World {
             while let Some(event) = core.poll_event() {
                 self.events.push((self.now, n, event));
             }
-            if let Some(reserved) = core.poll_reserved() {
-                self.reserved(n, reserved);
+            let reserved: Vec<Reserved> = std::iter::from_fn(|| core.poll_reserved()).collect();
+            if !reserved.is_empty() {
+                // All of them are charged already.
+                reserved.iter().flat_map(|reserved| &reserved.picked).for_each(|ticket| self.count_charge(n, ticket));
+                reserved.into_iter().for_each(|reserved| self.reserved(n, reserved));
                 continue;
             }
             let Some(transmit) = core.poll_transmit() else { break };
