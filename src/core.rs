@@ -528,8 +528,11 @@ impl Core {
         stats
     }
 
+    /// When picks that are held back are news: by whole milliseconds, because each has a moment of its own, and a crowd of
+    /// them would call for a turn each.
     fn held_at(&self) -> Option<Time> {
-        self.held.as_ref().map(|(at, ..)| *at)
+        const GRID: u64 = 1_000_000;
+        self.held.as_ref().map(|(at, ..)| Time::from_nanos(at.as_nanos().div_ceil(GRID) * GRID))
     }
 
     /// Picks that were held back long enough are news now.
