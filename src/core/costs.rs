@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Core;
 use crate::gossip::wire::{Costs, Ident, MAX_DATAGRAM, MAX_SIZES, MODEL_BYTES, Message, ModelCosts, SIZE_BYTES};
 use crate::id::NodeId;
-use crate::observe::{Hearing, pace};
+use crate::observe::{CostModel, Hearing, SizeCost, pace};
 use crate::time::Time;
 
 /// News of costs is told this often at most. Four times as seldom costs a cluster a second after a model changed.
@@ -54,34 +54,26 @@ impl Core {
             let tells = self.draw().below(0, self.active.len()) < TELL_AT_MOST;
             let ident = self.active.iter().find(|ident| ident.id == node).copied();
             if let Some(ident) = ident.filter(|_| tells) {
-                let learned = self.costs(|core| {
-                    let models = core.picker.models();
-                    models
-                        .into_iter()
-                        .map(|model| (model.name().to_owned(), model.cost.learned(now, MAX_SIZES)))
-                        .collect()
-                });
+                let learned = self.costs(|model| model.learned(now, MAX_SIZES));
                 self.send_costs(now, &learned, &[ident]);
             }
         }
         if self.telling.at <= now {
             self.telling.at = now + TELL;
-            let news = self.costs(|core| {
-                let models = core.picker.models();
-                models.into_iter().map(|model| (model.name().to_owned(), model.cost.news(now, MAX_SIZES))).collect()
-            });
+            let news = self.costs(|model| model.news(now, MAX_SIZES));
             let to = self.some_active(TELL_AT_MOST);
             self.send_costs(now, &news, &to);
         }
     }
 
-    /// What is to be told, in messages that fit a datagram.
-    fn costs(&self, all: impl Fn(&Core) -> Vec<(String, Vec<crate::observe::SizeCost>)>) -> Vec<Costs> {
+    /// What is to be told of each model, in messages that fit a datagram.
+    fn costs(&self, told: impl Fn(&CostModel) -> Vec<SizeCost>) -> Vec<Costs> {
         let mut messages: Vec<Costs> = Vec::new();
         let (mut bytes, mut sizes_in) = (MAX_DATAGRAM, MAX_SIZES);
         // The nameless model is many.
-        for (name, sizes) in all(self).into_iter().filter(|(name, sizes)| !name.is_empty() && !sizes.is_empty()) {
-            for size in sizes {
+        for model in self.picker.models().iter().filter(|model| !model.name().is_empty()) {
+            let name = model.name();
+            for size in told(&model.cost) {
                 let is_open =
                     messages.last().and_then(|costs| costs.models.last()).is_some_and(|model| model.name == name);
                 let head = if is_open { 0 } else { MODEL_BYTES + name.len() };
@@ -91,7 +83,7 @@ impl Core {
                 }
                 let Some(message) = messages.last_mut() else { continue };
                 if message.models.last().is_none_or(|model| model.name != name) {
-                    message.models.push(ModelCosts { name: name.clone(), sizes: Vec::new() });
+                    message.models.push(ModelCosts { name: name.to_owned(), sizes: Vec::new() });
                     bytes += MODEL_BYTES + name.len();
                 }
                 if let Some(model) = message.models.last_mut() {

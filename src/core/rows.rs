@@ -12,7 +12,7 @@ use crate::gossip::peer::News;
 use crate::gossip::wire::{Entry, Ident, Key, Kind, Message, Names, OVERHEAD, Part, Rows};
 use crate::id::{NodeId, PodId};
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Change, MOST_LISTED, Pod};
+use crate::observe::{By, Change, Pod};
 use crate::time::Time;
 
 /// Who is to hear the whole row so soon hears it with the next change: it hardly costs more than the change alone.
@@ -112,10 +112,7 @@ impl Core {
                 1.. => Change::Sent { by, class, cost_ms: cost.as_ms() as f32, at },
                 _ => Change::Ended { by, class, at },
             };
-            // More of them than a pod's schedule lists are not listed anyway.
-            for _ in 0..news.delta.unsigned_abs().min(MOST_LISTED) {
-                lane.tell(pod, change, now);
-            }
+            lane.tell(pod, change, news.delta.unsigned_abs(), now);
         }
     }
 
@@ -274,7 +271,7 @@ impl Core {
 /// What is played through of `peer`'s requests is forgotten on all pods.
 fn forget(now: Time, peer: NodeId, pods: &BTreeMap<PodId, Arc<Pod>>) {
     for pod in pods.values() {
-        pod.lanes().iter().for_each(|lane| lane.tell(pod, Change::Gone { peer }, now));
+        pod.lanes().iter().for_each(|lane| lane.tell(pod, Change::Gone { peer, at: now }, 1, now));
     }
 }
 

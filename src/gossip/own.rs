@@ -313,7 +313,7 @@ impl OwnRow {
                     own.pod.remainders.remove(remainder.cost);
                     if plays {
                         let ended = Change::Ended { by: remainder.by, class: remainder.class, at: now };
-                        own.lane.tell(&own.pod, ended, now);
+                        own.lane.tell(&own.pod, ended, 1, now);
                     }
                 }
                 live

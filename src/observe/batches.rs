@@ -149,8 +149,8 @@ impl BatchLaw {
     }
 }
 
-/// Moves a running mean towards `sample`; the first sample sets it. Two at once may lose one: it is a mean.
-fn average(mean: &AtomicU32, sample: f32, weight: f32) {
+/// Moves a running mean (`f32` bits) towards `sample`; the first sample sets it. Two at once may lose one: it is a mean.
+pub(crate) fn average(mean: &AtomicU32, sample: f32, weight: f32) {
     let old = f32::from_bits(mean.load(Relaxed));
     let new = if old == 0.0 { sample } else { old + weight * (sample - old) };
     mean.store(new.to_bits(), Relaxed);

@@ -10,12 +10,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use arc_swap::ArcSwapOption;
 use crossbeam::queue::ArrayQueue;
 
-use super::schedule::{Change, Open, Plan, STEPS, Schedule, Step, Summary};
+use super::schedule::{Change, MOST_LISTED, Open, Plan, STEPS, Schedule, Step, Summary};
 use super::{Model, ModelShape, Pod, SizeClass};
 use crate::time::Time;
 
 /// Changes that wait while another thread plays one through; it takes them in before it goes.
 const LATE: usize = 256;
+
+/// A change, how often it happened, and when it was heard of.
+type Told = (Change, u64, Time);
 
 /// See the module's description.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub(crate) struct Lane {
     pub(super) shape_read: ArcSwapOption<ModelShape>,
     /// Only ever tried, never waited for: whoever comes late leaves what it has to say in `late`.
     schedule: Mutex<Schedule>,
-    late: OnceLock<ArrayQueue<(Change, Time)>>,
+    late: OnceLock<ArrayQueue<Told>>,
     published: Published,
 }
 
@@ -124,29 +127,31 @@ impl Lane {
         SizeClass::in_bits(self.used.load(Relaxed))
     }
 
-    /// Plays `change` through, heard of at `now`. Never waits: where another thread is at it, that one does it.
-    pub(crate) fn tell(&self, pod: &Pod, change: Change, now: Time) {
-        let mut mine = Some((change, now));
+    /// Plays through that `change` happened so many `times`, heard of at `now`. Never waits: where another thread is at it,
+    /// that one does it.
+    pub(crate) fn tell(&self, pod: &Pod, change: Change, times: u64, now: Time) {
+        // More than are listed are not listed anyway.
+        let mut mine = Some((change, times.min(MOST_LISTED), now));
         loop {
             let mut schedule = match self.schedule.try_lock() {
                 Ok(schedule) => schedule,
                 // What a thread that panicked left behind is a list of requests like any other.
                 Err(TryLockError::Poisoned(left)) => PoisonError::into_inner(left),
                 Err(TryLockError::WouldBlock) => {
-                    let late = self.late.get_or_init(|| ArrayQueue::new(LATE));
-                    // Where it is full the change is not listed: it stands in the counters, and so behind the rest.
-                    mine.take().map(|mine| late.push(mine));
-                    if self.schedule.try_lock().is_err() {
-                        return;
-                    }
+                    // Whoever has it may be about to go: tried once more when it is in the queue.
+                    let Some(mine) = mine.take() else { return };
+                    // Where that is full the change is not listed: it stands in the counters, and so behind the rest.
+                    let _full = self.late.get_or_init(|| ArrayQueue::new(LATE)).push(mine);
                     continue;
                 }
             };
             let plan = self.plan(pod);
             let late = || self.late.get().and_then(ArrayQueue::pop);
             let (mut changed, mut latest) = (false, now);
-            while let Some((change, now)) = late().or_else(|| mine.take()) {
-                changed |= schedule.apply(change, &plan);
+            while let Some((change, times, now)) = late().or_else(|| mine.take()) {
+                // The first that changes nothing has no room, or nothing to take out; the others would not either.
+                let applied = (0..times).take_while(|_| schedule.apply(change, &plan)).count();
+                changed |= applied > 0;
                 latest = latest.max(now);
             }
             if changed {

@@ -13,6 +13,7 @@ mod shape;
 mod view;
 
 pub use batches::BatchLaw;
+pub(crate) use batches::average;
 pub use cost::{Cost, Formula, SizeClass};
 pub(crate) use lane::Lane;
 pub use lane::Part;
@@ -20,6 +21,6 @@ pub use model::{CostModel, Model, SizeCost};
 pub(crate) use model::{Formulas, Hearing, MAX_MODELS, Models};
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
 pub use schedule::Open;
-pub(crate) use schedule::{By, Change, MOST_LISTED};
+pub(crate) use schedule::{By, Change};
 pub use shape::{Batching, ModelShape};
 pub use view::{Belief, CostView, Footprint, MemberView, PeerShare, PodView, View};

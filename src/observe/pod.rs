@@ -243,9 +243,12 @@ impl Pod {
 
     /// Remembers how `model` is run here, as its configuration says.
     pub(crate) fn set_shape(&self, model: &Arc<Model>, shape: ModelShape) {
-        self.slots_read.fetch_max(shape.slots, Relaxed);
-        self.batches.fetch_or(shape.batch.is_some(), Relaxed);
         self.lane(model).shape_read.store(Some(Arc::new(shape)));
+        // Of all its models as they are now: one that is configured anew may have fewer than before.
+        let read = || self.lanes().into_iter().filter_map(|lane| lane.shape_read.load_full());
+        self.slots_read.store(read().map(|shape| shape.slots).max().unwrap_or(0), Relaxed);
+        let batches = self.spec.batching.is_some() || read().any(|shape| shape.batch.is_some());
+        self.batches.store(batches, Relaxed);
     }
 
     /// Milliseconds of pod time it works off in a millisecond.
@@ -473,6 +476,25 @@ mod tests {
             assert!(pod.capacity().is_finite() && pod.capacity() > 0.0);
             assert!(pod.longest_wait_ms(at(0)).is_finite());
         }
+    }
+
+    /// A Triton comes back at its address with other instances: neither the old figure may stay, nor that of a model hide
+    /// another's, nor what was read win over what was given.
+    #[test]
+    fn shapes_are_those_of_now() {
+        let models = super::super::Models::new(Default::default());
+        let (a, b) = (models.get("a"), models.get("b"));
+        let shape = |slots, batch| ModelShape { slots, batch, max_queue: None };
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
+        assert_eq!((pod.slots(), pod.shape(&a)), (1, ModelShape::ONE));
+        pod.set_shape(&a, shape(5, Some(Batching::padded(8))));
+        pod.set_shape(&b, shape(2, None));
+        assert_eq!((pod.slots(), pod.shape(&b).slots, pod.batches.load(Relaxed)), (5, 2, true));
+        pod.set_shape(&a, shape(3, None));
+        assert_eq!((pod.slots(), pod.batches.load(Relaxed)), (3, false));
+        let given = Pod::new(PodSpec { slots: 4, ..PodSpec::new("p", "p:1") }, 0);
+        given.set_shape(&a, shape(9, None));
+        assert_eq!((given.slots(), given.shape(&a).slots), (4, 4));
     }
 
     /// Two threads that meet a model at the same time must count in the same lane.

@@ -42,7 +42,7 @@ pub(crate) enum Change {
     /// It ended, or its remainder did.
     Ended { by: By, class: SizeClass, at: Time },
     /// All requests of a peer are forgotten.
-    Gone { peer: NodeId },
+    Gone { peer: NodeId, at: Time },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,10 +155,16 @@ impl Schedule {
                 self.begin(at, None, plan);
                 true
             }
-            Change::Gone { peer } => {
+            Change::Gone { peer, at } => {
                 let before = self.known.len();
                 self.known.retain(|known| known.by != By::Peer(peer));
-                self.known.len() < before
+                let any = self.known.len() < before;
+                if any {
+                    // What waited behind them waits for nothing now.
+                    self.free_since = self.free_since.max(at);
+                    self.begin(at, None, plan);
+                }
+                any
             }
         }
     }
@@ -311,7 +317,10 @@ impl Schedule {
             let free_at = batch.began + span(length);
             busy.push(Step { free_at, at_least_ms: RESIDUAL_FLOOR * length, then_ms: 0.0, slots: 1.0 });
         }
-        busy.resize(busy.len().max(slots as usize), Step::default());
+        if busy.len() < slots as usize {
+            // One stands for all that are free: what is ready does not wait while any is.
+            busy.push(Step::default());
+        }
         let mut batch = Batch { began: now, n: 0, longest_ms: 0.0, second_ms: 0.0, sum_ms: 0.0 };
         for known in self.known.iter().filter(|known| known.state == State::Waits) {
             if batch.n == 0 {
@@ -506,7 +515,25 @@ mod tests {
     fn a_peer_that_is_gone_is_forgotten() {
         let peer = |n| By::Peer(NodeId(n));
         let of = |n| Change::Sent { by: peer(n), class: class(50.0), cost_ms: 50.0, at: at(0) };
-        let gone = play(1, None, &[of(1), of(2), sent(0, 5.0, 0), Change::Gone { peer: NodeId(1) }])(0);
-        assert_eq!(gone.listed_ms, 55.0);
+        let gone = [of(1), of(2), sent(0, 5.0, 0), Change::Gone { peer: NodeId(1), at: at(0) }];
+        assert_eq!(play(1, None, &gone)(0).listed_ms, 55.0);
+    }
+
+    /// A caller dies whose request runs while ours wait: the pod must not look idle until something else happens there.
+    #[test]
+    fn what_waited_behind_a_peer_that_is_gone_runs() {
+        let theirs = Change::Sent { by: By::Peer(NodeId(1)), class: class(50.0), cost_ms: 50.0, at: at(0) };
+        let died = [theirs, sent(0, 20.0, 1), sent(1, 20.0, 2), Change::Gone { peer: NodeId(1), at: at(10) }];
+        assert_eq!(waits(&play(1, None, &died)(10), 10), [40.0]);
+        let batches = play(1, Some(Batching::padded(8)), &died)(10);
+        let long = class(20.0).typical().as_ms() as f32;
+        assert!((waits(&batches, 10)[0] - long * 1.15).abs() < 1e-3);
+    }
+
+    /// A program may set any number of slots: a batch must not make a list as long.
+    #[test]
+    fn slots_without_number_cost_no_room() {
+        let many = play(u32::MAX, Some(Batching::padded(8)), &[sent(0, 20.0, 0)])(1);
+        assert_eq!((waits(&many, 1), many.open.map(|open| open.requests)), (vec![0.0], Some(0.0)));
     }
 }

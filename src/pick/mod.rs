@@ -22,7 +22,6 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -234,7 +233,7 @@ impl Picker {
         }
     }
 
-    /// Chooses a pod for `request` and charges it, in one step of about a microsecond.
+    /// Chooses a pod for `request` and charges it, in one step of a microsecond or two (`cargo bench --bench pick`).
     ///
     /// Ejected pods are avoided while any other is left; where all are ejected they are picked all the same, because a
     /// pod that may answer beats a certain error.
@@ -250,23 +249,13 @@ impl Picker {
         let look = Look { with_parts: s.policy.reads_parts(), parted: table.is_parted() };
         let Candidates { loads, parts } = Candidates::of(places, &model, request, now, look);
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
-        let mean_ms = f32::from_bits(s.seen.mean_cost_ms.load(Relaxed));
         let chosen = match &loads[..] {
             [] if table.pods.is_empty() => return Err(PickError::NoPods),
             [] => return Err(PickError::NoneLeft { model: request.model.to_owned(), known: table.pods.len() }),
             [only] => *only,
             loads => {
-                let context = Context {
-                    cost_ms: cost.as_ms() as f32,
-                    class_ms: SizeClass::of(cost).typical().as_ms() as f32,
-                    heavy: cost.as_ms() as f32 > mean_ms,
-                    unseen_ms: f32::from_bits(s.published.unseen_ms.load(Relaxed)),
-                    others: f32::from_bits(s.published.others.load(Relaxed)),
-                    rung: Rung::from_u8(s.published.rung.load(Relaxed)),
-                    draw: Draw::new(s.seed, s.turn.fetch_add(1, Relaxed)),
-                    parts: &parts,
-                    batches: model.batches.law(),
-                };
+                let draw = Draw::new(s.seed, s.turn.fetch_add(1, Relaxed));
+                let context = s.context(&model, cost, &parts, draw);
                 loads[s.policy.choose(loads, &context).min(loads.len() - 1)]
             }
         };
@@ -390,6 +379,20 @@ impl Candidates {
 }
 
 impl Shared {
+    /// What a policy is told beside the loads of which these are the `parts`.
+    fn context<'a>(&self, model: &Model, cost: Cost, parts: &'a [Part], draw: Draw) -> Context<'a> {
+        let cost_ms = cost.as_ms() as f32;
+        Context {
+            heavy: cost_ms > f32::from_bits(self.seen.mean_cost_ms.load(Relaxed)),
+            unseen_ms: f32::from_bits(self.published.unseen_ms.load(Relaxed)),
+            others: f32::from_bits(self.published.others.load(Relaxed)),
+            rung: Rung::from_u8(self.published.rung.load(Relaxed)),
+            parts,
+            batches: model.batches.law(),
+            ..Context::alone(cost_ms, draw)
+        }
+    }
+
     /// Tells the core of a pick, at once or in a while; says until when that is held back.
     fn charged(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) -> Option<Time> {
         let held = self.hold(now).and_then(|hold| {
@@ -425,21 +428,23 @@ impl Shared {
 
     /// What was held back until `until` is news now: of the moment of the pick.
     pub(crate) fn release(&self, until: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, class: SizeClass) {
-        let picked_at = until - self.hold(until).unwrap_or_default();
-        if !lane.mark(picked_at, class) && self.changes.push((pod.clone(), lane.clone())).is_err() {
+        self.queue(until - self.hold(until).unwrap_or_default(), pod, lane, class);
+    }
+
+    /// Has the core look at `lane` for a change of `class` at `at`; whether it was to look there already.
+    fn queue(&self, at: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, class: SizeClass) -> bool {
+        let known = lane.mark(at, class);
+        if !known && self.changes.push((pod.clone(), lane.clone())).is_err() {
             lane.unmark();
             self.seen.missed_changes.fetch_add(1, Relaxed);
         }
+        known
     }
 
     /// Tells the core that `lane` changed by `cost`, of `class`, at `now`, once until it looked; wakes it if it would not
     /// look soon.
     fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) {
-        let known = lane.mark(now, class);
-        if !known && self.changes.push((pod.clone(), lane.clone())).is_err() {
-            lane.unmark();
-            self.seen.missed_changes.fetch_add(1, Relaxed);
-        }
+        let known = self.queue(now, pod, lane, class);
         let quiet_below = self.published.quiet_below_us.load(SeqCst);
         // What is known already woke the core, unless it was too small to.
         if cost.as_us() >= quiet_below && (!known || quiet_below > 0) {

@@ -55,11 +55,7 @@ impl Picker {
 
     /// The pod that a pick would fall on now, of those that are not ejected; nothing is charged.
     pub(crate) fn would_pick(&self, now: Time, request: &Request<'_>, draw: Draw) -> Option<PodId> {
-        let published = &self.shared.published;
-        let unseen_ms = f32::from_bits(published.unseen_ms.load(Relaxed));
-        let others = f32::from_bits(published.others.load(Relaxed));
-        let rung = Rung::from_u8(published.rung.load(Relaxed));
-        self.choose(now, request, |_, load| Some(load), |context| Context { unseen_ms, others, rung, ..context }, draw)
+        self.choose(now, request, |_, load| Some(load), false, draw)
     }
 
     /// The same where nothing is unseen, of the pods that have a load in `load`'s eyes; it is given what this node knows.
@@ -70,15 +66,15 @@ impl Picker {
         load: impl Fn(PodId, PodLoad) -> Option<PodLoad>,
         draw: Draw,
     ) -> Option<PodId> {
-        self.choose(now, request, load, |context| context, draw)
+        self.choose(now, request, load, true, draw)
     }
 
-    fn choose<'a>(
+    fn choose(
         &self,
         now: Time,
         request: &Request<'_>,
         load: impl Fn(PodId, PodLoad) -> Option<PodLoad>,
-        more: impl Fn(Context<'a>) -> Context<'a>,
+        all_is_seen: bool,
         draw: Draw,
     ) -> Option<PodId> {
         let shared = &self.shared;
@@ -97,10 +93,12 @@ impl Picker {
         if loads.is_empty() {
             return None;
         }
-        let cost_ms = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes)).as_ms() as f32;
-        let heavy = cost_ms > self.mean_cost_ms() as f32;
-        let context = Context { heavy, batches: model.batches.law(), ..more(Context::alone(cost_ms, draw)) };
-        let chosen = shared.policy.choose(loads, &Context { parts, ..context }).min(loads.len() - 1);
+        let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
+        let mut context = shared.context(&model, cost, parts, draw);
+        if all_is_seen {
+            context = Context { unseen_ms: 0.0, others: 0.0, rung: Rung::Fill, ..context };
+        }
+        let chosen = shared.policy.choose(loads, &context).min(loads.len() - 1);
         Some(table.pods[loads[chosen].index].id())
     }
 

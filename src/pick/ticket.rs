@@ -2,12 +2,12 @@
 //! exactly once, whatever happens to its holder.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{Remainder, Shared};
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass};
+use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass, average};
 use crate::time::Time;
 
 /// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
@@ -87,11 +87,12 @@ impl Ticket {
         shared.seen.classes[class.index()].picked.fetch_add(1, Relaxed);
         let by = By::Own(shared.seen.tickets.fetch_add(1, Relaxed));
         let cost_ms = cost.as_ms() as f32;
-        if shared.plays() {
-            lane.tell(pod, Change::Sent { by, class, cost_ms, at: now }, now);
+        // A call without work takes no slot, and no place in a batch.
+        if shared.plays() && cost > Cost::ZERO {
+            lane.tell(pod, Change::Sent { by, class, cost_ms, at: now }, 1, now);
         }
         if cost > Cost::ZERO {
-            average(&shared.seen.mean_cost_ms, cost.as_ms() as f32);
+            average(&shared.seen.mean_cost_ms, cost_ms, MEAN);
         }
         let held_until = shared.charged(now, pod, &lane, cost, class);
         Ticket {
@@ -183,8 +184,8 @@ impl Ticket {
         if outcome == Outcome::Served {
             self.learn(now);
         }
-        if !left && self.shared.plays() {
-            self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, now);
+        if !left && self.shared.plays() && self.cost > Cost::ZERO {
+            self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, 1, now);
         }
         if outcome == Outcome::Refused {
             self.shared.refused(now, now.since(self.started));
@@ -207,7 +208,7 @@ impl Ticket {
             return;
         }
         let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
-        average(&self.shared.seen.classes[self.class.index()].sojourn_ms, sojourn_ms as f32);
+        average(&self.shared.seen.classes[self.class.index()].sojourn_ms, sojourn_ms as f32, MEAN);
         if self.idle_since.is_some_and(|surprises| self.pod.pace.was_idle(surprises)) {
             let usual_ms = self.lane.model.cost.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
             if let Some(usual_ms) = usual_ms.filter(|ms| *ms > 0.0) {
@@ -252,13 +253,6 @@ impl Shared {
     pub(crate) fn plays(&self) -> bool {
         self.policy.reads_parts()
     }
-}
-
-/// Moves a running mean towards `sample`; the first sample sets it. Two at once may lose one: it is a mean.
-fn average(mean: &AtomicU32, sample: f32) {
-    let old = f32::from_bits(mean.load(Relaxed));
-    let new = if old == 0.0 { sample } else { old + MEAN * (sample - old) };
-    mean.store(new.to_bits(), Relaxed);
 }
 
 #[cfg(test)]
@@ -406,6 +400,24 @@ mod tests {
         let tickets: Vec<Ticket> = (0..10).map(|_| picker.pick(at(1), &Request::new("m")).unwrap()).collect();
         assert!(picker.pods().iter().all(|pod| pod.own_in_flight() == 1));
         drop(tickets);
+    }
+
+    /// A metadata call is in flight like any other, and no work: it must not take a slot or a place in a batch.
+    #[test]
+    fn a_call_without_work_stands_before_nothing() {
+        let (picker, _) = picker(1);
+        let batching = Some(crate::observe::Batching::padded(8));
+        let pod = Arc::new(Pod::new(PodSpec { batching, ..PodSpec::new("p", "p:1") }, 0));
+        picker.set_pods(Arc::new(vec![pod.clone()]), Interest::All);
+        let call = picker.pick(at(1), &Request::new("m").cost(Cost::ZERO)).unwrap();
+        assert_eq!((pod.own_in_flight(), pod.longest_wait_ms(at(1))), (1, 0.0));
+        let work = picker.pick(at(2), &Request::new("m").cost(Cost::from_ms(50.0).unwrap())).unwrap();
+        let waits = pod.longest_wait_ms(at(2));
+        assert!(waits > 40.0);
+        call.finish(at(2), Outcome::Served);
+        assert_eq!(pod.longest_wait_ms(at(2)), waits);
+        work.finish(at(60), Outcome::Served);
+        assert_eq!(pod.longest_wait_ms(at(60)), 0.0);
     }
 
     /// Threads that pick and drop as fast as they can must leave nothing behind.
