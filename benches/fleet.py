@@ -14,7 +14,6 @@ import pathlib
 import random
 import secrets
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -198,19 +197,10 @@ def free_ports(count):
     """Ports that nobody listens on, for TCP and UDP alike."""
     first = NODE_PORTS.start + secrets.randbelow(len(NODE_PORTS) - 1)
     order = [NODE_PORTS[(first - NODE_PORTS.start + k) % len(NODE_PORTS)] for k in range(len(NODE_PORTS))]
-    free = [port for port in order if lab.is_free(port) and is_free_udp(port)][:count]
+    free = [port for port in order if lab.is_free(port) and lab.is_free_udp(port)][:count]
     if len(free) < count:
         raise BenchError(f"no {count} free ports between {NODE_PORTS.start} and {NODE_PORTS.stop}")
     return free
-
-
-def is_free_udp(port):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 # ---- load ----

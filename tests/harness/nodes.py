@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -30,16 +29,7 @@ def binary():
 
 def free_port():
     """A port that nobody listens on, and that this test run has not given out lately."""
-    return next(port for port in _ports if lab.is_free(port) and is_free_udp(port))
-
-
-def is_free_udp(port):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    return next(port for port in _ports if lab.is_free(port) and lab.is_free_udp(port))
 
 
 def loopback(port):

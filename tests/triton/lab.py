@@ -147,6 +147,15 @@ def is_free(port):
     return True
 
 
+def is_free_udp(port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_base(count, first=FIRST_PORT):
     """The first base whose whole block of `count` pods is free."""
     for base in range(first, END_PORT - count * PORTS_PER_POD, PORTS_PER_POD * count):
