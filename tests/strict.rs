@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use plimsoll::core::{AskId, Core, CoreConfig, Strict, StrictStats, Transmit};
-use plimsoll::gossip::wire::{Channel, GiveBack, Grant, Kind, Message, Reserve};
+use plimsoll::gossip::wire::{Channel, Entry, GiveBack, Grant, Key, Kind, Message, Names, Part, Reserve, Rows};
 use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{Cost, PodSpec, SizeClass};
 use plimsoll::pick::{Outcome, Request, Ticket, Wake};
@@ -341,6 +341,65 @@ fn who_does_not_own_a_shard_says_so() {
     fleet.say(other, owner, &Message::Reserve(Reserve { exclude: vec![PodId(1); 16], ..reserve }));
     fleet.say(other, owner, &Message::GiveBack(GiveBack { nonce: 77 }));
     assert!(fleet.stats(owner).held <= 3);
+}
+
+/// A row of somebody whose table's first pod and model a grant is about; later than anything that was said in earnest.
+fn row(seq: u64, table: u32, part: Option<Part>, count: Option<u32>) -> Message {
+    let key = Key { pod: 0, model: 0, class: SizeClass::of(Cost::from_ms(20.0).unwrap()) };
+    let entry = |count| Entry { key, count, age_100us: 0, remainders_ms: vec![] };
+    let entries = count.map(entry).into_iter().collect();
+    let (epoch, seq) = (Epoch(1), Seq(1_000_000 + seq));
+    Message::Rows(Rows { epoch, seq, table, leaving: false, rates: (0, 0), part, entries })
+}
+
+fn question_after_all_rows(nonce: u64) -> Message {
+    let Message::Reserve(reserve) = question(nonce) else { unreachable!("it is a question") };
+    Message::Reserve(Reserve { seq: Seq(1_000_000), ..reserve })
+}
+
+/// A whole row overtakes the one that told of a grant, and says nothing of it, because the request is over already. What
+/// comes late is not merged; but it must end the reservation, or the pod looks taken for a tenth of a second.
+#[test]
+fn a_row_that_was_overtaken_ends_its_reservation() {
+    let mut fleet = Fleet::new(2, 1);
+    let (owner, other) = fleet.owner_and_another();
+    fleet.say(other, owner, &question_after_all_rows(9));
+    fleet.say(other, owner, &row(2, 0, Some(Part { after: None, upto: None }), None));
+    assert_eq!(fleet.stats(owner).held, 1);
+    fleet.say(other, owner, &row(1, 0, None, Some(1)));
+    assert_eq!((fleet.stats(owner).held, fleet.in_flight(owner)), (0, vec![0.0]));
+}
+
+/// The same where the row comes before the name of its pod.
+#[test]
+fn a_name_that_comes_late_ends_the_reservation_that_waited_for_it() {
+    let mut fleet = Fleet::new(2, 1);
+    let (owner, other) = fleet.owner_and_another();
+    fleet.say(other, owner, &question_after_all_rows(9));
+    fleet.say(other, owner, &row(1, 1, None, Some(1)));
+    assert_eq!(fleet.stats(owner).held, 1);
+    let pods = fleet.core(owner).picker().pods().iter().map(|pod| pod.id()).collect();
+    let names = Names { epoch: Epoch(1), table: 1, first_pod: 0, pods, first_model: 0, models: vec!["m".into()] };
+    let (data, now, id) = (Message::Names(names).encode(cluster_tag("default")), fleet.now, fleet.ids[other]);
+    fleet.core(owner).handle_message(now, id, addr(other), Channel::Stream, &data, WAY);
+    assert_eq!((fleet.stats(owner).held, fleet.in_flight(owner)), (0, vec![1.0]));
+}
+
+/// What is learned while the answer is on its way must not make the pick another size than the one that was asked for: the
+/// owner would wait in vain to hear of that.
+#[test]
+fn a_pick_is_charged_as_it_was_asked_for() {
+    let mut fleet = Fleet::new(2, 4);
+    let (owner, other) = fleet.owner_and_another();
+    let now = fleet.now;
+    fleet.core(other).reserve(now, &Request::new("m").bytes(5000));
+    let model = fleet.core(other).picker().models().into_iter().find(|model| model.name() == "m").unwrap();
+    model.cost.learn(5000, 500.0, now);
+    fleet.turn(other);
+    fleet.run(ms(5));
+    let [(_, ticket)] = fleet.picked(other).try_into().unwrap();
+    assert_eq!((ticket.cost().as_ms(), fleet.stats(owner).given, fleet.stats(owner).held), (10.0, 1, 0));
+    ticket.finish(fleet.now, Outcome::Served);
 }
 
 /// Datagrams come twice. The second answer is the first one, and only one pod is reserved.
