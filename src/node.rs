@@ -197,7 +197,7 @@ impl Node {
         self.gossip
     }
 
-    /// Chooses a pod and charges it, in about a microsecond.
+    /// Chooses a pod and charges it, in a microsecond or two.
     ///
     /// # Errors
     /// [`PickError`]; nothing is charged then.
