@@ -70,6 +70,8 @@ struct OwnLane {
     remainders: Vec<Remainder>,
     /// Classes whose remainders were not told yet, as bits.
     new_remainders: u64,
+    /// Classes of which some users of the pod were told what the others were not, as bits.
+    partly_told: u64,
     /// Classes that changed since they were told, as bits, and when each did first.
     marked: u64,
     changed_at: [Time; SizeClass::COUNT],
@@ -208,6 +210,8 @@ impl OwnRow {
                 let age = own.news_age(now, class);
                 entries.push(own.entry(key, count, now, age));
                 if !told {
+                    // Who heard of it now must hear of its end, too, even if the others never hear of either.
+                    own.partly_told |= 1 << class.index();
                     continue;
                 }
                 self.repeats.push((key, now - age, REPEATS));
@@ -218,7 +222,7 @@ impl OwnRow {
                 *work += u64::from(count.abs_diff(before)) * class.typical().as_us();
             }
             if told {
-                (own.new_remainders, own.marked) = (0, 0);
+                (own.new_remainders, own.partly_told, own.marked) = (0, 0, 0);
             } else {
                 self.dirty.insert((pod, model));
             }
@@ -399,7 +403,7 @@ impl OwnRow {
         for mut own in std::mem::take(&mut self.lanes).into_values() {
             own.told = [0; SizeClass::COUNT];
             own.new_remainders = own.remainders.iter().fold(0, |bits, r| bits | 1 << r.class.index());
-            own.marked = 0;
+            (own.partly_told, own.marked) = (0, 0);
             if own.changed().next().is_some() {
                 let key = (self.index_pod(&own.pod), self.index_model(own.lane.model.name()));
                 self.lanes.insert(key, own);
@@ -413,11 +417,22 @@ impl OwnLane {
     fn new(pod: Arc<Pod>, lane: Arc<Lane>, gone: bool) -> OwnLane {
         let told = [0; SizeClass::COUNT];
         let changed_at = [Time::ZERO; SizeClass::COUNT];
-        OwnLane { pod, lane, told, remainders: Vec::new(), new_remainders: 0, marked: 0, changed_at, gone }
+        OwnLane {
+            pod,
+            lane,
+            told,
+            remainders: Vec::new(),
+            new_remainders: 0,
+            partly_told: 0,
+            marked: 0,
+            changed_at,
+            gone,
+        }
     }
 
     fn is_changed(&self, class: SizeClass) -> bool {
-        self.lane.count(class) != self.told[class.index()] || self.new_remainders & (1 << class.index()) != 0
+        let more = self.new_remainders | self.partly_told;
+        self.lane.count(class) != self.told[class.index()] || more & (1 << class.index()) != 0
     }
 
     fn changed(&self) -> impl Iterator<Item = SizeClass> {

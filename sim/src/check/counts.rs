@@ -209,7 +209,8 @@ impl Counts {
                 let slack = self.slack(k);
                 found.judge(Rule::ViewTrue, Some(n), Some(k), (believed - others).abs() <= slack as f64, || {
                     let within = self.bounds.told;
-                    format!("expected {others} in flight from others, give or take {slack} that changed within {within:?}; got {believed}")
+                    let whose = whose(world, n, pod);
+                    format!("expected {others} in flight from others, give or take {slack} that changed within {within:?}; got {believed}: {whose}")
                 });
             });
         }
