@@ -23,6 +23,7 @@ mod scenarios;
 mod seeds;
 mod shape;
 mod shrink;
+mod sustain;
 mod swarm;
 
 use std::io::{ErrorKind, Write};
@@ -84,6 +85,8 @@ enum Command {
     Mutants(mutants::Mutants),
     /// Play the same arrivals under several policies, loads and seeds, and set them side by side
     Compare(Box<compare::Compare>),
+    /// Find the highest load that each policy carries with a p99 below a bound
+    Sustain(Box<sustain::Sustain>),
     /// Draw the figures of an earlier comparison
     Plot(plot::Plot),
 }
@@ -104,6 +107,7 @@ pub(crate) fn main() -> ExitCode {
         Command::CheckDeterminism(check) => check.main(),
         Command::Mutants(mutants) => mutants.main(),
         Command::Compare(compare) => compare.main(),
+        Command::Sustain(sustain) => sustain.main(),
         Command::Plot(plot) => plot.main(),
     };
     done.unwrap_or_else(|error| {
