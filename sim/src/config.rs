@@ -151,6 +151,9 @@ pub struct Clients {
     /// After those, the last pod takes it all the same, whatever its queue: a priority with a queue of its own. If not, its
     /// caller sees the refusal.
     pub insist: bool,
+    /// How unevenly callers ask: the k-th asks for 1 / k^zipf of what the first does (Zipf's law); 0 is evenly.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub zipf: u32,
     /// Requests are spread over so many models.
     pub models: usize,
     /// Each model is served by this share of the pods (by all for 1; always by one at least).
@@ -168,10 +171,23 @@ impl Default for Clients {
             deadline_ms: None,
             retries: 0,
             insist: false,
+            zipf: 0,
             models: 1,
             served_by: Share::ALWAYS,
         }
     }
+}
+
+impl Clients {
+    /// The share of all requests that node `n` of `nodes` asks for.
+    pub fn share(&self, n: usize, nodes: usize) -> f64 {
+        let weight = |k: usize| (0..self.zipf).fold(1.0, |weight, _| weight / (k + 1) as f64);
+        if self.zipf == 0 { 1.0 / nodes as f64 } else { weight(n) / (0..nodes).map(weight).sum::<f64>() }
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What a picker is told of a request's cost.
@@ -210,6 +226,7 @@ impl Config {
         within("drift_ppm", f64::from(self.drift_ppm), (0.0, 100_000.0), "at most 100000, a tenth")?;
         within("clients.cost_error", self.clients.cost_error, (0.0, 3.0), "a sigma from 0 to 3")?;
         within("cold_percent", f64::from(self.cold_percent), (1.0, 1e6), "1 to 1000000; 1000 is ten times as long")?;
+        within("clients.zipf", f64::from(self.clients.zipf), (0.0, 3.0), "a whole exponent from 0 (evenly) to 3")?;
         if self.budget_bits == 0 {
             return Err(BadValue::new("budget_bits", 0, "lets nothing be told", "1 or more; 1000000 is the default"));
         }
@@ -281,7 +298,7 @@ impl Config {
             return Err(BadValue::new("arrivals.file: node", one.node, problem, remedy));
         }
         let asked: f64 = trace.arrivals.iter().map(|one| one.service.as_secs_f64()).sum();
-        let slots = self.pods as f64 * f64::from(self.server.slots);
+        let slots = self.server.slots_of(self.pods);
         Ok(asked / (last.at.as_secs_f64().max(1e-3) * slots.max(1.0)))
     }
 

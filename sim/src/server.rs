@@ -66,6 +66,7 @@ pub struct Server {
 #[derive(Clone, Copy, Debug)]
 struct Health {
     hung_since: Option<Time>,
+    speed_percent: u32,
     slowdown_percent: u32,
     /// As many requests as run cold after a restart, and how much longer they take.
     cold_requests: u32,
@@ -109,6 +110,7 @@ impl Server {
             now: Time::ZERO,
             health: Health {
                 hung_since: None,
+                speed_percent: NORMAL_PERCENT,
                 slowdown_percent: NORMAL_PERCENT,
                 cold_requests: 0,
                 cold_percent: NORMAL_PERCENT,
@@ -200,6 +202,11 @@ impl Server {
         self.now = self.now.max(now);
         self.health.hung_since = None;
         self.health.cold_left = self.health.cold_requests;
+    }
+
+    /// It is as fast as `percent` says, for good; 100 is normal.
+    pub fn set_speed(&mut self, percent: u32) {
+        self.health.speed_percent = percent.max(1);
     }
 
     /// Services that start from now on take `percent` of their time; 100 is normal.
@@ -305,7 +312,21 @@ impl Health {
     fn length(&self, spec: &ServerSpec, services: impl Iterator<Item = Duration>) -> Duration {
         let healthy = spec.batch_length(services);
         let cold = if self.cold_left > 0 { self.cold_percent } else { NORMAL_PERCENT };
-        percent_of(percent_of(healthy, self.slowdown_percent), cold)
+        percent_of(self.paced(healthy), cold)
+    }
+
+    /// What takes `d` on a usual pod, here.
+    fn paced(&self, d: Duration) -> Duration {
+        let slowed = percent_of(d, self.slowdown_percent);
+        if self.speed_percent == NORMAL_PERCENT {
+            return slowed;
+        }
+        Duration::from_nanos((slowed.as_nanos() * 100 / u128::from(self.speed_percent)) as u64)
+    }
+
+    /// Whether a service takes as long here as it says.
+    fn is_usual(&self) -> bool {
+        (self.speed_percent, self.slowdown_percent, self.cold_left) == (NORMAL_PERCENT, NORMAL_PERCENT, 0)
     }
 }
 

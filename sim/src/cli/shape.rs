@@ -44,6 +44,15 @@ pub(crate) struct Shape {
     /// Where a request's cost comes from: learned (as in production) or given (known exactly)
     #[arg(long, value_parser = costs)]
     costs: Option<Costs>,
+    /// With given costs: the sigma of a lognormal error on each
+    #[arg(long, value_name = "SIGMA")]
+    cost_error: Option<f64>,
+    /// How unevenly callers ask: the k-th asks for 1 / k^ZIPF of what the first does [default: 0, evenly]
+    #[arg(long)]
+    zipf: Option<u32>,
+    /// How fast pods are, in percent, in turn: such as 140,60 [default: all alike]
+    #[arg(long, value_name = "PERCENTS", value_delimiter = ',')]
+    speeds: Option<Vec<u32>>,
     /// Share of datagrams lost between nodes
     #[arg(long, value_name = "SHARE")]
     loss: Option<Share>,
@@ -119,6 +128,9 @@ impl Shape {
         set(&mut config.law, shape.law);
         set(&mut config.arrivals, shape.arrivals);
         set(&mut config.clients.costs, shape.costs);
+        set(&mut config.clients.cost_error, shape.cost_error);
+        set(&mut config.clients.zipf, shape.zipf);
+        set(&mut config.server.speeds, shape.speeds);
         set(&mut config.link.loss, shape.loss);
         set(&mut config.link.delay_us, shape.delay_us);
         set(&mut config.link.jitter_us, shape.jitter_us);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use plimsoll::time::Time;
 
-use super::{NORMAL_PERCENT, Server, percent_of};
+use super::{NORMAL_PERCENT, Server};
 
 impl Server {
     /// The work left at `now`: what is left of what runs, and the services of what waits, each on a slot of its own (no
     /// batch, no cold start), as slow as the pod is.
     pub fn work_left(&self, now: Time) -> Duration {
         let running: Duration = self.ends.iter().map(|Reverse((end, ..))| self.remainder(*end, now)).sum();
-        running + percent_of(self.queued, self.health.slowdown_percent)
+        running + self.health.paced(self.queued)
     }
 
     /// Whether it runs, as fast as ever.
@@ -29,9 +29,8 @@ impl Server {
         if !waits_for_company && self.queue.is_empty() && !self.free.is_empty() {
             return Duration::ZERO;
         }
-        let as_they_are = self.health.slowdown_percent == NORMAL_PERCENT && self.health.cold_left == 0;
         match self.ends.peek() {
-            Some(Reverse((end, ..))) if self.slots.len() == 1 && !waits_for_company && as_they_are => {
+            Some(Reverse((end, ..))) if self.slots.len() == 1 && !waits_for_company && self.health.is_usual() => {
                 self.remainder(*end, now) + self.queued
             }
             _ => self.replay(now),

@@ -18,6 +18,10 @@ pub struct ServerSpec {
     /// Whether requests run together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,
+    /// How fast pods are, in percent of what the law says, in turn: the first, the second, and the first again. All alike
+    /// where there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub speeds: Vec<u32>,
     /// Whether a request that was cancelled while it waited is dropped; Triton runs it all the same unless it batches.
     pub drops_cancelled: bool,
 }
@@ -61,7 +65,7 @@ fn slope() -> f64 {
 
 impl Default for ServerSpec {
     fn default() -> ServerSpec {
-        ServerSpec { slots: 1, max_queue: None, batching: None, drops_cancelled: false }
+        ServerSpec { slots: 1, max_queue: None, batching: None, speeds: Vec::new(), drops_cancelled: false }
     }
 }
 
@@ -109,6 +113,9 @@ impl ServerSpec {
     /// A value out of range.
     pub fn check(&self) -> Result<(), BadValue> {
         within("server.slots", self.slots.into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
+        for speed in &self.speeds {
+            within("server.speeds", (*speed).into(), (1.0, 10_000.0), "write percents from 1 to 10000; 100 is the usual")?;
+        }
         let Some(Batching { max, queue_delay, law }) = &self.batching else { return Ok(()) };
         within("server.batching.max", (*max).into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
         let delay_us = queue_delay.as_micros() as f64;
@@ -132,6 +139,17 @@ impl ServerSpec {
                 within("server.batching.law.per", *per, (0.0, 100.0), "write a number from 0 to 100")
             }
         }
+    }
+
+    /// How fast pod `k` is, in percent.
+    pub fn speed(&self, k: usize) -> u32 {
+        if self.speeds.is_empty() { 100 } else { self.speeds[k % self.speeds.len()] }
+    }
+
+    /// What `pods` of these do together, in slots of the usual speed.
+    pub fn slots_of(&self, pods: usize) -> f64 {
+        let speeds = (0..pods).map(|k| f64::from(self.speed(k))).sum::<f64>() / 100.0;
+        speeds * f64::from(self.slots)
     }
 
     /// Requests that may run together.

@@ -207,9 +207,10 @@ impl World {
         if self.load <= 0.0 || self.surge_percent == 0 || self.recorded.is_some() {
             return;
         }
-        let slots = self.pods.len() as f64 * f64::from(self.config.server.slots);
+        let slots = self.config.server.slots_of(self.pods.len());
         let load = self.load * f64::from(self.surge_percent) / 100.0;
-        let gap = self.sizes.mean().as_nanos() as f64 * self.nodes.len() as f64 / (load * slots);
+        let share = self.config.clients.share(n, self.nodes.len());
+        let gap = self.sizes.mean().as_nanos() as f64 / (load * slots * share);
         let now = self.now;
         let gap = self.nodes[n].arrivals.next(now, Duration::from_nanos(gap as u64));
         let wave = self.wave;

@@ -30,8 +30,10 @@ pub(super) struct SimPod {
 
 impl SimPod {
     pub(super) fn new(config: &Config, k: usize) -> SimPod {
+        let mut server = Server::new(&config.server);
+        server.set_speed(config.server.speed(k));
         SimPod {
-            server: Server::new(&config.server),
+            server,
             up: true,
             hung: false,
             incarnation: 0,
