@@ -34,12 +34,14 @@ mod membership;
 mod rates;
 mod report;
 mod rows;
+mod speeds;
 mod stats;
 mod strict;
 
 use costs::Telling;
 use ladder::Ladder;
 use rates::Rates;
+use speeds::Speeds;
 pub use stats::{Ages, Stats, Why};
 use stats::{RowsSent, Traffic};
 use strict::Desk;
@@ -206,6 +208,7 @@ pub struct Core {
     uses: interest::Own,
     rates: Rates,
     telling: Telling,
+    speeds: Speeds,
     ladder: Ladder,
     strict: Desk,
     lives: u64,
@@ -270,6 +273,7 @@ impl Core {
             uses: interest::Own::new(now),
             rates: Rates::new(now),
             telling: Telling::new(now, id),
+            speeds: Speeds::new(now, id),
             ladder: Ladder::default(),
             strict: Desk::new(&config, id),
             lives: 0,
@@ -415,6 +419,7 @@ impl Core {
             Message::Grant(grant) => self.handle_grant(now, from, grant),
             Message::GiveBack(back) => self.handle_give_back(from, back),
             Message::Costs(costs) => self.handle_costs(now, from, costs),
+            Message::Paces(paces) => self.handle_paces(now, from, &paces),
             Message::Interest(interested) => self.handle_interest(now, from, interested),
         }
         self.settle(now);
@@ -576,7 +581,7 @@ impl Core {
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
-        self.compare_paces();
+        self.look_at_speeds(now);
         self.tell_costs(now);
     }
 

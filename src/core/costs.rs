@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Core;
 use crate::gossip::wire::{Costs, Ident, MAX_DATAGRAM, MAX_SIZES, MODEL_BYTES, Message, ModelCosts, SIZE_BYTES};
 use crate::id::NodeId;
-use crate::observe::{CostModel, Hearing, SizeCost, pace};
+use crate::observe::{CostModel, Hearing, SizeCost};
 use crate::time::Time;
 
 /// News of costs is told this often at most. Four times as seldom costs a cluster a second after a model changed.
@@ -56,12 +56,13 @@ impl Core {
             if let Some(ident) = ident.filter(|_| tells) {
                 let learned = self.costs(|model| model.learned(now, MAX_SIZES));
                 self.send_costs(now, &learned, &[ident]);
+                self.tell_all_paces(now, ident);
             }
         }
         if self.telling.at <= now {
             self.telling.at = now + TELL;
             let news = self.costs(|model| model.news(now, MAX_SIZES));
-            let to = self.some_active(TELL_AT_MOST);
+            let to = self.some_of(self.active.to_vec(), TELL_AT_MOST);
             self.send_costs(now, &news, &to);
         }
     }
@@ -105,9 +106,8 @@ impl Core {
         }
     }
 
-    /// At most so many active peers, drawn by chance.
-    fn some_active(&mut self, at_most: usize) -> Vec<Ident> {
-        let mut all: Vec<Ident> = self.active.to_vec();
+    /// At most so many of `all`, drawn by chance.
+    pub(super) fn some_of(&mut self, mut all: Vec<Ident>, at_most: usize) -> Vec<Ident> {
         let draw = self.draw();
         for k in 0..at_most.min(all.len()) {
             let other = k + draw.below(k as u64, all.len() - k);
@@ -133,10 +133,5 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// Pods' speeds beside each other, as requests show them.
-    pub(super) fn compare_paces(&self) {
-        pace::compare(self.pods.values().map(|pod| &pod.pace));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
-//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS
+//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS, PACES
 //! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES, INTEREST
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
@@ -10,6 +10,7 @@
 //! and fields are never reordered; a new shape is a new kind. Golden vectors below hold it to that.
 
 mod costs;
+mod paces;
 mod rows;
 mod strict;
 
@@ -21,6 +22,8 @@ use foca::{Header, Member, Message as Swim, State};
 
 pub use self::costs::{Costs, ModelCosts};
 pub(crate) use self::costs::{MAX_SIZES, MODEL_BYTES, SIZE_BYTES};
+pub(crate) use self::paces::MAX_PACES;
+pub use self::paces::{Paces, PodPace};
 pub use self::strict::{GiveBack, Grant, MAX_EXCLUDED, MAX_SHARDS, Reserve};
 use self::strict::{WireGiveBack, WireGrant, WireReserve};
 use super::Interest;
@@ -59,6 +62,7 @@ const KIND_GRANT: u8 = 6;
 const KIND_GIVE_BACK: u8 = 7;
 const KIND_COSTS: u8 = 8;
 const KIND_INTEREST: u8 = 9;
+const KIND_PACES: u8 = 11;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,8 @@ pub enum Message {
     Costs(Costs),
     /// Which pods I use.
     Interest(Interested),
+    /// How fast pods are.
+    Paces(Paces),
 }
 
 /// Kinds of messages, for counters.
@@ -118,19 +124,21 @@ pub enum Kind {
     Costs,
     /// Which pods are used.
     Interest,
+    /// How fast pods are.
+    Paces,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 10] = {
-        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Reserve, Rows, Swim, Sync};
-        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest]
+    pub const ALL: [Kind; 11] = {
+        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Paces, Reserve, Rows, Swim, Sync};
+        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest, Paces]
     };
 
     /// How messages of this kind travel.
     pub const fn channel(self) -> Channel {
         match self {
-            Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs => Channel::Datagram,
+            Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs | Kind::Paces => Channel::Datagram,
             Kind::Reserve | Kind::Grant | Kind::GiveBack => Channel::Datagram,
             Kind::Sync | Kind::Names | Kind::Interest => Channel::Stream,
         }
@@ -154,6 +162,7 @@ impl Kind {
             Kind::GiveBack => "give_back",
             Kind::Costs => "costs",
             Kind::Interest => "interest",
+            Kind::Paces => "paces",
         }
     }
 }
@@ -478,6 +487,7 @@ impl Message {
             Message::GiveBack(_) => Kind::GiveBack,
             Message::Costs(_) => Kind::Costs,
             Message::Interest(_) => Kind::Interest,
+            Message::Paces(_) => Kind::Paces,
         }
     }
 
@@ -495,6 +505,7 @@ impl Message {
             Message::GiveBack(_) => start(KIND_GIVE_BACK, tag, 16),
             Message::Costs(_) => start(KIND_COSTS, tag, MAX_DATAGRAM),
             Message::Interest(_) => start(KIND_INTEREST, tag, 64),
+            Message::Paces(paces) => start(KIND_PACES, tag, 16 + 13 * paces.pods.len()),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -510,6 +521,7 @@ impl Message {
             Message::GiveBack(back) => put(&mut out, WireGiveBack::from(back)),
             Message::Costs(costs) => costs.encode(&mut out),
             Message::Interest(interested) => put(&mut out, WireInterest::from(interested)),
+            Message::Paces(paces) => paces.encode(&mut out),
         }
         out.into()
     }
@@ -541,6 +553,7 @@ impl Message {
             (KIND_HELLO, Channel::Datagram) => Hello::decode(body).map(Message::Hello),
             (KIND_SYNC, Channel::Stream) => Sync::decode(body).map(Message::Sync),
             (KIND_COSTS, Channel::Datagram) => Costs::decode(body).map(Message::Costs),
+            (KIND_PACES, Channel::Datagram) => Paces::decode(body).map(Message::Paces),
             (KIND_NAMES, Channel::Stream) => Names::decode(body).map(Message::Names),
             (KIND_RESERVE, Channel::Datagram) => Reserve::decode(body).map(Message::Reserve),
             (KIND_GRANT, Channel::Datagram) => Grant::decode(body).map(Message::Grant),

@@ -66,7 +66,9 @@ impl Sustain {
         let [low, high] = self.between[..] else { return Err("--between: two loads, such as 0.1,4".into()) };
         let ranges = [("--p99-ms", self.p99_ms > 0.0), ("--between", low < high), ("--within", self.within >= 1e-3)];
         if let Some((flag, _)) = ranges.iter().find(|(_, holds)| !holds) {
-            return Err(format!("{flag}: takes a p99 above 0, a lower and a higher load, a share of 0.001 at least").into());
+            return Err(
+                format!("{flag}: takes a p99 above 0, a lower and a higher load, a share of 0.001 at least").into()
+            );
         }
         let world = self.shape.config()?;
         let seeds = self.seeds.as_ref().map_or_else(|| vec![world.seed], |seeds| seeds.0.clone());
@@ -87,8 +89,10 @@ impl Sustain {
             if tried.is_empty() {
                 break;
             }
-            let plans: Vec<Vec<Plan>> =
-                tried.iter().map(|(search, load)| plans_for(search.policy, *load)).collect::<std::result::Result<_, _>>()?;
+            let plans: Vec<Vec<Plan>> = tried
+                .iter()
+                .map(|(search, load)| plans_for(search.policy, *load))
+                .collect::<std::result::Result<_, _>>()?;
             let mut played = play(&plans.concat(), jobs, &|_| {}).into_iter();
             for (search, load) in tried {
                 let played: Vec<_> = played.by_ref().take(seeds.len()).collect();

@@ -114,7 +114,12 @@ impl ServerSpec {
     pub fn check(&self) -> Result<(), BadValue> {
         within("server.slots", self.slots.into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;
         for speed in &self.speeds {
-            within("server.speeds", (*speed).into(), (1.0, 10_000.0), "write percents from 1 to 10000; 100 is the usual")?;
+            within(
+                "server.speeds",
+                (*speed).into(),
+                (1.0, 10_000.0),
+                "write percents from 1 to 10000; 100 is the usual",
+            )?;
         }
         let Some(Batching { max, queue_delay, law }) = &self.batching else { return Ok(()) };
         within("server.batching.max", (*max).into(), (1.0, 10_000.0), "write a whole number from 1 to 10000")?;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use plimsoll::gossip::wire::{
     Channel, Costs, Entry, GiveBack, Grant, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, ModelCosts, Names,
-    Part, Reserve, Rows, Sync, SyncMember,
+    Paces, Part, PodPace, Reserve, Rows, Sync, SyncMember,
 };
-use plimsoll::id::{Epoch, NodeId, Seq, cluster_tag};
+use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{SizeClass, SizeCost};
 
 use super::World;
@@ -54,7 +54,7 @@ impl World {
             Trick::Downs => vec![own(&Message::Sync(self.everybody(n, MemberState::Down, u16::MAX)))],
             Trick::Ghosts => vec![own(&Message::Sync(self.ghosts(n, chance)))],
             Trick::Reserves => (0..100).flat_map(|_| self.strict(n, chance)).map(|message| own(&message)).collect(),
-            Trick::Costs => vec![own(&Message::Costs(costs(chance)))],
+            Trick::Costs => [Message::Costs(costs(chance)), self.paces(chance)].iter().map(own).collect(),
         }
     }
 
@@ -73,6 +73,7 @@ impl World {
             Message::Sync(self.everybody(n, MemberState::Alive, chance.below(3) as u16)),
             Message::Names(self.names(n)),
             Message::Costs(costs(chance)),
+            self.paces(chance),
             Message::Hello(Hello { me: self.ident(to), name: format!("node-{to}"), reply: false, known_of_you: None }),
         ]
         .into_iter()
@@ -152,6 +153,18 @@ impl World {
         };
         let members = (0..20).map(|_| ghost(chance.below(10_000))).collect();
         Sync { from: self.ident(n), want_reply: true, members }
+    }
+}
+
+impl World {
+    /// Of pods that there are, and of invented ones: stopped, and done before they began.
+    fn paces(&self, chance: &mut Rng) -> Message {
+        let mut pace = |k: usize| PodPace {
+            pod: if k % 4 == 0 { PodId(chance.below(u64::MAX)) } else { spec(k % self.pods.len(), 1).id() },
+            ratio_x256: [0, 1, 256, u16::MAX][chance.below(4) as usize],
+            samples: chance.below(256) as u8,
+        };
+        Message::Paces(Paces { pods: (0..40).map(&mut pace).collect() })
     }
 }
 
