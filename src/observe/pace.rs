@@ -143,7 +143,7 @@ impl Words {
     /// `from` (this node itself for none) saw `samples` requests take `ratio` times what they should have.
     pub(crate) fn take(&mut self, from: Option<NodeId>, (samples, ratio): (u32, f32), now: Time) {
         let samples = if from.is_some() { samples.min(MAX_SAMPLES) } else { samples };
-        if samples == 0 || !(ratio > 0.0) {
+        if samples == 0 || ratio.is_nan() || ratio <= 0.0 {
             return;
         }
         if from.is_some() {
