@@ -160,7 +160,7 @@ impl World {
     /// Of pods that there are, and of invented ones: stopped, and done before they began.
     fn paces(&self, chance: &mut Rng) -> Message {
         let mut pace = |k: usize| PodPace {
-            pod: if k % 4 == 0 { PodId(chance.below(u64::MAX)) } else { spec(k % self.pods.len(), 1).id() },
+            pod: if k.is_multiple_of(4) { PodId(chance.below(u64::MAX)) } else { spec(k % self.pods.len(), 1).id() },
             ratio_x256: [0, 1, 256, u16::MAX][chance.below(4) as usize],
             samples: chance.below(256) as u8,
         };
