@@ -33,6 +33,9 @@ fn drawings(document: &Document) -> Vec<(String, String)> {
     for (place, rows) in groups(&document.rows, |row| format!("{}x{}-load-{}", row.nodes, row.pods, row.load)) {
         of_one_load(&plots, &place, &rows, &mut drawings);
     }
+    for (place, rows) in groups(&document.rows, |row| format!("{}x{}-load-{}", row.nodes, row.pods, row.load)) {
+        by_bytes(&plots, &place, &rows, &mut drawings);
+    }
     for (load, rows) in groups(&document.rows, |row| format!("load-{}", row.load)) {
         by_nodes(&plots, &load, &rows, &mut drawings);
     }
@@ -74,6 +77,20 @@ fn of_one_load(plots: &Plots, place: &str, rows: &[Row], drawings: &mut Vec<(Str
     if policies(rows).len() > 1 {
         let title = format!("p99 latency by policy: {at}");
         drawings.push((format!("p99-by-policy-{place}"), plots.bars(rows, Metric::P99, None, &title)));
+    }
+}
+
+/// Averages of one policy that differ in what was sent: of several budgets.
+fn by_bytes(plots: &Plots, place: &str, rows: &[Row], drawings: &mut Vec<(String, String)>) {
+    let rows: Vec<Row> = rows.iter().filter(|row| row.seed.is_none()).cloned().collect();
+    let several = |row: &Row| rows.iter().filter(|other| other.policy == row.policy).count() > 1;
+    if !rows.iter().any(several) {
+        return;
+    }
+    let rows: Vec<Row> = with_any(&rows, Metric::BYTES);
+    for (metric, name) in [(Metric::P99, "p99"), (Metric::MEAN, "mean")] {
+        let title = format!("{}, by what is sent: {} at load {}", capital(metric.words), fleet(&rows[0]), rows[0].load);
+        drawings.push((format!("{name}-by-bytes-{place}"), plots.by_bytes(&rows, metric, &title)));
     }
 }
 

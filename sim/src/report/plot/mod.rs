@@ -50,6 +50,13 @@ impl Plots {
         self.lines(rows, metric, title, |row| row.nodes as f64, across, "nodes, logarithmic")
     }
 
+    /// A figure against what each node sends, a line for each policy: what news is worth. For rows that differ in nothing but
+    /// the budget.
+    pub fn by_bytes(&self, rows: &[Row], metric: Metric, title: &str) -> String {
+        let across = Axis::at(rows.iter().map(|row| row.bytes_per_node_s), true, |bytes| format!("{:.0}", bytes / 1e3));
+        self.lines(rows, metric, title, |row| row.bytes_per_node_s, across, "kB/s that each node sends, logarithmic")
+    }
+
     fn lines(
         &self,
         rows: &[Row],

@@ -129,6 +129,7 @@ fn every_job_ends_once_or_is_handed_back() {
             slots: 1 + rng.below(3) as u32,
             max_queue: (rng.below(2) == 0).then(|| rng.below(6) as u32),
             batching: (rng.below(2) == 0).then_some(batches),
+            speeds: Vec::new(),
             drops_cancelled: rng.below(2) == 0,
         });
         server.set_cold(rng.below(4) as u32, 200);
@@ -177,4 +178,19 @@ fn every_job_ends_once_or_is_handed_back() {
         assert!(here.is_empty() && server.in_flight() == 0 && server.work_left(now).is_zero());
     }
     assert!(served > 50_000 && lost > 5000 && refused > 5000 && dropped > 300, "{served} {lost} {refused} {dropped}");
+}
+
+/// By hand: a pod of 140 % takes 10 / 1.4 ms for what takes 10 ms, slowed to double 2 x that; oracles know it.
+#[test]
+fn a_faster_pod_takes_less_for_the_same() {
+    let mut server = Server::new(&ServerSpec::default());
+    server.set_speed(140);
+    for (id, slowdown, expected_ns) in [(1, 100, 7_142_857), (2, 200, 14_285_714)] {
+        server.set_slowdown(slowdown);
+        let now = at(1000 * id);
+        server.arrive(now, job(id, 10)).unwrap();
+        assert_eq!(server.next().map(|end| end.since(now)), Some(Duration::from_nanos(expected_ns)));
+        assert_eq!(server.work_left(now), Duration::from_nanos(expected_ns));
+        server.advance(at(1000 * id + 500), &mut Vec::new());
+    }
 }
