@@ -123,7 +123,7 @@ impl Core {
         }
         for model in costs.models {
             for size in model.sizes {
-                match self.picker.shared().models.hear(from, &model.name, size, now) {
+                match self.picker.hear_cost(from, &model.name, size, now) {
                     Hearing::Taken => {}
                     Hearing::Absurd => {
                         self.stats.refuse("absurd_cost");
@@ -138,5 +138,6 @@ impl Core {
     /// Pods' speeds beside each other, as requests show them.
     pub(super) fn compare_paces(&self) {
         pace::compare(self.pods.values().map(|pod| &pod.pace));
+        self.pods.values().for_each(|pod| pod.weigh());
     }
 }
