@@ -337,7 +337,7 @@ impl Core {
                 Some(pod) => pod.clone(),
                 None => {
                     self.lives += 1;
-                    Arc::new(Pod::new(spec, self.lives))
+                    Arc::new(Pod::new(spec, self.lives, self.picker.out().clone()))
                 }
             })
             .collect();
@@ -428,7 +428,7 @@ impl Core {
     /// Picks or ends of tickets left something to tell.
     pub fn handle_changes(&mut self, now: Time) {
         // Before looking, so that what changes meanwhile wakes us again.
-        self.picker.shared().published.quiet_below_us.store(0, SeqCst);
+        self.picker.hub().published.quiet_below_us.store(0, SeqCst);
         self.release_held(now);
         self.tell_what_changed(now);
         self.tell_owners(now);
@@ -441,7 +441,7 @@ impl Core {
         } else {
             0
         };
-        self.picker.shared().published.quiet_below_us.store(quiet, SeqCst);
+        self.picker.hub().published.quiet_below_us.store(quiet, SeqCst);
     }
 
     /// Does everything that is due. Late calls are made good, early ones do nothing.
@@ -527,9 +527,9 @@ impl Core {
         stats.rung_steps = self.ladder.steps();
         stats.renewals = self.renewals.1;
         stats.strict = self.strict.stats(self.id);
-        let seen = &self.picker.shared().seen;
-        stats.missed_changes = seen.missed_changes.load(Relaxed);
-        stats.missed_remainders = seen.missed_remainders.load(Relaxed);
+        let hub = self.picker.hub();
+        stats.missed_changes = hub.missed_changes.load(Relaxed);
+        stats.missed_remainders = hub.missed_remainders.load(Relaxed);
         stats
     }
 
@@ -544,11 +544,11 @@ impl Core {
     fn release_held(&mut self, now: Time) {
         let push = self.push_bytes();
         let scarce = !self.active.is_empty() && !self.budget.is_ample(now, push);
-        let shared = self.picker.shared();
-        shared.published.scarce.store(scarce, Relaxed);
+        let hub = self.picker.hub();
+        hub.published.scarce.store(scarce, Relaxed);
         loop {
-            match self.held.take().or_else(|| shared.held.pop()) {
-                Some((at, pod, lane, class)) if at <= now => shared.release(at, &pod, &lane, class),
+            match self.held.take().or_else(|| hub.held.pop()) {
+                Some((at, pod, lane, class)) if at <= now => hub.release(at, &pod, &lane, class),
                 next => return self.held = next,
             }
         }
@@ -564,7 +564,7 @@ impl Core {
         self.announce_downs(now);
         self.look_at_interest(now);
         self.own.collect(&self.picker);
-        self.own.expire(now, self.picker.shared().plays());
+        self.own.expire(now, self.picker.hub().plays);
         self.expire_reservations(now);
         self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
         let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0);
@@ -574,15 +574,23 @@ impl Core {
         let capacity = used.map(|pod| pod.capacity()).sum::<f64>();
         let others = others.min(capacity);
         let pace = &self.pace;
-        self.rates.tick(now, &self.picker, others, capacity, |class| !pace.at_once(class));
-        let classes = &self.picker.shared().seen.classes;
-        let picked = |class: SizeClass| classes[class.index()].picked.load(Relaxed);
-        self.pace.tick(now, picked, self.budget.bytes_per_s(), self.uses.users);
+        let picked = self.picked_by_class();
+        self.rates.tick(now, &self.picker, &picked, (others, capacity), |class| !pace.at_once(class));
+        self.pace.tick(now, &picked, self.budget.bytes_per_s(), self.uses.users);
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
         self.look_at_speeds(now);
         self.tell_costs(now);
+    }
+
+    /// What was picked so far on the pods that there are now; less than before where some went, or a lane's word was full.
+    fn picked_by_class(&self) -> [u64; SizeClass::COUNT] {
+        let mut picked = [0; SizeClass::COUNT];
+        for lane in self.pods.values().flat_map(|pod| pod.lanes()) {
+            lane.used().for_each(|class| picked[class.index()] += u64::from(lane.picked(class)));
+        }
+        picked
     }
 
     fn step_ladder(&mut self, now: Time) {
@@ -594,7 +602,7 @@ impl Core {
         let fresh = self.active().filter(|peer| peer.is_near() && now.since(since(peer)) <= FRESH).count();
         let active = self.uses.near.len();
         if let Some(rung) = self.ladder.look(now, expected, active, fresh) {
-            self.picker.shared().published.rung.store(rung as u8, Relaxed);
+            self.picker.hub().published.rung.store(rung as u8, Relaxed);
             self.events.push_back(Event::Rung(rung));
         }
     }

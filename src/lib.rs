@@ -6,9 +6,12 @@
 pub mod core;
 pub mod gossip;
 pub mod id;
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
 pub mod mutant;
 pub mod observe;
 pub mod pick;
+mod sync;
 pub mod time;
 
 #[cfg(feature = "cli")]

@@ -197,7 +197,7 @@ impl Node {
         self.gossip
     }
 
-    /// Chooses a pod and charges it, in a microsecond or two.
+    /// Chooses a pod and charges it, in about a microsecond.
     ///
     /// # Errors
     /// [`PickError`]; nothing is charged then.

@@ -7,7 +7,7 @@ mod peak_ewma;
 mod water_fill;
 
 use plimsoll::observe::PodLoad;
-use plimsoll::pick::{Context, Policy, PolicyKind};
+use plimsoll::pick::{Candidates, Context, Policy, PolicyKind};
 
 pub(crate) use self::peak_ewma::Latencies;
 use self::peak_ewma::PeakEwma;
@@ -34,8 +34,8 @@ impl Policy for Called {
         self.0
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        self.1.choose(loads, context)
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        self.1.choose(pods, context)
     }
 }
 
@@ -47,17 +47,17 @@ impl Policy for P2cCost {
         "p2c_cost"
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        better_of_two(loads, context, |load| f64::from(load.cost_ms) / f64::from(load.weight * load.slots as f32))
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        better_of_two(pods, context, |load| f64::from(load.cost_ms) / f64::from(load.weight * load.slots as f32))
     }
 }
 
 /// Of two different random candidates, the one with the smaller key; a tie goes to the first drawn.
-fn better_of_two(loads: &[PodLoad], context: &Context<'_>, mut key: impl FnMut(&PodLoad) -> f64) -> usize {
-    if loads.len() < 2 {
+fn better_of_two(pods: &Candidates<'_>, context: &Context, mut key: impl FnMut(&PodLoad) -> f64) -> usize {
+    if pods.len() < 2 {
         return 0;
     }
-    let a = context.draw.below(0, loads.len());
-    let b = (a + 1 + context.draw.below(1, loads.len() - 1)) % loads.len();
-    if key(&loads[b]) < key(&loads[a]) { b } else { a }
+    let a = context.draw.below(0, pods.len());
+    let b = (a + 1 + context.draw.below(1, pods.len() - 1)) % pods.len();
+    if key(&pods.load(b)) < key(&pods.load(a)) { b } else { a }
 }

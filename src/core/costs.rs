@@ -123,7 +123,7 @@ impl Core {
         }
         for model in costs.models {
             for size in model.sizes {
-                match self.picker.shared().models.hear(from, &model.name, size, now) {
+                match self.picker.hear_cost(from, &model.name, size, now) {
                     Hearing::Taken => {}
                     Hearing::Absurd => {
                         self.stats.refuse("absurd_cost");

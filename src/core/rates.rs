@@ -74,14 +74,14 @@ impl Rates {
         }
     }
 
-    /// Measures the own rate and publishes what picks need of the others', who pick for `others` (in pods) where
-    /// `capacity` is what the pods can do. `waits` says which classes are not told at once.
+    /// Measures the own rate, `picked` having been picked so far by class, and publishes what picks need of the others', who
+    /// pick for `others` (in pods) where `capacity` is what the pods can do. `waits` says which classes are not told at once.
     pub(super) fn tick(
         &mut self,
         now: Time,
         picker: &Picker,
-        others: f64,
-        capacity: f64,
+        picked: &[u64; SizeClass::COUNT],
+        (others, capacity): (f64, f64),
         waits: impl Fn(SizeClass) -> bool,
     ) {
         let seconds = now.since(self.looked_at).as_secs_f64();
@@ -96,18 +96,17 @@ impl Rates {
         // Of classes that wait: work, and work times how long it is there.
         let mut waiting = (0.0, 0.0);
         for class in SizeClass::all() {
-            let seen = &picker.shared().seen.classes[class.index()];
-            let (count, cost_ms) = (seen.picked.load(Relaxed), class.typical().as_ms());
-            let rate = &mut self.own[class.index()];
-            towards(rate, (count - self.picked[class.index()]) as f64);
-            self.picked[class.index()] = count;
+            let (k, cost_ms) = (class.index(), class.typical().as_ms());
+            let rate = &mut self.own[k];
+            towards(rate, picked[k].saturating_sub(self.picked[k]) as f64);
             let work = *rate * cost_ms / 1e3;
             self.own_work[usize::from(cost_ms > mean_ms)] += work;
             if waits(class) {
-                let sojourn = f64::from(f32::from_bits(seen.sojourn_ms.load(Relaxed)));
+                let sojourn = f64::from(f32::from_bits(picker.hub().sojourn_ms[k].load(Relaxed)));
                 waiting = (waiting.0 + work, waiting.1 + work * sojourn);
             }
         }
+        self.picked = *picked;
         towards(&mut self.heard_rate.0, self.heard.0);
         towards(&mut self.heard_rate.1, self.heard.1);
         self.heard = (0.0, 0.0);
@@ -127,7 +126,7 @@ impl Rates {
             load,
         };
         let others_share = if others > 0.0 { others / (own + others) } else { 0.0 };
-        let published = &picker.shared().published;
+        let published = &picker.hub().published;
         published.unseen_ms.store((unseen_ms as f32).to_bits(), Relaxed);
         published.others.store((others_share as f32).to_bits(), Relaxed);
     }

@@ -57,7 +57,7 @@ impl Core {
             own_remainders: pod.own_remainders(),
             cost_ms: f64::from(load.cost_ms),
             wait_ms: f64::from(pod.longest_wait_ms(now)),
-            picks: stats.picks.load(Relaxed),
+            picks: pod.picks(),
             served: stats.served.load(Relaxed),
             failed: stats.failed.load(Relaxed),
             refused: stats.refused.load(Relaxed),
@@ -174,7 +174,7 @@ impl Core {
             peer_names,
             asked,
             reservations,
-            told_models: self.picker.shared().models.held(),
+            told_models: self.picker.told_models(),
             refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }
@@ -184,8 +184,8 @@ impl Core {
 mod tests {
     use super::*;
     use crate::core::CoreConfig;
-    use crate::observe::{Cost, PodLoad, PodSpec};
-    use crate::pick::{Context, Policy, Request, Wake};
+    use crate::observe::{Cost, PodSpec};
+    use crate::pick::{Candidates, Context, Policy, Request, Wake};
 
     struct Last;
 
@@ -194,8 +194,8 @@ mod tests {
             "last"
         }
 
-        fn choose(&self, loads: &[PodLoad], _: &Context<'_>) -> usize {
-            loads.len() - 1
+        fn choose(&self, pods: &Candidates<'_>, _: &Context) -> usize {
+            pods.len() - 1
         }
     }
 

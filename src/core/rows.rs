@@ -51,7 +51,7 @@ impl Core {
 
     pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
-        match peer.row.learn_names(names, |name| self.picker.shared().models.get(name)) {
+        match peer.row.learn_names(names, |name| self.picker.model(name).clone()) {
             Ok(()) => peer.row.share_names(&mut self.latest_names),
             Err(unused) => self.stats.refuse(unused.name()),
         }
@@ -88,7 +88,7 @@ impl Core {
 
     fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
         let mean_ms = self.picker.mean_cost_ms();
-        let plays = self.picker.shared().plays();
+        let plays = self.picker.hub().plays;
         let Some(peer) = self.peers.get(&from) else { return };
         for news in news {
             let cost = news.class.typical();
@@ -119,7 +119,7 @@ impl Core {
     /// The entries of `from` were dropped as a whole: what was played through of them is, too.
     fn forget_if_it_did(&mut self, now: Time, from: NodeId) {
         let forgot = self.peers.get_mut(&from).is_some_and(|peer| std::mem::take(&mut peer.row.forgot));
-        if forgot && self.picker.shared().plays() {
+        if forgot && self.picker.hub().plays {
             forget(now, from, &self.pods);
         }
     }

@@ -52,6 +52,7 @@ impl Core {
             }
         }
         compare(self.pods.iter().map(|(id, pod)| (&pod.pace, words.get(id))), now);
+        self.pods.values().for_each(|pod| pod.weigh());
         if self.speeds.tell_at <= now {
             self.tell_paces(now);
         }

@@ -126,8 +126,8 @@ impl OwnRow {
 
     /// Takes in what picks and tickets changed.
     pub(crate) fn collect(&mut self, picker: &Picker) {
-        let shared = picker.shared();
-        while let Some(remainder) = shared.remainders.pop() {
+        let hub = picker.hub();
+        while let Some(remainder) = hub.remainders.pop() {
             let key = self.lane(&remainder.pod, &remainder.lane);
             if let Some(own) = self.lanes.get_mut(&key) {
                 own.new_remainders |= 1 << remainder.class.index();
@@ -136,10 +136,10 @@ impl OwnRow {
                 self.dirty.insert(key);
             }
         }
-        while let Some((pod, lane)) = shared.changes.pop() {
+        while let Some((pod, lane)) = hub.changes.pop() {
             self.note(&pod, &lane);
         }
-        let missed = shared.seen.missed_changes.load(Relaxed);
+        let missed = hub.missed_changes.load(Relaxed);
         if missed != self.missed_changes {
             self.missed_changes = missed;
             for pod in picker.pods().iter() {
@@ -314,7 +314,7 @@ impl OwnRow {
             own.remainders.retain(|remainder| {
                 let live = remainder.ends > now || mutant::is(Mutant::RemainderForEver);
                 if !live {
-                    own.pod.remainders.remove(remainder.cost);
+                    own.pod.remove_remainder(remainder.cost);
                     if plays {
                         let ended = Change::Ended { by: remainder.by, class: remainder.class, at: now };
                         own.lane.tell(&own.pod, ended, 1, now);

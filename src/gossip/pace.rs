@@ -114,9 +114,9 @@ impl Pace {
         self.share
     }
 
-    /// Measures, and plans anew. `picked` says how many requests of each class came so far; `copies` is how many peers a
+    /// Measures, and plans anew. `picked` is how many requests of each class came so far; `copies` is how many peers a
     /// push goes to.
-    pub(crate) fn tick(&mut self, now: Time, picked: impl Fn(SizeClass) -> u64, bytes_per_s: f64, copies: f64) {
+    pub(crate) fn tick(&mut self, now: Time, picked: &[u64; SizeClass::COUNT], bytes_per_s: f64, copies: f64) {
         let seconds = now.since(self.looked_at).as_secs_f64();
         if seconds <= 0.0 {
             return;
@@ -125,11 +125,11 @@ impl Pace {
         // A plain mean until there is enough to remember: nothing was seen before the start, not nothing at all.
         let share = seconds / now.since(self.started).as_secs_f64().min(MEMORY);
         for class in SizeClass::all() {
-            let (count, k) = (picked(class), class.index());
-            let rate = 2.0 * (count - self.picked[k]) as f64 / seconds;
-            self.picked[k] = count;
+            let k = class.index();
+            let rate = 2.0 * picked[k].saturating_sub(self.picked[k]) as f64 / seconds;
             self.rates[k] += share * (rate - self.rates[k]);
         }
+        self.picked = *picked;
         let other = self.spent.saturating_sub(self.pushed.1) as f64 / seconds;
         self.other += seconds / (seconds + OTHER_MEMORY) * (other - self.other);
         if self.pushed.0 > 0 {
@@ -201,13 +201,12 @@ mod tests {
         for tick in from * 10 + 1..=(from + seconds) * 10 {
             pace.spent(100 * copies as u64);
             pace.pushed(copies as u64, 100 * copies as u64);
-            let before = pace.picked;
-            let picked = |k: SizeClass| {
-                let by = |tick: u64, rate: f64| (rate * tick as f64 / 10.0) as u64;
-                let of = costs.iter().filter(|(ms, _)| class(*ms) == k);
-                before[k.index()] + of.map(|(_, rate)| by(tick, *rate) - by(tick - 1, *rate)).sum::<u64>()
-            };
-            pace.tick(at(tick * 100), picked, bits / 8.0, copies as f64);
+            let mut picked = pace.picked;
+            for (ms, rate) in costs {
+                let by = |tick: u64| (rate * tick as f64 / 10.0) as u64;
+                picked[class(*ms).index()] += by(tick) - by(tick - 1);
+            }
+            pace.tick(at(tick * 100), &picked, bits / 8.0, copies as f64);
         }
         pace
     }

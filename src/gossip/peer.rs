@@ -367,7 +367,7 @@ mod tests {
     }
 
     fn model(name: &str) -> Arc<Model> {
-        Models::new(crate::observe::Formulas::new()).get(name)
+        Models::new(crate::observe::Formulas::new()).get(name).clone()
     }
 
     fn counts(row: &PeerRow) -> BTreeMap<u64, u64> {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::atomic::Ordering::Relaxed;
 
 use smallvec::SmallVec;
 
@@ -65,9 +64,8 @@ impl Sum {
         let (old, new) = (self.applied, self.said.weighed(weight_x256));
         self.applied = Share::default();
         if let Some(pod) = pod {
-            // Wrapping differences of what this very peer put there: the sum never goes below zero.
-            pod.peers.count_x256.fetch_add(new.count_x256.wrapping_sub(old.count_x256), Relaxed);
-            pod.peers.cost_us.fetch_add(new.cost_us.wrapping_sub(old.cost_us), Relaxed);
+            // Differences of what this very peer put there: the sum never goes below zero.
+            pod.adjust_peers(new.count_x256.wrapping_sub(old.count_x256), new.cost_us.wrapping_sub(old.cost_us));
             let again = new == Share::default() && mutant::is(Mutant::WithdrawAgain);
             self.applied = if again { old } else { new };
         }
@@ -136,8 +134,7 @@ impl Sums {
     pub(super) fn withdraw(&mut self, pod: &Pod) {
         if let Some(sum) = self.by_pod.get_mut(&pod.id()) {
             let applied = std::mem::take(&mut sum.applied);
-            pod.peers.count_x256.fetch_sub(applied.count_x256, Relaxed);
-            pod.peers.cost_us.fetch_sub(applied.cost_us, Relaxed);
+            pod.adjust_peers(applied.count_x256.wrapping_neg(), applied.cost_us.wrapping_neg());
         }
     }
 

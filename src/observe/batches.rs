@@ -22,6 +22,9 @@ const STEEPEST: f32 = 1.0;
 const PRICE: f32 = 0.5;
 const HIGHEST_PRICE: f32 = 1.5;
 
+/// Something was configured.
+const GIVEN: u64 = 2;
+
 /// Running means as `f32` bits; zero means that nothing was learned.
 #[derive(Debug, Default)]
 pub(crate) struct Batches {
@@ -33,7 +36,7 @@ pub(crate) struct Batches {
     size_ms: AtomicU32,
     /// Means of weight, x, y, x^2 and xy for a line through (x, y) = (other requests, length by the longest).
     line: [AtomicU32; 5],
-    /// The configured slope, and whether batches are padded.
+    /// The configured slope, and whether batches are padded; 0 where nothing was.
     given: AtomicU64,
 }
 
@@ -60,7 +63,7 @@ impl Batches {
 
     /// Remembers how the model is configured; where its pods differ, the last one.
     pub(crate) fn configure(&self, batching: &Batching) {
-        let given = u64::from(batching.slope.to_bits()) << 1 | u64::from(!batching.padded);
+        let given = u64::from(batching.slope.to_bits()) << 2 | GIVEN | u64::from(!batching.padded);
         if self.given.load(Relaxed) != given {
             self.given.store(given, Relaxed);
         }
@@ -69,7 +72,10 @@ impl Batches {
     pub(crate) fn law(&self) -> BatchLaw {
         let read = |mean: &AtomicU32| f32::from_bits(mean.load(Relaxed));
         let given = self.given.load(Relaxed);
-        let slope = self.slope(f32::from_bits((given >> 1) as u32));
+        if given == 0 {
+            return BatchLaw::UNKNOWN;
+        }
+        let slope = self.slope(f32::from_bits((given >> 2) as u32));
         BatchLaw {
             padded: given & 1 == 0,
             slope,

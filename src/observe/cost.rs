@@ -71,13 +71,14 @@ impl SizeClass {
     /// How many classes there are.
     pub const COUNT: usize = 40;
 
-    /// The class of `cost`. Uses comparisons with exact powers only, so every machine rounds alike.
+    /// The class of `cost`. By comparisons with exact powers only, so every machine rounds alike.
     pub fn of(cost: Cost) -> SizeClass {
-        let mut class = 0;
-        while class + 1 < Self::COUNT && cost.0 >= Self::lower_ms(class + 1) {
-            class += 1;
-        }
-        SizeClass(class as u8)
+        // In sixteenths of a millisecond; a cost is at most 2^26 of them.
+        let whole = (cost.0 * 16.0) as u64;
+        let Some(octave) = whole.checked_ilog2() else { return SizeClass(0) };
+        let even = 2 * octave as usize;
+        let half = usize::from(cost.0 >= Self::lower_ms(even + 1));
+        SizeClass((even + half).min(Self::COUNT - 1) as u8)
     }
 
     /// The class with number `class`, if there is one.

@@ -1,17 +1,15 @@
 //! The requests of one model on one pod: by size class, which is what this node's row says of them, and played through,
 //! which is what picks go by.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use crossbeam::queue::ArrayQueue;
 
-use super::schedule::{Change, MOST_LISTED, Open, Plan, STEPS, Schedule, Step, Summary};
+use super::heights::Heights;
+use super::schedule::{Change, MOST_LISTED, Plan, Schedule};
 use super::{Model, ModelShape, Pod, SizeClass};
+use crate::sync::{AtomicU32, AtomicU64, Queue, Turn, fence_of_model};
 use crate::time::Time;
 
 /// Changes that wait while another thread plays one through; it takes them in before it goes.
@@ -20,78 +18,79 @@ const LATE: usize = 256;
 /// A change, how often it happened, and when it was heard of.
 type Told = (Change, u64, Time);
 
+/// Of one size class, requests in flight in the lower half of a word, requests picked so far in the upper, which wraps: one
+/// step changes both.
+const PICKED: u64 = 1 << 32;
+
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    /// What picks read.
+    pub(crate) heights: Heights,
     pub(crate) model: Arc<Model>,
-    classes: [AtomicU32; SizeClass::COUNT],
     /// Classes that were ever entered, as bits: few of the forty, so that the core need not read all of them.
     used: AtomicU64,
     /// The classes that changed since the core looked, as bits; who sets the first tells the core.
     dirty: AtomicU64,
+    classes: [AtomicU64; SizeClass::COUNT],
     /// When the first such change of each class was, in nanoseconds of [`Time`]: the start of its news age. By class,
     /// because a small change may wait long where a heavy one does not.
     changed_at: [AtomicU64; SizeClass::COUNT],
-    /// What the model's configuration says of it here, once it was read.
-    pub(super) shape_read: ArcSwapOption<ModelShape>,
+    /// What the model's configuration says of it here, once it was read; and how often it was.
+    shape_read: ArcSwapOption<ModelShape>,
+    shapes_read: AtomicU32,
     /// Only ever tried, never waited for: whoever comes late leaves what it has to say in `late`.
-    schedule: Mutex<Schedule>,
-    late: OnceLock<ArrayQueue<Told>>,
-    published: Published,
+    played: Turn<Played>,
+    late: OnceLock<Queue<Told>>,
 }
 
-/// A schedule's summary in atomics. A reader may meet it half written: then it sees two neighbouring states of one pod
-/// mixed, each of which was true within the microsecond.
+/// What is played through, and the shape by which it is.
 #[derive(Debug, Default)]
-struct Published {
-    len: AtomicU32,
-    listed_ms: AtomicU32,
-    /// Requests in the open batch (negative where there are no batches), and how long, as two `f32`.
-    open: AtomicU64,
-    steps: [PublishedStep; STEPS],
-}
-
-#[derive(Debug, Default)]
-struct PublishedStep {
-    free_at: AtomicU64,
-    /// The least wait, and what stands behind it, as two `f32`.
-    waits: AtomicU64,
-    slots: AtomicU32,
-}
-
-/// A part of a pod as a pick sees it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Part {
-    /// How long a new request waits before it begins, or before the batch begins that it joins, ms.
-    pub wait_ms: f32,
-    /// Slots that are alike.
-    pub slots: f32,
-    /// The batch that it joins, where the pod batches.
-    pub open: Option<Open>,
+struct Played {
+    schedule: Schedule,
+    shape: Option<(ModelShape, u32)>,
 }
 
 impl Lane {
     pub(super) fn new(model: Arc<Model>) -> Lane {
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
         Lane {
+            heights: Heights::default(),
             model,
-            classes: std::array::from_fn(|_| AtomicU32::new(0)),
             used: AtomicU64::new(0),
             dirty: AtomicU64::new(0),
-            changed_at: std::array::from_fn(|_| AtomicU64::new(0)),
+            classes: zeros(),
+            changed_at: zeros(),
             shape_read: ArcSwapOption::empty(),
-            schedule: Mutex::default(),
+            shapes_read: AtomicU32::new(0),
+            played: Turn::default(),
             late: OnceLock::new(),
-            published: Published::default(),
         }
     }
 
-    /// `class` changed at `now`; whether the core is to look here for something else already.
+    /// What the model's configuration says of it here, if it was read.
+    pub(super) fn shape_read(&self) -> Option<Arc<ModelShape>> {
+        self.shape_read.load_full()
+    }
+
+    pub(super) fn set_shape(&self, shape: ModelShape) {
+        self.shape_read.store(Some(Arc::new(shape)));
+        self.shapes_read.fetch_add(1, Release);
+    }
+
+    /// `class` changed at `now`; whether the core is to look here already.
+    ///
+    /// No change may be missed: the count was changed before this looks at the mark, and the core clears the mark before it
+    /// looks at the count, all four in one order that everybody sees (`SeqCst`). So either the mark is seen cleared here,
+    /// and set again, or the core sees the count.
     pub(crate) fn mark(&self, now: Time, class: SizeClass) -> bool {
         let bit = 1 << class.index();
-        if self.dirty.load(Relaxed) & bit == 0 {
-            self.changed_at[class.index()].store(now.as_nanos(), Relaxed);
+        fence_of_model();
+        if self.dirty.load(SeqCst) & bit != 0 {
+            return true;
         }
-        self.dirty.fetch_or(bit, AcqRel) != 0
+        self.changed_at[class.index()].store(now.as_nanos(), Relaxed);
+        self.dirty.fetch_or(bit, SeqCst) != 0
     }
 
     /// The core does not look after all.
@@ -102,7 +101,9 @@ impl Lane {
     /// The core looks: the classes that changed since it last did, and when each did first.
     pub(crate) fn take_marks(&self) -> impl Iterator<Item = (SizeClass, Time)> + '_ {
         let at = |class: SizeClass| Time::from_nanos(self.changed_at[class.index()].load(Relaxed));
-        SizeClass::in_bits(self.dirty.swap(0, AcqRel)).map(move |class| (class, at(class)))
+        let dirty = self.dirty.swap(0, SeqCst);
+        fence_of_model();
+        SizeClass::in_bits(dirty).map(move |class| (class, at(class)))
     }
 
     pub(crate) fn add(&self, class: SizeClass) {
@@ -110,16 +111,22 @@ impl Lane {
         if self.used.load(Relaxed) & bit == 0 {
             self.used.fetch_or(bit, Relaxed);
         }
-        self.classes[class.index()].fetch_add(1, Relaxed);
+        self.classes[class.index()].fetch_add(PICKED + 1, SeqCst);
     }
 
     pub(crate) fn remove(&self, class: SizeClass) {
-        let before = self.classes[class.index()].fetch_sub(1, Relaxed);
-        debug_assert!(before > 0, "a class is left only by who entered it");
+        let before = self.classes[class.index()].fetch_sub(1, SeqCst);
+        debug_assert!(before as u32 > 0, "a class is left only by who entered it");
     }
 
+    /// Requests of `class` in flight.
     pub(crate) fn count(&self, class: SizeClass) -> u32 {
-        self.classes[class.index()].load(Relaxed)
+        self.classes[class.index()].load(SeqCst) as u32
+    }
+
+    /// Requests of `class` that were picked so far, modulo 2^32.
+    pub(crate) fn picked(&self, class: SizeClass) -> u32 {
+        (self.classes[class.index()].load(Relaxed) / PICKED) as u32
     }
 
     /// Classes that may count more than nothing, in order.
@@ -133,20 +140,16 @@ impl Lane {
         // More than are listed are not listed anyway.
         let mut mine = Some((change, times.min(MOST_LISTED), now));
         loop {
-            let mut schedule = match self.schedule.try_lock() {
-                Ok(schedule) => schedule,
-                // What a thread that panicked left behind is a list of requests like any other.
-                Err(TryLockError::Poisoned(left)) => PoisonError::into_inner(left),
-                Err(TryLockError::WouldBlock) => {
-                    // Whoever has it may be about to go: tried once more when it is in the queue.
-                    let Some(mine) = mine.take() else { return };
-                    // Where that is full the change is not listed: it stands in the counters, and so behind the rest.
-                    let _full = self.late.get_or_init(|| ArrayQueue::new(LATE)).push(mine);
-                    continue;
-                }
+            let Some(mut played) = self.played.take() else {
+                // Whoever has it may be about to go: tried once more when it is in the queue.
+                let Some(mine) = mine.take() else { return };
+                // Where that is full the change is not listed: it stands in the counters, and so behind the rest.
+                let _full = self.late.get_or_init(|| Queue::new(LATE)).push(mine);
+                continue;
             };
-            let plan = self.plan(pod);
-            let late = || self.late.get().and_then(ArrayQueue::pop);
+            let Played { schedule, shape } = &mut *played;
+            let plan = self.plan(pod, shape);
+            let late = || self.late.get().and_then(Queue::pop);
             let (mut changed, mut latest) = (false, now);
             while let Some((change, times, now)) = late().or_else(|| mine.take()) {
                 // The first that changes nothing has no room, or nothing to take out; the others would not either.
@@ -155,61 +158,32 @@ impl Lane {
                 latest = latest.max(now);
             }
             if changed {
-                self.publish(&schedule.summary(latest, &plan));
+                self.heights.publish(&schedule.summary(latest, &plan));
             }
-            drop(schedule);
-            // Someone may have come late after the queue was empty and before the lock was free.
-            if self.late.get().is_none_or(ArrayQueue::is_empty) {
+            drop(played);
+            // Someone may have come late after the queue was empty and before the turn was over.
+            if self.late.get().is_none_or(Queue::is_empty) {
                 return;
             }
         }
     }
 
-    fn plan(&self, pod: &Pod) -> Plan<'_> {
-        let shape = pod.shape_with(self.shape_read.load().as_deref());
+    /// Makes what the first that comes late would make.
+    #[cfg(all(test, feature = "loom"))]
+    pub(crate) fn make_room(&self) {
+        self.late.get_or_init(|| Queue::new(LATE));
+    }
+
+    /// `known` is the shape that was gone by last, and the how manyeth it was.
+    fn plan(&self, pod: &Pod, known: &mut Option<(ModelShape, u32)>) -> Plan<'_> {
+        let read = self.shapes_read.load(Acquire);
+        let shape = match *known {
+            Some((shape, then)) if then == read => shape,
+            _ => known.insert((pod.shape_with(self.shape_read.load().as_deref()), read)).0,
+        };
         if let Some(batching) = &shape.batch {
             self.model.batches.configure(batching);
         }
-        Plan { shape, batches: &self.model.batches, speed: pod.speed() as f32 }
+        Plan { shape, batches: &self.model.batches, speed: pod.gauge.weight() }
     }
-
-    fn publish(&self, summary: &Summary) {
-        let p = &self.published;
-        for (step, published) in summary.steps.iter().zip(&p.steps) {
-            published.free_at.store(step.free_at.as_nanos(), Relaxed);
-            published.waits.store(pair(step.at_least_ms, step.then_ms), Relaxed);
-            published.slots.store(step.slots.to_bits(), Relaxed);
-        }
-        let open = summary.open.unwrap_or(Open { requests: -1.0, ms: 0.0 });
-        p.open.store(pair(open.requests, open.ms), Relaxed);
-        p.listed_ms.store(summary.listed_ms.to_bits(), Relaxed);
-        p.len.store(summary.steps.len() as u32, Release);
-    }
-
-    /// Work of all that is listed, ms.
-    pub(crate) fn listed_ms(&self) -> f32 {
-        f32::from_bits(self.published.listed_ms.load(Relaxed))
-    }
-
-    /// What a new request would meet at `now`, lowest first; nothing where nothing was ever listed.
-    pub(crate) fn parts(&self, now: Time) -> impl Iterator<Item = Part> {
-        let p = &self.published;
-        let len = p.len.load(Acquire) as usize;
-        let (requests, ms) = unpair(p.open.load(Relaxed));
-        let open = (requests >= 0.0).then_some(Open { requests, ms });
-        p.steps[..len.min(STEPS)].iter().map(move |step| {
-            let (at_least_ms, then_ms) = unpair(step.waits.load(Relaxed));
-            let free_at = Time::from_nanos(step.free_at.load(Relaxed));
-            let slots = f32::from_bits(step.slots.load(Relaxed));
-            Part { wait_ms: Step { free_at, at_least_ms, then_ms, slots }.wait_ms(now), slots, open }
-        })
-    }
-}
-
-fn pair(a: f32, b: f32) -> u64 {
-    u64::from(a.to_bits()) << 32 | u64::from(b.to_bits())
-}
-
-fn unpair(bits: u64) -> (f32, f32) {
-    (f32::from_bits((bits >> 32) as u32), f32::from_bits(bits as u32))
 }

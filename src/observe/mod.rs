@@ -2,10 +2,13 @@
 
 mod batches;
 mod cost;
+mod gauge;
 mod heard;
+mod heights;
 mod lane;
 mod learn;
 mod model;
+mod models;
 pub(crate) mod pace;
 mod pod;
 mod schedule;
@@ -15,11 +18,12 @@ mod view;
 pub use batches::BatchLaw;
 pub(crate) use batches::average;
 pub use cost::{Cost, Formula, SizeClass};
+pub use heights::Part;
 pub(crate) use lane::Lane;
-pub use lane::Part;
 pub use model::{CostModel, Model, SizeCost};
-pub(crate) use model::{Formulas, Hearing, MAX_MODELS, Models};
+pub(crate) use models::{Formulas, Hearing, MAX_MODELS, Models};
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
+pub(crate) use pod::{Out, Parts};
 pub use schedule::Open;
 pub(crate) use schedule::{By, Change};
 pub use shape::{Batching, ModelShape};

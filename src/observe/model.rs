@@ -1,15 +1,12 @@
-//! Models by name, and what their requests cost.
+//! A model, and what its requests cost.
 //!
 //! A request's cost is what it will take of a pod's time. The payload's bytes say most of it: per model, each half
 //! power of two of bytes has its own running mean, learned from requests that found their pod idle, so that no queueing
 //! is in the sample. Peers tell each other what they learned, so that one request somewhere is enough for all; between
 //! sizes that are known it is interpolated; where nothing is known, a formula, Triton's own mean or a guess stands in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use arc_swap::ArcSwap;
 
 use super::batches::Batches;
 use super::cost::Formula;
@@ -17,17 +14,9 @@ use super::heard::{Heard, QUORUM, belief};
 use super::learn::Learned;
 use super::{Cost, CostView};
 use crate::id::NodeId;
+use crate::sync::{Held, Turn};
 use crate::time::Time;
 
-/// Models that one node keeps apart; further names share one. Bounds what clients who invent names can make us store.
-pub(crate) const MAX_MODELS: usize = 1024;
-/// The longest model name that is kept.
-const MAX_NAME: usize = 256;
-/// The model that stands for all names beyond the bounds.
-const OTHER_MODEL: &str = "";
-/// Models that peers told of and nobody asked for here yet; and how many of them one peer may have brought up.
-const MAX_TOLD: usize = 1024;
-const MAX_TOLD_BY_ONE: usize = 256;
 /// Half powers of two of bytes: the last one starts at 2^31.5.
 const BUCKETS: usize = 64;
 /// What a request costs when nothing was learned yet and no prior is configured. Any positive number makes picks
@@ -50,7 +39,7 @@ pub struct Model {
 }
 
 impl Model {
-    fn new(index: usize, name: &str, cost: CostModel) -> Model {
+    pub(super) fn new(index: usize, name: &str, cost: CostModel) -> Model {
         Model { index, name: name.into(), cost, batches: Batches::default() }
     }
 
@@ -67,7 +56,7 @@ pub struct CostModel {
     /// What is believed in ms per bucket of bytes, as `f32` bits; zero where nothing is.
     believed_ms: [AtomicU32; BUCKETS],
     /// Where that comes from.
-    known: Mutex<Known>,
+    known: Turn<Known>,
     formula: Option<Formula>,
     /// Triton's own mean over all sizes, ms, as `f32` bits; zero where it was not asked.
     stated_ms: AtomicU32,
@@ -84,7 +73,7 @@ struct Known {
 }
 
 /// What was heard, by bucket of bytes.
-type Sizes = BTreeMap<u8, Heard>;
+pub(super) type Sizes = BTreeMap<u8, Heard>;
 
 /// What one size costs, as nodes tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +88,7 @@ pub struct SizeCost {
 
 impl SizeCost {
     /// In ms; none where it is nothing that a request can cost.
-    fn ms(self) -> Option<f32> {
+    pub(super) fn ms(self) -> Option<f32> {
         let possible = self.mean_us > 0 && f64::from(self.mean_us) <= 1e3 * Cost::MAX.as_ms();
         (possible && usize::from(self.bucket) < BUCKETS && self.samples > 0).then(|| self.mean_us as f32 / 1e3)
     }
@@ -112,15 +101,15 @@ impl Default for CostModel {
 }
 
 impl CostModel {
-    fn new(formula: Option<Formula>, heard: Sizes) -> CostModel {
+    pub(super) fn new(formula: Option<Formula>, heard: Sizes) -> CostModel {
         let model = CostModel {
             believed_ms: std::array::from_fn(|_| AtomicU32::new(0)),
-            known: Mutex::new(Known { heard, ..Known::default() }),
+            known: Turn::new(Known { heard, ..Known::default() }),
             formula,
             stated_ms: AtomicU32::new(0),
             fresh: AtomicBool::new(false),
         };
-        let known = model.lock();
+        let known = model.known();
         known.heard.keys().for_each(|bucket| model.believe(&known, *bucket, Time::ZERO));
         drop(known);
         model
@@ -159,7 +148,7 @@ impl CostModel {
     pub fn learn(&self, bytes: u64, ms: f64, now: Time) -> Option<f64> {
         let sample = Cost::from_ms(ms)?;
         // Another sample is being taken: one of two is enough for a running mean.
-        let mut known = self.known.try_lock().ok()?;
+        let mut known = self.known.take()?;
         let bucket = bucket(bytes) as u8;
         let believed = self.believed(bucket.into());
         let own = known.own.get(&bucket).and_then(|own| own.mean(now)).map_or(0.0, |(_, samples)| samples);
@@ -173,7 +162,7 @@ impl CostModel {
     /// Hears what `from` learned of one size. False if that is nothing that a request can cost.
     pub(crate) fn hear(&self, from: NodeId, size: SizeCost, now: Time) -> bool {
         let Some(ms) = size.ms() else { return false };
-        let mut known = self.lock();
+        let mut known = self.known();
         let heard = known.heard.entry(size.bucket).or_default();
         heard.take(from, ms, size.samples, now);
         if let Some(ms) = heard.news(now)
@@ -205,7 +194,7 @@ impl CostModel {
         if !self.fresh.swap(false, Relaxed) {
             return Vec::new();
         }
-        let mut known = self.lock();
+        let mut known = self.known();
         let Known { own, heard, told } = &mut *known;
         let mut news = Vec::new();
         for (bucket, learned) in own.iter() {
@@ -230,7 +219,7 @@ impl CostModel {
 
     /// All that was learned here, at most so much, to be told to somebody new.
     pub(crate) fn learned(&self, now: Time, at_most: usize) -> Vec<SizeCost> {
-        let known = self.lock();
+        let known = self.known();
         let worth = |(bucket, learned): (&u8, &Learned)| {
             let (ms, samples) = learned.mean(now)?;
             // However long ago: somebody new knows nothing.
@@ -258,9 +247,9 @@ impl CostModel {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // Whoever panicked with it left numbers, each of them whole.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For the core, which may wait: who teaches has it for less than a microsecond.
+    fn known(&self) -> Held<'_, Known> {
+        self.known.wait()
     }
 }
 
@@ -310,151 +299,13 @@ fn middle_of(bucket: usize) -> u64 {
     if bucket.is_multiple_of(2) { octave * 19 / 16 } else { octave * 27 / 16 }
 }
 
-/// The models met so far. Read without a lock; grows by copying, which happens once per new name.
-#[derive(Debug)]
-pub(crate) struct Models {
-    table: ArcSwap<Table>,
-    formulas: Formulas,
-    /// What peers told of models that nobody asked for here yet: looked at once per new name.
-    told: Mutex<Told>,
-}
-
-/// Formulas by model; the one of the empty name is for all others.
-pub(crate) type Formulas = BTreeMap<Box<str>, Formula>;
-
-#[derive(Debug, Default)]
-struct Told {
-    by_name: BTreeMap<Box<str>, (NodeId, Sizes)>,
-    /// How many of those each peer brought up.
-    by_peer: BTreeMap<NodeId, usize>,
-}
-
-#[derive(Debug, Clone)]
-struct Table {
-    by_name: HashMap<Box<str>, Arc<Model>>,
-    all: Vec<Arc<Model>>,
-}
-
-/// What became of what a peer told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hearing {
-    Taken,
-    /// Nothing that a request can cost.
-    Absurd,
-    /// Of too many models that nobody asks for here.
-    TooMany,
-}
-
-impl Models {
-    pub(crate) fn new(formulas: Formulas) -> Models {
-        let formula = formulas.get(OTHER_MODEL).cloned();
-        let other = Arc::new(Model::new(0, OTHER_MODEL, CostModel::new(formula, Sizes::default())));
-        let by_name = HashMap::from([(OTHER_MODEL.into(), other.clone())]);
-        let table = ArcSwap::from_pointee(Table { by_name, all: vec![other] });
-        Models { table, formulas, told: Mutex::default() }
-    }
-
-    /// The model called `name`; the nameless one where `name` is too long or there are too many.
-    pub(crate) fn get(&self, name: &str) -> Arc<Model> {
-        if let Some(model) = self.table.load().by_name.get(name) {
-            return model.clone();
-        }
-        if name.len() > MAX_NAME {
-            return self.table.load().all[0].clone();
-        }
-        let heard = self.told().take(name);
-        let formula = self.formulas.get(name).or_else(|| self.formulas.get(OTHER_MODEL)).cloned();
-        let table = self.table.rcu(|old| old.with(name, formula.as_ref(), &heard));
-        // `rcu` returns the table before the change; the one after it has the name, or is full.
-        drop(table);
-        let table = self.table.load();
-        table.by_name.get(name).unwrap_or(&table.all[0]).clone()
-    }
-
-    /// All models, by index.
-    pub(crate) fn all(&self) -> Vec<Arc<Model>> {
-        self.table.load().all.clone()
-    }
-
-    /// Hears what `from` learned of one size of the model called `name`.
-    pub(crate) fn hear(&self, from: NodeId, name: &str, size: SizeCost, now: Time) -> Hearing {
-        let Some(ms) = size.ms() else { return Hearing::Absurd };
-        let model = self.table.load().by_name.get(name).cloned();
-        match model {
-            Some(model) if model.cost.hear(from, size, now) => Hearing::Taken,
-            Some(_) => Hearing::Absurd,
-            None => match self.told().sizes(from, name) {
-                Some(sizes) => {
-                    sizes.entry(size.bucket).or_default().take(from, ms, size.samples, now);
-                    Hearing::Taken
-                }
-                None => Hearing::TooMany,
-            },
-        }
-    }
-
-    /// How many models peers told of that nobody asked for here.
-    pub(crate) fn held(&self) -> usize {
-        self.told().by_name.len()
-    }
-
-    fn told(&self) -> MutexGuard<'_, Told> {
-        // As above.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many models there are; their indexes are 0..len.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.table.load().all.len()
-    }
-}
-
-impl Told {
-    /// The sizes of `name`, if there is room for it.
-    fn sizes(&mut self, from: NodeId, name: &str) -> Option<&mut Sizes> {
-        if !self.by_name.contains_key(name) {
-            let by_it = self.by_peer.get(&from).copied().unwrap_or(0);
-            if self.by_name.len() >= MAX_TOLD || by_it >= MAX_TOLD_BY_ONE || name.len() > MAX_NAME {
-                return None;
-            }
-            *self.by_peer.entry(from).or_default() += 1;
-            self.by_name.insert(name.into(), (from, Sizes::default()));
-        }
-        self.by_name.get_mut(name).map(|(_, sizes)| sizes)
-    }
-
-    fn take(&mut self, name: &str) -> Sizes {
-        let Some((from, sizes)) = self.by_name.remove(name) else { return Sizes::default() };
-        if let Some(count) = self.by_peer.get_mut(&from) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_peer.remove(&from);
-            }
-        }
-        sizes
-    }
-}
-
-impl Table {
-    fn with(&self, name: &str, formula: Option<&Formula>, heard: &Sizes) -> Table {
-        let mut table = self.clone();
-        if table.all.len() < MAX_MODELS && !table.by_name.contains_key(name) {
-            let cost = CostModel::new(formula.cloned(), heard.clone());
-            let model = Arc::new(Model::new(table.all.len(), name, cost));
-            table.by_name.insert(name.into(), model.clone());
-            table.all.push(model);
-        }
-        table
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::observe::{Formulas, Models};
 
     #[test]
     fn buckets_are_half_powers_of_two_of_bytes() {
@@ -525,31 +376,6 @@ mod tests {
         SizeCost { bucket: bucket(bytes) as u8, mean_us: 1000 * ms, samples: 32 }
     }
 
-    /// A fresh node knows at its first request what its peers learned, whether they told it before or after.
-    #[test]
-    fn what_peers_told_is_known_at_the_first_request() {
-        let models = Models::new(Formulas::new());
-        let peer = NodeId(1);
-        assert_eq!(models.hear(peer, "m", size(100, 5), Time::ZERO), Hearing::Taken);
-        assert_eq!((models.len(), models.held()), (1, 1));
-        assert_eq!(models.get("m").cost.estimate(100).as_ms(), 5.0);
-        assert_eq!(models.held(), 0);
-        models.hear(peer, "m", size(5000, 120), Time::ZERO);
-        assert_eq!(models.get("m").cost.estimate(5000).as_ms(), 120.0);
-    }
-
-    /// A peer that invents models must not fill the memory, nor keep out what others tell.
-    #[test]
-    fn models_that_one_peer_invents_are_bounded() {
-        let models = Models::new(Formulas::new());
-        let heard = |from: u64, k: usize| models.hear(NodeId(from), &format!("model-{k}"), size(100, 5), Time::ZERO);
-        let taken = (0..2 * MAX_TOLD).filter(|k| heard(1, *k) == Hearing::Taken).count();
-        assert_eq!((taken, models.held()), (MAX_TOLD_BY_ONE, MAX_TOLD_BY_ONE));
-        assert_eq!(heard(2, 7777), Hearing::Taken);
-        assert_eq!(models.hear(NodeId(2), &"x".repeat(MAX_NAME + 1), size(1, 1), Time::ZERO), Hearing::TooMany);
-        assert_eq!(models.len(), 1);
-    }
-
     /// What is told once is not told again until it moved; and not at all where enough others say the same.
     #[test]
     fn news_is_what_moved_and_is_not_known() {
@@ -617,19 +443,5 @@ mod tests {
             let ratio = cost.estimate(100).as_ms() / honest;
             prop_assert!((0.5..=2.6).contains(&ratio), "{}", ratio);
         }
-    }
-
-    /// Clients choose model names: they must not be able to fill the memory.
-    #[test]
-    fn invented_names_share_one_model() {
-        let models = Models::new(Formulas::new());
-        assert_eq!(models.get("resnet").name(), "resnet");
-        assert_eq!(models.get("resnet").index, models.get("resnet").index);
-        for k in 0..2 * MAX_MODELS {
-            models.get(&format!("model-{k}"));
-        }
-        assert_eq!(models.len(), MAX_MODELS);
-        assert_eq!(models.get("one more").name(), OTHER_MODEL);
-        assert_eq!(models.get(&"x".repeat(MAX_NAME + 1)).name(), OTHER_MODEL);
     }
 }

@@ -4,17 +4,20 @@
 //! Everything here is an atomic that many threads touch at once; nothing here decides anything.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
-use smallvec::SmallVec;
 
+use super::gauge::Gauge;
+use super::heights::Heights;
 use super::pace::Pace;
 use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
 use crate::id::PodId;
-use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What discovery or configuration says about one pod.
@@ -77,18 +80,20 @@ pub struct Pod {
     id: PodId,
     /// Which `Pod` of this process: two of one incarnation (its settings changed) are told apart by it.
     pub(crate) life: u64,
-    pub(crate) own: CachePadded<Charge>,
-    pub(crate) remainders: Charge,
-    pub(crate) peers: CachePadded<PeerCharge>,
-    ejected: AtomicBool,
+    out: Arc<Out>,
+    /// What picks read.
+    pub(crate) gauge: CachePadded<Gauge>,
+    /// The parts of its work that are not this node's tickets: of own remainders, and of the peers by the weight of their
+    /// rows, µs.
+    remainders_us: AtomicU64,
+    peers_us: AtomicU64,
     /// What was learned of its speed, and whether its samples are what they seem.
     pub(crate) pace: Pace,
     pub(crate) stats: PodStats,
     /// The most slots that the configuration of any of its models names.
     slots_read: AtomicU32,
-    /// Whether it runs any model in batches.
-    batches: AtomicBool,
     lanes: ArcSwap<Vec<Option<Arc<Lane>>>>,
+    lane_count: AtomicU32,
     attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -99,23 +104,26 @@ impl std::fmt::Debug for Pod {
 }
 
 impl Pod {
-    pub(crate) fn new(spec: PodSpec, life: u64) -> Pod {
-        let batches = spec.batching.is_some();
-        Pod {
+    /// A pod that counts itself in `out` while it is ejected.
+    pub(crate) fn new(spec: PodSpec, life: u64, out: Arc<Out>) -> Pod {
+        let pod = Pod {
             id: spec.id(),
             spec,
             life,
-            own: CachePadded::default(),
-            remainders: Charge::default(),
-            peers: CachePadded::default(),
-            ejected: AtomicBool::new(false),
+            out,
+            gauge: CachePadded::default(),
+            remainders_us: AtomicU64::new(0),
+            peers_us: AtomicU64::new(0),
             pace: Pace::default(),
             stats: PodStats::default(),
             slots_read: AtomicU32::new(0),
-            batches: AtomicBool::new(batches),
             lanes: ArcSwap::default(),
+            lane_count: AtomicU32::new(0),
             attachment: OnceLock::new(),
-        }
+        };
+        pod.gauge.set_batches(pod.spec.batching.is_some());
+        pod.weigh();
+        pod
     }
 
     /// Its incarnation.
@@ -135,27 +143,46 @@ impl Pod {
 
     /// Tickets this node holds on it.
     pub fn own_in_flight(&self) -> u32 {
-        self.own.count.load(Relaxed)
+        self.gauge.own()
     }
 
     /// Estimated work of these tickets, ms.
     pub fn own_cost_ms(&self) -> f64 {
-        self.own.cost_us.load(Relaxed) as f64 / 1e3
+        let others_us = self.remainders_us.load(Relaxed) + self.peers_us.load(Relaxed);
+        self.gauge.all_us().saturating_sub(others_us) as f64 / 1e3
     }
 
     /// Cancelled requests of this node that it may still run.
     pub fn own_remainders(&self) -> u32 {
-        self.remainders.count.load(Relaxed)
+        self.gauge.remainders()
     }
 
     /// Tickets and remainders of the peers, by the weight of their rows.
     pub fn peers_in_flight(&self) -> f64 {
-        self.peers.count_x256.load(Relaxed) as f64 / 256.0
+        self.gauge.peers_x256() as f64 / 256.0
     }
 
     /// Estimated work of these, by the weight of their rows, ms.
     pub fn peers_cost_ms(&self) -> f64 {
-        self.peers.cost_us.load(Relaxed) as f64 / 1e3
+        self.peers_us.load(Relaxed) as f64 / 1e3
+    }
+
+    /// A cancelled request of this node goes on counting.
+    pub(crate) fn add_remainder(&self, cost: Cost) {
+        self.remainders_us.fetch_add(cost.as_us(), Relaxed);
+        self.gauge.add_remainder(cost);
+    }
+
+    /// It counts no more; callers hold the proof that it did.
+    pub(crate) fn remove_remainder(&self, cost: Cost) {
+        self.gauge.remove_remainder(cost);
+        self.remainders_us.fetch_sub(cost.as_us(), Relaxed);
+    }
+
+    /// What one peer has here changed, by wrapping differences. The core's alone.
+    pub(crate) fn adjust_peers(&self, count_x256: u64, cost_us: u64) {
+        self.peers_us.fetch_add(cost_us, Relaxed);
+        self.gauge.adjust_peers(count_x256, cost_us);
     }
 
     /// What the driver keeps beside a pod (its connection, for instance); made by `init` on first use and dropped with
@@ -166,26 +193,36 @@ impl Pod {
 
     /// Stops picks from going here until [`Pod::readmit`]. Local to this node and temporary.
     pub fn eject(&self) -> Ejection {
-        if self.ejected.swap(true, Relaxed) {
+        if self.gauge.set_out(true) {
             return Ejection::AlreadyOut;
         }
+        self.out.0.fetch_add(1, Relaxed);
         self.stats.ejections.fetch_add(1, Relaxed);
         Ejection::Now
     }
 
     /// Lets picks come here again; says whether it was out.
     pub fn readmit(&self) -> bool {
-        self.ejected.swap(false, Relaxed)
+        let was_out = self.gauge.set_out(false);
+        if was_out {
+            self.out.0.fetch_sub(1, Relaxed);
+        }
+        was_out
     }
 
     /// Whether picks avoid it.
     pub fn is_ejected(&self) -> bool {
-        self.ejected.load(Relaxed)
+        self.gauge.is_out()
     }
 
     /// What was counted here since the node started.
     pub fn stats(&self) -> &PodStats {
         &self.stats
+    }
+
+    /// Tickets charged here since the node started; of each model and size, modulo 2^32.
+    pub fn picks(&self) -> u64 {
+        self.lanes().iter().map(|lane| lane.used().map(|class| u64::from(lane.picked(class))).sum::<u64>()).sum()
     }
 
     /// Whether it serves `model` (as far as configured).
@@ -212,13 +249,18 @@ impl Pod {
         self.spec.weight * self.learned_speed()
     }
 
+    /// Has picks go by the slots and the speed that are known now.
+    pub(crate) fn weigh(&self) {
+        self.gauge.set_capacity(self.speed(), self.slots());
+    }
+
     /// A request was sent here at `now`. Where it found the pod idle, what it takes is its time alone if nothing is heard that
     /// says otherwise: returns what its end wants to know. Where the pod batches, whoever comes later may share its time.
     pub(crate) fn time(&self, now: Time, found_idle: bool) -> Option<u32> {
         if found_idle {
             return Some(self.pace.time(now));
         }
-        if self.batches.load(Relaxed) {
+        if self.gauge.batches() {
             self.pace.join();
         }
         None
@@ -226,13 +268,13 @@ impl Pod {
 
     /// News: a request of a peer's was sent here at `at`.
     pub(crate) fn heard_of(&self, at: Time) {
-        if self.batches.load(Relaxed) { self.pace.join() } else { self.pace.hear(at) }
+        if self.gauge.batches() { self.pace.join() } else { self.pace.hear(at) }
     }
 
     /// How it runs `model`: what was given for the pod, else what was read of the model, else one at a time.
     pub fn shape(&self, model: &Model) -> ModelShape {
         self.existing_lane(model)
-            .map_or_else(|| self.shape_with(None), |lane| self.shape_with(lane.shape_read.load().as_deref()))
+            .map_or_else(|| self.shape_with(None), |lane| self.shape_with(lane.shape_read().as_deref()))
     }
 
     pub(super) fn shape_with(&self, read: Option<&ModelShape>) -> ModelShape {
@@ -243,12 +285,12 @@ impl Pod {
 
     /// Remembers how `model` is run here, as its configuration says.
     pub(crate) fn set_shape(&self, model: &Arc<Model>, shape: ModelShape) {
-        self.lane(model).shape_read.store(Some(Arc::new(shape)));
+        self.lane(model).set_shape(shape);
         // Of all its models as they are now: one that is configured anew may have fewer than before.
-        let read = || self.lanes().into_iter().filter_map(|lane| lane.shape_read.load_full());
+        let read = || self.lanes().into_iter().filter_map(|lane| lane.shape_read());
         self.slots_read.store(read().map(|shape| shape.slots).max().unwrap_or(0), Relaxed);
-        let batches = self.spec.batching.is_some() || read().any(|shape| shape.batch.is_some());
-        self.batches.store(batches, Relaxed);
+        self.gauge.set_batches(self.spec.batching.is_some() || read().any(|shape| shape.batch.is_some()));
+        self.weigh();
     }
 
     /// Milliseconds of pod time it works off in a millisecond.
@@ -256,55 +298,35 @@ impl Pod {
         self.speed() * f64::from(self.slots())
     }
 
-    /// What a policy sees of it; `index` is its place among the picker's pods.
+    /// Its load in numbers; `index` is its place among the picker's pods.
     pub fn load(&self, index: usize) -> PodLoad {
         let own = self.own_in_flight();
-        let known = own + self.remainders.count.load(Relaxed);
-        let peers_us = self.peers.cost_us.load(Relaxed);
-        let cost_us = self.own.cost_us.load(Relaxed) + self.remainders.cost_us.load(Relaxed) + peers_us;
         PodLoad {
             index,
             own_in_flight: own,
-            in_flight: known as f32 + self.peers.count_x256.load(Relaxed) as f32 / 256.0,
-            own_cost_ms: self.own.cost_us.load(Relaxed) as f32 / 1e3,
-            cost_ms: cost_us as f32 / 1e3,
-            slots: self.slots(),
-            weight: self.speed() as f32,
-            first_part: 0,
-            parts: 0,
+            in_flight: (own + self.own_remainders()) as f32 + self.gauge.peers_x256() as f32 / 256.0,
+            cost_ms: self.gauge.all_us() as f32 / 1e3,
+            slots: self.gauge.slots(),
+            weight: self.gauge.weight(),
         }
     }
 
-    /// Puts what a new request for `lane` would meet here into `parts`, lowest first. `load` is this pod's at `now`.
-    pub(crate) fn parts(&self, load: &PodLoad, lane: Option<&Lane>, now: Time, parts: &mut SmallVec<[Part; 64]>) {
-        let first = parts.len();
+    /// What a new request for `lane` would meet here at `now`, where `extra_us` of work more stand behind all that is known.
+    #[inline]
+    pub(crate) fn parts<'a>(&'a self, lane: Option<&'a Lane>, extra_us: f32, now: Time) -> Parts<'a> {
+        let heights = lane.map(|lane| &lane.heights).filter(|heights| heights.len() > 0);
         // What is not listed (news that came another way, other models on the same GPU) stands behind what is.
-        let mut behind_ms = load.cost_ms;
-        if let Some(lane) = lane {
-            parts.extend(lane.parts(now));
-            behind_ms -= lane.listed_ms();
-        }
-        if parts.len() == first {
-            let open = self.batches.load(Relaxed).then(Open::default);
-            parts.push(Part { wait_ms: 0.0, slots: load.slots as f32, open });
-        }
-        // Counters are whole microseconds: less is rounding.
-        if behind_ms > 0.01 {
-            let behind_ms = behind_ms / (load.weight * load.slots as f32);
-            parts[first..].iter_mut().for_each(|part| part.wait_ms += behind_ms);
-        }
+        let behind_us = self.gauge.work_us() + extra_us - heights.map_or(0.0, Heights::listed_us);
+        // Counters are whole microseconds: less than so many is rounding.
+        let behind_ms = if behind_us > 10.0 { self.gauge.wait_ms(behind_us) } else { 0.0 };
+        Parts { gauge: &self.gauge, heights, behind_ms, now }
     }
 
     /// How long a new request would wait here at `now` before it begins, by all that is known, ms: for the model whose
     /// requests wait longest.
     pub(crate) fn longest_wait_ms(&self, now: Time) -> f32 {
-        let load = self.load(0);
-        let wait_ms = |lane: Option<&Lane>| {
-            let mut parts = SmallVec::new();
-            self.parts(&load, lane, now, &mut parts);
-            parts.first().map_or(0.0, |part| part.wait_ms)
-        };
-        self.lanes().iter().map(|lane| wait_ms(Some(lane))).fold(wait_ms(None).min(0.0), f32::max)
+        let wait_ms = |lane: &Arc<Lane>| self.parts(Some(lane), 0.0, now).lowest().wait_ms;
+        self.lanes().iter().map(wait_ms).fold(0.0, f32::max)
     }
 
     /// The counters of `model` here, made on first use.
@@ -321,6 +343,7 @@ impl Pod {
             lanes[model.index].get_or_insert_with(|| fresh.clone());
             lanes
         });
+        self.lane_count.fetch_add(1, Release);
         match self.lanes.load().get(model.index) {
             Some(Some(lane)) => lane.clone(),
             // Lanes are only ever added, so the one just put there (or the one that won) is there.
@@ -333,9 +356,31 @@ impl Pod {
         self.lanes.load().get(model.index).cloned().flatten()
     }
 
+    /// How often a lane was made: who looked for one in vain need not look again before it changed.
+    pub(crate) fn lane_count(&self) -> u32 {
+        self.lane_count.load(Acquire)
+    }
+
     /// All lanes, by model index.
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
         self.lanes.load().iter().flatten().cloned().collect()
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.readmit();
+    }
+}
+
+/// How many pods of a node are ejected, those included that it picks from no longer while a ticket is left: mostly none,
+/// and then a pick need not look at each.
+#[derive(Debug, Default)]
+pub(crate) struct Out(AtomicU32);
+
+impl Out {
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.load(Relaxed) > 0
     }
 }
 
@@ -349,43 +394,45 @@ pub enum Ejection {
     AlreadyOut,
 }
 
-/// Requests and their estimated work.
-#[derive(Debug, Default)]
-pub(crate) struct Charge {
-    pub(crate) count: AtomicU32,
-    pub(crate) cost_us: AtomicU64,
+/// The parts of a pod as one pick sees them, lowest first; there is always one.
+pub(crate) struct Parts<'a> {
+    gauge: &'a Gauge,
+    /// Where anything was ever listed; else all of the pod is one part.
+    heights: Option<&'a Heights>,
+    behind_ms: f32,
+    now: Time,
 }
 
-impl Charge {
-    pub(crate) fn add(&self, cost: Cost) {
-        self.count.fetch_add(1, Relaxed);
-        self.cost_us.fetch_add(cost.as_us(), Relaxed);
-    }
-
-    /// Takes back what [`Charge::add`] put there; callers hold the proof that they did.
-    pub(crate) fn remove(&self, cost: Cost) {
-        let before = self.count.fetch_sub(1, Relaxed);
-        debug_assert!(before > 0, "a charge is taken back only by who made it");
-        if !mutant::is(Mutant::CostLeaks) {
-            self.cost_us.fetch_sub(cost.as_us(), Relaxed);
+impl Parts<'_> {
+    #[inline]
+    pub(crate) fn lowest(&self) -> Part {
+        match self.heights {
+            Some(_) => self.get(0),
+            None => {
+                let open = self.gauge.batches().then(Open::default);
+                Part { wait_ms: self.behind_ms, slots: self.gauge.slots() as f32, open }
+            }
         }
     }
-}
 
-/// The peers' part, weighted by row age. Written by the core alone.
-#[derive(Debug, Default)]
-pub(crate) struct PeerCharge {
-    /// Requests in 1/256, because a fading row counts in part.
-    pub(crate) count_x256: AtomicU64,
-    pub(crate) cost_us: AtomicU64,
+    /// How many there are beside the lowest.
+    #[inline]
+    pub(crate) fn others(&self) -> usize {
+        self.heights.map_or(0, |heights| heights.len() - 1)
+    }
+
+    /// The `k`-th, where that was ever listed.
+    #[inline]
+    pub(crate) fn get(&self, k: usize) -> Part {
+        let part = self.heights.map(|heights| heights.part(k, self.now)).unwrap_or_default();
+        Part { wait_ms: part.wait_ms + self.behind_ms, ..part }
+    }
 }
 
 /// What was counted at a pod, by this node, since it started.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct PodStats {
-    /// Tickets charged.
-    pub picks: AtomicU64,
     /// Tickets that ended with an answer.
     pub served: AtomicU64,
     /// Tickets that ended with an error of the pod.
@@ -399,14 +446,13 @@ pub struct PodStats {
 }
 
 impl PodStats {
-    /// Tickets charged, and tickets that ended in any way: what lies between is in flight.
-    pub fn balance(&self) -> (u64, u64) {
-        let ends = [&self.served, &self.failed, &self.refused, &self.cancelled];
-        (self.picks.load(Relaxed), ends.iter().map(|ended| ended.load(Relaxed)).sum())
+    /// Tickets that ended in any way.
+    pub fn ends(&self) -> u64 {
+        [&self.served, &self.failed, &self.refused, &self.cancelled].iter().map(|ended| ended.load(Relaxed)).sum()
     }
 }
 
-/// One pod as a policy sees it: a copy of numbers, so that a policy is a pure function.
+/// One pod's load in numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PodLoad {
@@ -416,34 +462,28 @@ pub struct PodLoad {
     pub own_in_flight: u32,
     /// Tickets and remainders of all nodes; fractions come from rows that fade.
     pub in_flight: f32,
-    /// Estimated work of this node's tickets, ms.
-    pub own_cost_ms: f32,
     /// Estimated work of all nodes' tickets and remainders, ms.
     pub cost_ms: f32,
     /// Requests it runs at once.
     pub slots: u32,
     /// Speed relative to the others.
     pub weight: f32,
-    /// Which of [`Context::parts`](crate::pick::Context::parts) are its, where a policy reads them: the first,
-    pub first_part: u32,
-    /// and how many.
-    pub parts: u32,
 }
 
 impl PodLoad {
     /// An idle pod with one slot, for policies to be tried on: set what the trial needs.
     pub fn idle(index: usize) -> PodLoad {
-        PodLoad {
-            index,
-            own_in_flight: 0,
-            in_flight: 0.0,
-            own_cost_ms: 0.0,
-            cost_ms: 0.0,
-            slots: 1,
-            weight: 1.0,
-            first_part: 0,
-            parts: 0,
-        }
+        PodLoad { index, own_in_flight: 0, in_flight: 0.0, cost_ms: 0.0, slots: 1, weight: 1.0 }
+    }
+
+    /// Requests in flight for each that it runs at once.
+    pub fn in_flight_per_slot(&self) -> f32 {
+        self.in_flight / self.slots as f32
+    }
+
+    /// How long its work takes it, ms.
+    pub fn cost_per_capacity_ms(&self) -> f32 {
+        self.cost_ms / (self.weight * self.slots as f32)
     }
 }
 
@@ -471,8 +511,8 @@ mod tests {
     #[test]
     fn absurd_settings_are_clamped() {
         for (weight, slots) in [(f64::NAN, 0), (0.0, 1), (-1.0, 0), (f64::INFINITY, u32::MAX), (1e-300, 1)] {
-            let pod = Pod::new(PodSpec { weight, slots, ..PodSpec::new("p", "p:1") }.clamped(), 0);
-            pod.own.add(Cost::MAX);
+            let pod = Pod::new(PodSpec { weight, slots, ..PodSpec::new("p", "p:1") }.clamped(), 0, Arc::default());
+            pod.gauge.charge(Cost::MAX);
             assert!(pod.capacity().is_finite() && pod.capacity() > 0.0);
             assert!(pod.longest_wait_ms(at(0)).is_finite());
         }
@@ -485,26 +525,26 @@ mod tests {
         let models = super::super::Models::new(Default::default());
         let (a, b) = (models.get("a"), models.get("b"));
         let shape = |slots, batch| ModelShape { slots, batch, max_queue: None };
-        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
-        assert_eq!((pod.slots(), pod.shape(&a)), (1, ModelShape::ONE));
-        pod.set_shape(&a, shape(5, Some(Batching::padded(8))));
-        pod.set_shape(&b, shape(2, None));
-        assert_eq!((pod.slots(), pod.shape(&b).slots, pod.batches.load(Relaxed)), (5, 2, true));
-        pod.set_shape(&a, shape(3, None));
-        assert_eq!((pod.slots(), pod.batches.load(Relaxed)), (3, false));
-        let given = Pod::new(PodSpec { slots: 4, ..PodSpec::new("p", "p:1") }, 0);
-        given.set_shape(&a, shape(9, None));
-        assert_eq!((given.slots(), given.shape(&a).slots), (4, 4));
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0, Arc::default());
+        assert_eq!((pod.slots(), pod.shape(a)), (1, ModelShape::ONE));
+        pod.set_shape(a, shape(5, Some(Batching::padded(8))));
+        pod.set_shape(b, shape(2, None));
+        assert_eq!((pod.slots(), pod.shape(b).slots, pod.gauge.batches()), (5, 2, true));
+        pod.set_shape(a, shape(3, None));
+        assert_eq!((pod.slots(), pod.gauge.batches()), (3, false));
+        let given = Pod::new(PodSpec { slots: 4, ..PodSpec::new("p", "p:1") }, 0, Arc::default());
+        given.set_shape(a, shape(9, None));
+        assert_eq!((given.slots(), given.shape(a).slots), (4, 4));
     }
 
     /// Two threads that meet a model at the same time must count in the same lane.
     #[test]
     fn a_lane_is_made_once() {
         let models = super::super::Models::new(super::super::Formulas::new());
-        let pod = Pod::new(PodSpec::new("p", "p:1"), 0);
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 0, Arc::default());
         let (a, b) = (models.get("a"), models.get("b"));
-        assert!(Arc::ptr_eq(&pod.lane(&b), &pod.lane(&b)));
-        pod.lane(&a);
+        assert!(Arc::ptr_eq(&pod.lane(b), &pod.lane(b)));
+        pod.lane(a);
         assert_eq!(pod.lanes().iter().map(|l| l.model.name().to_owned()).collect::<Vec<_>>(), ["a", "b"]);
     }
 }

@@ -3,8 +3,8 @@
 //! What a Redis sorted set of costs does, without the Redis. On a stale view everybody goes to the same pod: this is a
 //! baseline, not the default.
 
+use super::candidates::{Candidate, Candidates};
 use super::policy::{Context, Policy, PolicyKind, least};
-use crate::observe::PodLoad;
 
 pub(super) struct LeastCost;
 
@@ -13,7 +13,7 @@ impl Policy for LeastCost {
         PolicyKind::LeastCost.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        least(loads, &context.draw, |load| load.cost_ms / (load.weight * load.slots as f32))
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        least(pods, &context.draw, |pod| Candidate::cost_per_capacity_ms(&pod))
     }
 }

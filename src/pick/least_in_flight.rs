@@ -1,7 +1,7 @@
 //! The pod with the fewest requests in flight, as far as known, per slot.
 
+use super::candidates::Candidates;
 use super::policy::{Context, Policy, PolicyKind, least};
-use crate::observe::PodLoad;
 
 pub(super) struct LeastInFlight;
 
@@ -10,7 +10,7 @@ impl Policy for LeastInFlight {
         PolicyKind::LeastInFlight.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        least(loads, &context.draw, |load| load.in_flight / load.slots as f32)
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        least(pods, &context.draw, |pod| pod.load().in_flight_per_slot())
     }
 }

@@ -4,7 +4,9 @@
 //! (own counts live, the peers' part as last heard), lets the [`Policy`] choose, and charges the chosen pod before it
 //! returns; the [`Ticket`] takes the charge back when it ends, however it ends.
 
+mod candidates;
 mod draw;
+mod hub;
 mod least_cost;
 mod least_in_flight;
 mod p2c;
@@ -14,49 +16,31 @@ mod policy;
 mod random;
 mod readmission;
 mod round_robin;
+mod scratch;
 mod strict;
 mod ticket;
 
-use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
-use crossbeam::queue::ArrayQueue;
-use crossbeam::utils::CachePadded;
-use smallvec::SmallVec;
 use tracing::trace;
 
+pub use self::candidates::Candidates;
+use self::candidates::Choice;
 pub use self::draw::Draw;
 pub(crate) use self::draw::mix;
+pub use self::hub::Wake;
+pub(crate) use self::hub::{Hub, Remainder};
 use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
 pub use self::strict::OwnedRequest;
-use self::ticket::Charged;
+use self::ticket::Expected;
 pub use self::ticket::{Outcome, Ticket};
 use crate::gossip::Interest;
-use crate::id::PodId;
-use crate::mutant::{self, Mutant};
-use crate::observe::{By, Cost, Formulas, Lane, Model, ModelShape, Models, Part, Pod, PodLoad, SizeClass};
+use crate::id::{NodeId, PodId};
+use crate::observe::{Cost, Formulas, Hearing, Model, ModelShape, Models, Out, Pod, SizeCost};
 use crate::time::Time;
-
-/// Changes the core has not seen yet; more than this and it looks at every lane instead.
-const CHANGES: usize = 4096;
-/// While pods refuse and gossip is short of budget, news of a pick is held back this many times as long as a refusal takes:
-/// what a pod turns down at once is then never told. Each refused request costs two datagrams to everybody otherwise: at
-/// the default budget, 50 nodes and a load of 0.9, offering refused requests elsewhere made news three to six times as old
-/// and requests wait twice as long.
-const HOLD: u32 = 2;
-/// And no longer than this: a slow pod's refusal must not make everybody's news old.
-const HOLD_AT_MOST: Duration = Duration::from_millis(5);
-/// Pods refuse if one did so lately.
-const LATELY: Duration = Duration::from_secs(10);
-/// Remainders waiting for the core; over this they are not charged, and counted.
-const REMAINDERS: usize = 4096;
 
 /// With fewer usable pods among those that this node uses, it picks among all: one pod more that fails would leave next to
 /// nothing to choose from.
@@ -110,12 +94,6 @@ pub enum PickError {
     },
 }
 
-/// Told when the core has something to look at; the driver's way to be woken. Called from the picking thread.
-pub trait Wake: Send + Sync {
-    /// There are changes. May be called more often than needed.
-    fn wake(&self);
-}
-
 /// Chooses and charges pods. Clones share everything.
 #[derive(Clone)]
 pub struct Picker {
@@ -133,107 +111,21 @@ pub(crate) struct Shared {
     pub(crate) models: Models,
     policy: Box<dyn Policy>,
     seed: u64,
-    turn: CachePadded<AtomicU64>,
-    /// The latest time anyone passed in: what a ticket that is dropped instead of finished goes by.
-    last_seen: CachePadded<AtomicU64>,
-    pub(crate) changes: ArrayQueue<(Arc<Pod>, Arc<Lane>)>,
-    pub(crate) remainders: ArrayQueue<Remainder>,
-    /// Picks that nobody is told of before their time, by that.
-    pub(crate) held: ArrayQueue<(Time, Arc<Pod>, Arc<Lane>, SizeClass)>,
-    wake: Box<dyn Wake>,
-    pub(crate) published: Published,
-    pub(crate) seen: Seen,
-}
-
-/// What the core publishes for picks.
-#[derive(Debug, Default)]
-pub(crate) struct Published {
-    /// Unseen work of the others, ms, as `f32` bits.
-    pub(crate) unseen_ms: AtomicU32,
-    /// The others' share of all work, as `f32` bits.
-    pub(crate) others: AtomicU32,
-    pub(crate) rung: AtomicU8,
-    /// Changes that cost less than this many µs need not wake the core: it looks soon anyway. A wake costs the picking
-    /// thread a system call, ten times the pick.
-    pub(crate) quiet_below_us: AtomicU64,
-    /// Whether gossip has to choose what it tells.
-    pub(crate) scarce: AtomicBool,
-}
-
-/// What picks and tickets tell the core, beside the lanes.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    /// Tickets charged so far: their numbers.
-    pub(crate) tickets: AtomicU64,
-    /// Running mean cost, ms, as `f32` bits.
-    pub(crate) mean_cost_ms: AtomicU32,
-    /// By size class.
-    pub(crate) classes: [SeenClass; SizeClass::COUNT],
-    /// When a pod refused a request last, in nanoseconds of [`Time`], and how long refusals take, ns: a running mean.
-    refused_at: AtomicU64,
-    refusal_ns: AtomicU64,
-    /// Changes that did not fit the queue: the core must look at every lane.
-    pub(crate) missed_changes: AtomicU64,
-    /// Remainders that were not charged because too many wait.
-    pub(crate) missed_remainders: AtomicU64,
-}
-
-impl Seen {
-    fn new() -> Seen {
-        Seen {
-            tickets: AtomicU64::default(),
-            mean_cost_ms: AtomicU32::default(),
-            classes: std::array::from_fn(|_| SeenClass::default()),
-            refused_at: AtomicU64::default(),
-            refusal_ns: AtomicU64::default(),
-            missed_changes: AtomicU64::default(),
-            missed_remainders: AtomicU64::default(),
-        }
-    }
-}
-
-/// What was picked of one size class.
-#[derive(Debug, Default)]
-pub(crate) struct SeenClass {
-    /// Tickets so far.
-    pub(crate) picked: AtomicU64,
-    /// Running mean sojourn in ms as `f32` bits; 0 where none ended yet.
-    pub(crate) sojourn_ms: AtomicU32,
-}
-
-/// What a cancelled request still costs its pod.
-#[derive(Debug)]
-pub(crate) struct Remainder {
-    pub(crate) by: By,
-    pub(crate) pod: Arc<Pod>,
-    pub(crate) lane: Arc<Lane>,
-    pub(crate) class: SizeClass,
-    pub(crate) cost: Cost,
-    pub(crate) ends: Time,
+    hub: Arc<Hub>,
 }
 
 impl Picker {
     /// A picker without pods that chooses by `policy`. `seed` decides the draws; `wake` is told of changes.
     pub(crate) fn new(policy: Box<dyn Policy>, seed: u64, formulas: Formulas, wake: Box<dyn Wake>) -> Picker {
-        Picker {
-            shared: Arc::new(Shared {
-                table: ArcSwap::default(),
-                models: Models::new(formulas),
-                policy,
-                seed,
-                turn: CachePadded::default(),
-                last_seen: CachePadded::default(),
-                changes: ArrayQueue::new(CHANGES),
-                remainders: ArrayQueue::new(REMAINDERS),
-                held: ArrayQueue::new(CHANGES),
-                wake,
-                published: Published::default(),
-                seen: Seen::new(),
-            }),
-        }
+        let plays = policy.reads_parts();
+        let shared = |picker: &Weak<Shared>| {
+            let (table, models) = (ArcSwap::default(), Models::new(formulas));
+            Shared { table, models, policy, seed, hub: Arc::new(Hub::new(plays, wake, picker.clone())) }
+        };
+        Picker { shared: Arc::new_cyclic(shared) }
     }
 
-    /// Chooses a pod for `request` and charges it, in one step of a microsecond or two (`cargo bench --bench pick`).
+    /// Chooses a pod for `request` and charges it, in one step of about a microsecond (`cargo bench --bench pick`).
     ///
     /// Ejected pods are avoided while any other is left; where all are ejected they are picked all the same, because a
     /// pod that may answer beats a certain error.
@@ -241,48 +133,53 @@ impl Picker {
     /// # Errors
     /// [`PickError`]; nothing is charged then.
     pub fn pick(&self, now: Time, request: &Request<'_>) -> Result<Ticket, PickError> {
-        let s = &self.shared;
-        s.last_seen.store(now.as_nanos(), Relaxed);
-        let table = s.table.load();
-        let model = s.models.get(request.model);
-        let places = table.serving(&model);
-        let look = Look { with_parts: s.policy.reads_parts(), parted: table.is_parted() };
-        let Candidates { loads, parts } = Candidates::of(places, &model, request, now, look);
+        let Shared { table, models, policy, seed, hub } = &*self.shared;
+        hub.saw(now);
+        let model = models.get(request.model);
+        let table = table.load();
+        let choice = Choice::of(table.serving(model), request, hub.out.is_any());
+        let pods = choice.candidates(model, now);
+        if pods.is_empty() {
+            return Err(self.none_left(&table, request));
+        }
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
-        let chosen = match &loads[..] {
-            [] if table.pods.is_empty() => return Err(PickError::NoPods),
-            [] => return Err(PickError::NoneLeft { model: request.model.to_owned(), known: table.pods.len() }),
-            [only] => *only,
-            loads => {
-                let draw = Draw::new(s.seed, s.turn.fetch_add(1, Relaxed));
-                let context = s.context(&model, cost, &parts, draw);
-                loads[s.policy.choose(loads, &context).min(loads.len() - 1)]
-            }
+        let number = hub.next_number();
+        let chosen = match pods.len() {
+            1 => 0,
+            n => policy.choose(&pods, &hub.context(model, cost, Draw::new(*seed, number))).min(n - 1),
         };
-        Ok(self.charge(now, request, &table.pods[chosen.index], &model, (&chosen, &parts)))
+        Ok(self.charge(now, request, (model, cost, number), choice.place(chosen)))
     }
 
-    /// Charges `pod` for `request`, in whose eyes it is as loaded as `seen` says.
+    fn none_left(&self, table: &Table, request: &Request<'_>) -> PickError {
+        match table.pods.len() {
+            0 => PickError::NoPods,
+            known => PickError::NoneLeft { model: request.model.to_owned(), known },
+        }
+    }
+
+    /// Charges the pod at `place` for `request`, the pick of that number.
     fn charge(
         &self,
         now: Time,
         request: &Request<'_>,
-        pod: &Arc<Pod>,
-        model: &Arc<Model>,
-        seen: (&PodLoad, &[Part]),
+        (model, cost, number): (&Arc<Model>, Cost, u64),
+        place: &Place,
     ) -> Ticket {
-        let (load, parts) = seen;
-        let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
-        trace!(pod = pod.name(), model = request.model, cost_ms = cost.as_ms(), in_flight = load.in_flight, "pick");
-        let waits_ms = match parts.get(load.first_part as usize) {
-            Some(part) if load.parts > 0 => part.wait_ms,
-            _ if load.in_flight < load.slots as f32 => 0.0,
-            _ => load.cost_ms / (load.weight * load.slots as f32),
+        let hub = &self.shared.hub;
+        let load = place.pod.load(place.index);
+        let (name, in_flight) = (place.pod.name(), load.in_flight);
+        trace!(pod = name, model = request.model, cost_ms = cost.as_ms(), in_flight, "pick");
+        let waits_ms = if hub.plays {
+            place.parts(model, 0.0, now).lowest().wait_ms
+        } else if load.in_flight < load.slots as f32 {
+            0.0
+        } else {
+            load.cost_per_capacity_ms()
         };
-        let found_idle = load.in_flight == 0.0;
-        let predicted_ms = waits_ms + cost.as_ms() as f32 / load.weight;
-        let charged = Charged { predicted_ms, found_idle };
-        Ticket::charge(&self.shared, pod, model, request.bytes, cost, now, charged)
+        let takes_ms = waits_ms + cost.as_ms() as f32 / load.weight;
+        let expected = Expected { takes_ms, found_idle: load.in_flight == 0.0 };
+        Ticket::charge(place.account(model, hub).clone(), request.bytes, cost, number, now, expected)
     }
 
     /// The pods picks go to, in the order in which they were given.
@@ -297,12 +194,12 @@ impl Picker {
 
     /// The rung of the ladder that picks stand on now.
     pub fn rung(&self) -> Rung {
-        Rung::from_u8(self.shared.published.rung.load(Relaxed))
+        self.shared.hub.rung()
     }
 
     /// Running mean cost of what is picked for, ms.
     pub(crate) fn mean_cost_ms(&self) -> f64 {
-        f64::from(f32::from_bits(self.shared.seen.mean_cost_ms.load(Relaxed)))
+        f64::from(self.shared.hub.mean_cost_ms())
     }
 
     /// Tells how `model` is run on the pod, as its server's configuration says; what was given for the pod wins. Does
@@ -310,7 +207,7 @@ impl Picker {
     pub fn set_shape(&self, pod: PodId, model: &str, shape: ModelShape) {
         let table = self.shared.table.load();
         if let Some(pod) = table.pods.iter().find(|known| known.id() == pod) {
-            pod.set_shape(&self.shared.models.get(model), shape);
+            pod.set_shape(self.shared.models.get(model), shape);
         }
     }
 
@@ -324,131 +221,28 @@ impl Picker {
         self.shared.models.all()
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-/// The pods that may take a request, and the parts they are made of.
-#[derive(Default)]
-struct Candidates {
-    loads: SmallVec<[PodLoad; 64]>,
-    parts: SmallVec<[Part; 64]>,
-}
-
-/// How to look at candidates.
-struct Look {
-    /// Whether the policy reads parts.
-    with_parts: bool,
-    /// Whether some of them are to be left alone while enough others are usable.
-    parted: bool,
-}
-
-impl Candidates {
-    /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
-    /// [`ENOUGH`] of these are left.
-    fn of(places: &[Place], model: &Model, request: &Request<'_>, now: Time, look: Look) -> Candidates {
-        let tried = |pod: &Pod| request.exclude.contains(&pod.id()) && !mutant::is(Mutant::RetryTheSame);
-        let out = |pod: &Pod| pod.is_ejected() && !mutant::is(Mutant::PickEjected);
-        let mut candidates = Candidates::default();
-        let mut add = |place: &Place| candidates.add(place, place.pod.load(place.index), model, now, look.with_parts);
-        let used = || places.iter().filter(|place| place.used && !tried(&place.pod) && !out(&place.pod));
-        if look.parted && used().nth(ENOUGH - 1).is_some() {
-            used().for_each(add);
-            return candidates;
-        }
-        let all = || places.iter().filter(|place| !tried(&place.pod));
-        let none_in = all().all(|place| out(&place.pod));
-        if none_in && !mutant::is(Mutant::FailWhenAllEjected) {
-            all().for_each(&mut add);
-        } else {
-            all().filter(|place| !out(&place.pod)).for_each(add);
-        }
-        candidates
+    /// How many pods are ejected; each counts itself.
+    pub(crate) fn out(&self) -> &Arc<Out> {
+        &self.shared.hub.out
     }
 
-    fn add(&mut self, place: &Place, mut load: PodLoad, model: &Model, now: Time, with_parts: bool) {
-        if with_parts {
-            let lane = if load.in_flight > 0.0 { place.lane(model) } else { None };
-            load.first_part = self.parts.len() as u32;
-            place.pod.parts(&load, lane.map(Arc::as_ref), now, &mut self.parts);
-            load.parts = self.parts.len() as u32 - load.first_part;
-        }
-        self.loads.push(load);
-    }
-}
-
-impl Shared {
-    /// What a policy is told beside the loads of which these are the `parts`.
-    fn context<'a>(&self, model: &Model, cost: Cost, parts: &'a [Part], draw: Draw) -> Context<'a> {
-        let cost_ms = cost.as_ms() as f32;
-        Context {
-            heavy: cost_ms > f32::from_bits(self.seen.mean_cost_ms.load(Relaxed)),
-            unseen_ms: f32::from_bits(self.published.unseen_ms.load(Relaxed)),
-            others: f32::from_bits(self.published.others.load(Relaxed)),
-            rung: Rung::from_u8(self.published.rung.load(Relaxed)),
-            parts,
-            batches: model.batches.law(),
-            ..Context::alone(cost_ms, draw)
-        }
+    /// What the core shares with tickets.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.shared.hub
     }
 
-    /// Tells the core of a pick, at once or in a while; says until when that is held back.
-    fn charged(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) -> Option<Time> {
-        let held = self.hold(now).and_then(|hold| {
-            let first = self.held.is_empty();
-            self.held.push((now + hold, pod.clone(), lane.clone(), class)).ok()?;
-            if first {
-                self.wake.wake();
-            }
-            Some(now + hold)
-        });
-        if held.is_none() {
-            self.changed(now, pod, lane, cost, class);
-        }
-        held
+    /// The model called `name`.
+    pub(crate) fn model(&self, name: &str) -> &Arc<Model> {
+        self.shared.models.get(name)
     }
 
-    /// How long news of a pick is held back, if it is.
-    fn hold(&self, now: Time) -> Option<Duration> {
-        let refused_at = self.seen.refused_at.load(Relaxed);
-        let holds = refused_at > 0 && self.published.scarce.load(Relaxed);
-        let lately = holds && now.since(Time::from_nanos(refused_at)) < LATELY;
-        lately.then(|| (Duration::from_nanos(self.seen.refusal_ns.load(Relaxed)) * HOLD).min(HOLD_AT_MOST))
+    /// Hears what `from` learned of one size of the model called `name`.
+    pub(crate) fn hear_cost(&self, from: NodeId, name: &str, size: SizeCost, now: Time) -> Hearing {
+        self.shared.models.hear(from, name, size, now)
     }
 
-    /// A pod refused a request after `took`.
-    fn refused(&self, now: Time, took: Duration) {
-        let took = u64::try_from(took.min(HOLD_AT_MOST).as_nanos()).unwrap_or(u64::MAX);
-        let old = self.seen.refusal_ns.load(Relaxed);
-        // Two at once may lose one: it is a mean.
-        self.seen.refusal_ns.store(if old == 0 { took } else { (7 * old + took) / 8 }, Relaxed);
-        self.seen.refused_at.fetch_max(now.as_nanos().max(1), Relaxed);
-    }
-
-    /// What was held back until `until` is news now: of the moment of the pick.
-    pub(crate) fn release(&self, until: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, class: SizeClass) {
-        self.queue(until - self.hold(until).unwrap_or_default(), pod, lane, class);
-    }
-
-    /// Has the core look at `lane` for a change of `class` at `at`; whether it was to look there already.
-    fn queue(&self, at: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, class: SizeClass) -> bool {
-        let known = lane.mark(at, class);
-        if !known && self.changes.push((pod.clone(), lane.clone())).is_err() {
-            lane.unmark();
-            self.seen.missed_changes.fetch_add(1, Relaxed);
-        }
-        known
-    }
-
-    /// Tells the core that `lane` changed by `cost`, of `class`, at `now`, once until it looked; wakes it if it would not
-    /// look soon.
-    fn changed(&self, now: Time, pod: &Arc<Pod>, lane: &Arc<Lane>, cost: Cost, class: SizeClass) {
-        let known = self.queue(now, pod, lane, class);
-        let quiet_below = self.published.quiet_below_us.load(SeqCst);
-        // What is known already woke the core, unless it was too small to.
-        if cost.as_us() >= quiet_below && (!known || quiet_below > 0) {
-            self.wake.wake();
-        }
+    /// How many models peers told of that nobody asked for here.
+    pub(crate) fn told_models(&self) -> usize {
+        self.shared.models.held()
     }
 }

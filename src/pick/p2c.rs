@@ -1,7 +1,7 @@
 //! The better of two random pods, by requests in flight (Mitzenmacher 2001): what most proxies do.
 
+use super::candidates::Candidates;
 use super::policy::{Context, Policy, PolicyKind};
-use crate::observe::PodLoad;
 
 pub(super) struct P2c;
 
@@ -10,18 +10,18 @@ impl Policy for P2c {
         PolicyKind::P2c.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        better_of_two(loads, context, |load| load.in_flight / load.slots as f32)
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        better_of_two(pods.len(), context, |k| pods.load(k).in_flight_per_slot())
     }
 }
 
-/// Of two different random candidates, the one with the smaller `key`; a tie goes to the first drawn.
-pub(super) fn better_of_two(loads: &[PodLoad], context: &Context<'_>, key: impl Fn(&PodLoad) -> f32) -> usize {
-    if loads.len() < 2 {
+/// Of two different random positions below `n`, the one with the smaller `key`; a tie goes to the first drawn.
+pub(super) fn better_of_two(n: usize, context: &Context, key: impl Fn(usize) -> f32) -> usize {
+    if n < 2 {
         return 0;
     }
-    let a = context.draw.below(0, loads.len());
+    let a = context.draw.below(0, n);
     // Without replacement: with it, one of four picks among four pods is blind.
-    let b = (a + 1 + context.draw.below(1, loads.len() - 1)) % loads.len();
-    if key(&loads[b]) < key(&loads[a]) { b } else { a }
+    let b = (a + 1 + context.draw.below(1, n - 1)) % n;
+    if key(b) < key(a) { b } else { a }
 }

@@ -1,10 +1,13 @@
 //! The pods that picks go to, and which of them serve which model.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::Hub;
 use crate::gossip::Interest;
 use crate::mutant::{self, Mutant};
-use crate::observe::{Lane, MAX_MODELS, Model, Pod};
+use crate::observe::{Lane, MAX_MODELS, Model, Parts, Pod};
+use crate::time::Time;
 
 /// One set of pods. Replaced as a whole when there are others.
 #[derive(Debug)]
@@ -13,18 +16,37 @@ pub(super) struct Table {
     /// Those that this node uses while enough of them are usable.
     interest: Interest,
     /// By model index, made on first use: a pick must not compare names with every pod's list.
-    serving: Box<[OnceLock<Box<[Place]>>]>,
+    serving: Box<[OnceLock<Serving>]>,
 }
 
-/// A pod that serves a model, and the model's lane there.
+/// The pods that serve one model.
+#[derive(Debug)]
+pub(super) struct Serving {
+    /// First those that this node uses also while others are usable.
+    pub(super) places: Box<[Place]>,
+    /// How many those are.
+    pub(super) used: usize,
+}
+
+/// A pod that serves a model, and what its tickets are charged to.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Its place in the table.
     pub(super) index: usize,
     pub(super) pod: Arc<Pod>,
-    /// Whether this node uses it also while others are usable.
-    pub(super) used: bool,
+    /// The model's lane there, once there is one; and how many lanes the pod had when it was looked for in vain.
     lane: OnceLock<Arc<Lane>>,
+    looked_at: AtomicU32,
+    account: OnceLock<Arc<Account>>,
+}
+
+/// What the tickets of one model on one pod are charged to. They hold it as one, so that a pick counts one holder more, not
+/// one each of pod, lane and picker, of which all threads share the last.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) pod: Arc<Pod>,
+    pub(super) lane: Arc<Lane>,
+    pub(super) hub: Arc<Hub>,
 }
 
 impl Default for Table {
@@ -39,25 +61,55 @@ impl Table {
     }
 
     /// The pods that serve `model`, as far as configured.
-    pub(super) fn serving(&self, model: &Model) -> &[Place] {
+    pub(super) fn serving(&self, model: &Model) -> &Serving {
         self.serving[model.index].get_or_init(|| {
             let serves = |pod: &Arc<Pod>| pod.serves(model) || mutant::is(Mutant::AnyPodServes);
-            let all = self.pods.iter().enumerate().filter(|(_, pod)| serves(pod));
-            let used = |pod: &Pod| self.interest.uses(pod.id());
-            all.map(|(index, pod)| Place { index, used: used(pod), pod: pod.clone(), lane: OnceLock::new() }).collect()
+            let place = |(index, pod): (usize, &Arc<Pod>)| Place::new(index, pod.clone());
+            let all = self.pods.iter().enumerate().filter(|(_, pod)| serves(pod)).map(place);
+            let (mut places, others): (Vec<Place>, _) = all.partition(|place| self.interest.uses(place.pod.id()));
+            let used = places.len();
+            places.extend(others);
+            Serving { places: places.into(), used }
         })
-    }
-
-    /// Whether there are pods that this node does not use while others are usable.
-    pub(super) fn is_parted(&self) -> bool {
-        self.interest != Interest::All
     }
 }
 
 impl Place {
-    /// The model's lane, if there is one yet.
-    pub(super) fn lane(&self, model: &Model) -> Option<&Arc<Lane>> {
-        let known = self.lane.get();
-        known.or_else(|| self.pod.existing_lane(model).map(|lane| self.lane.get_or_init(|| lane)))
+    pub(super) fn new(index: usize, pod: Arc<Pod>) -> Place {
+        Place { index, pod, lane: OnceLock::new(), looked_at: AtomicU32::new(0), account: OnceLock::new() }
+    }
+
+    /// The model's lane, if there is one yet. A look does not make one: names that clients invent would fill the memory.
+    #[inline]
+    pub(super) fn lane(&self, model: &Model) -> Option<&Lane> {
+        self.lane.get().or_else(|| self.look_for_lane(model)).map(Arc::as_ref)
+    }
+
+    /// What a new request of `model` would meet here, where `extra_us` of work more stand behind all that is known.
+    #[inline]
+    pub(super) fn parts<'a>(&'a self, model: &Model, extra_us: f32, now: Time) -> Parts<'a> {
+        self.pod.parts(self.busy_lane(model), extra_us, now)
+    }
+
+    /// Where nothing is in flight there is nothing to look at.
+    #[inline]
+    fn busy_lane(&self, model: &Model) -> Option<&Lane> {
+        if self.pod.gauge.all_us() > 0 { self.lane(model) } else { None }
+    }
+
+    fn look_for_lane(&self, model: &Model) -> Option<&Arc<Lane>> {
+        let lanes = self.pod.lane_count();
+        if lanes == self.looked_at.load(Relaxed) {
+            return None;
+        }
+        let lane = self.pod.existing_lane(model);
+        self.looked_at.store(lanes, Relaxed);
+        lane.map(|lane| self.lane.get_or_init(|| lane))
+    }
+
+    /// What a ticket here is charged to; made on first use.
+    pub(super) fn account(&self, model: &Arc<Model>, hub: &Arc<Hub>) -> &Arc<Account> {
+        self.account
+            .get_or_init(|| Arc::new(Account { pod: self.pod.clone(), lane: self.pod.lane(model), hub: hub.clone() }))
     }
 }

@@ -12,19 +12,27 @@
 //! After Dahlin (interpreting stale load information) and Goren, Vargaftik, Moses (stochastic coordination, DISC 2020),
 //! with a residual clock, an even draw, and heavy requests spread wider.
 
-use smallvec::SmallVec;
+use std::cell::Cell;
 
+use super::candidates::{Candidate, Candidates};
 use super::p2c::better_of_two;
 use super::policy::{Context, Policy, PolicyKind, Rung};
 use super::round_robin::shuffled;
+use super::scratch::Scratch;
 use crate::mutant::{self, Mutant};
-use crate::observe::{Part, PodLoad};
+use crate::observe::Part;
 
 /// Heavy requests pour this much more: a heavy one on a wrong pod costs everybody behind it. Worth 10 % of the wait on
 /// two-sized mixes at 10 ms of age, within 2.5 % elsewhere.
 const HEAVY_SPREAD: f32 = 3.0;
 /// The least that is poured, ms: a request without cost still goes to the lowest pod.
 const LEAST_POURED: f32 = 1e-3;
+
+thread_local! {
+    static VESSELS: Cell<Vec<Vessel>> = const { Cell::new(Vec::new()) };
+    static WET: Cell<Vec<Vessel>> = const { Cell::new(Vec::new()) };
+    static OWNERS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
 
 pub(super) struct Plimsoll;
 
@@ -33,11 +41,11 @@ impl Policy for Plimsoll {
         PolicyKind::Plimsoll.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
         match context.rung {
-            Rung::Fill => fill(loads, context),
-            Rung::TwoChoices => better_of_two(loads, context, |load| lowest(load, context, load.weight).bottom),
-            Rung::Shuffled => shuffled(loads, context),
+            Rung::Fill => fill(pods, context),
+            Rung::TwoChoices => better_of_two(pods.len(), context, |k| lowest(&pods.at(k), context).bottom),
+            Rung::Shuffled => shuffled(pods.len(), context),
         }
     }
 
@@ -46,64 +54,95 @@ impl Policy for Plimsoll {
     }
 }
 
-fn fill(loads: &[PodLoad], context: &Context<'_>) -> usize {
-    let fastest = loads.iter().map(|load| load.weight).fold(f32::MIN_POSITIVE, f32::max);
-    let mut vessels: SmallVec<[Vessel; 64]> = loads.iter().map(|load| lowest(load, context, fastest)).collect();
+fn fill(pods: &Candidates<'_>, context: &Context) -> usize {
     let spread = if context.heavy { HEAVY_SPREAD } else { 1.0 };
     let water = (context.unseen_ms * spread + context.others * context.cost_ms).max(LEAST_POURED);
-    let mut surface = level(&vessels, water);
-    // The other parts of a pod take water only below the level that stands without them, and lower it.
-    let mut owners: SmallVec<[u32; 64]> = SmallVec::new();
-    for (position, load) in loads.iter().enumerate().filter(|(_, load)| load.parts > 1) {
-        let parts = context.parts_of(load)[1..].iter().map(|part| Vessel::of(part, load, context, fastest));
-        for vessel in parts.take_while(|vessel| vessel.bottom < surface) {
-            vessels.push(vessel);
-            owners.push(position as u32);
+    let mut vessels = Scratch::of(&VESSELS);
+    pods.collect(&mut vessels, |pod| lowest(&pod, context));
+    let lowest = lowest_of(&vessels);
+    // All the water in the lowest alone would stand so high: nothing above takes any.
+    let most = vessels[lowest].bottom + water / vessels[lowest].width;
+    let (mut wet, mut owners) = (Scratch::of(&WET), Scratch::of(&OWNERS));
+    for (k, vessel) in vessels.iter().enumerate().filter(|(_, vessel)| vessel.bottom < most) {
+        wet.push(*vessel);
+        owners.push(k as u32);
+    }
+    if mutant::is(Mutant::FirstOfEquals) {
+        return lowest;
+    }
+    let mut surface = level(&wet, water, most);
+    if owners.iter().any(|k| pods.at(*k as usize).has_others()) {
+        // The other parts of a pod take water only below the level that stands without them, and lower it.
+        wet.clear();
+        owners.clear();
+        for (k, vessel) in vessels.iter().enumerate().filter(|(_, vessel)| vessel.bottom <= surface) {
+            let pod = pods.at(k);
+            let mut add = |vessel: Vessel| {
+                wet.push(vessel);
+                owners.push(k as u32);
+            };
+            add(*vessel);
+            pod.others(|part| {
+                let vessel = Vessel::of(&part, &pod, context);
+                let takes = vessel.bottom < surface;
+                if takes {
+                    add(vessel);
+                }
+                takes
+            });
         }
+        surface = level(&wet, water, surface);
     }
-    if !owners.is_empty() {
-        surface = level(&vessels, water);
+    if wet.is_empty() {
+        // Too little water to be told from none.
+        return lowest;
     }
-    let (depth, phase) = match mutant::is(Mutant::FirstOfEquals) {
-        true => (0.0, 0),
-        false => (water * context.draw.even(), context.draw.phase()),
-    };
-    let vessel = drop_into(&vessels, surface, depth, phase);
-    vessel.checked_sub(loads.len()).map_or(vessel, |other| owners[other] as usize)
+    // Nodes begin at pods of their own.
+    let start = (context.draw.phase() % pods.len() as u64) as u32;
+    let start = owners.partition_point(|owner| *owner < start);
+    owners[drop_into(&wet, surface, water * context.draw.even(), start)] as usize
 }
 
-/// The lowest part of the pod; all of it as a sum where nothing was played through.
-fn lowest(load: &PodLoad, context: &Context<'_>, fastest: f32) -> Vessel {
-    match context.parts_of(load).first() {
-        Some(part) => Vessel::of(part, load, context, fastest),
-        None => {
-            let slots = load.slots as f32;
-            let wait_ms = if load.in_flight < slots { 0.0 } else { load.cost_ms / (load.weight * slots) };
-            Vessel::of(&Part { wait_ms, slots, open: None }, load, context, fastest)
-        }
+/// The lowest part of the pod.
+#[inline]
+fn lowest(pod: &Candidate<'_>, context: &Context) -> Vessel {
+    Vessel::of(&pod.lowest(), pod, context)
+}
+
+/// Where the lowest of `vessels` stands; the first of equals. In four running minima first, for vector code.
+fn lowest_of(vessels: &[Vessel]) -> usize {
+    let mut least = [f32::INFINITY; 4];
+    let (fours, rest) = vessels.as_chunks::<4>();
+    for four in fours {
+        (0..4).for_each(|lane| least[lane] = lower(least[lane], four[lane].bottom));
     }
+    let least = rest.iter().map(|vessel| vessel.bottom).chain(least).fold(f32::INFINITY, lower);
+    vessels.iter().position(|vessel| vessel.bottom == least).unwrap_or(0)
+}
+
+fn lower(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
 }
 
 /// A part of a pod as a vessel: it is `bottom` full, and one ms of level takes `width` ms of work.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Vessel {
     bottom: f32,
     width: f32,
 }
 
 impl Vessel {
-    /// How long the request would wait at a slot, and how much longer it runs there than on the fastest pod. In a batch:
-    /// until that is over, and what it costs the others in it and those after it; and a batch does the work of several.
-    fn of(part: &Part, load: &PodLoad, context: &Context<'_>, fastest: f32) -> Vessel {
-        let width = load.weight * part.slots;
+    /// How long until the request would be done at a slot. In a batch: until that is over, and what it costs the others in
+    /// it and those after it; and a batch does the work of several.
+    #[inline]
+    fn of(part: &Part, pod: &Candidate<'_>, context: &Context) -> Vessel {
+        let (weight, slowness) = pod.speed();
+        let width = weight * part.slots;
         match part.open {
-            None => {
-                let slower = 1.0 / load.weight - 1.0 / fastest;
-                Vessel { bottom: part.wait_ms + context.cost_ms * slower, width }
-            }
+            None => Vessel { bottom: part.wait_ms + context.cost_ms * slowness, width },
             Some(open) => {
                 let law = &context.batches;
-                let here = law.marginal(open.requests, open.ms, context.class_ms / load.weight);
+                let here = law.marginal(open.requests, open.ms, context.class_ms * slowness);
                 Vessel { bottom: part.wait_ms + here, width: width * law.gain }
             }
         }
@@ -121,12 +160,12 @@ impl Vessel {
     }
 }
 
-/// The level at which the vessels together hold `water`: sum of width x (level - bottom)+ = water.
+/// The level at which the vessels together hold `water`: sum of width x (level - bottom)+ = water. It is not above `most`.
 ///
-/// Each pass drops the vessels that stand above the level, which lowers it; it settles in three to six passes, and
-/// after as many passes as there are vessels at the latest.
-fn level(pods: &[Vessel], water: f32) -> f32 {
-    let mut level = f32::INFINITY;
+/// Each pass drops the vessels that stand above the level, which lowers it; it settles in two to five passes, and after as
+/// many passes as there are vessels at the latest.
+fn level(pods: &[Vessel], water: f32, most: f32) -> f32 {
+    let mut level = most;
     for _ in 0..=pods.len() {
         let next = level_of_wet(pods, level, water);
         if next < level {
@@ -159,40 +198,39 @@ fn level_of_wet(pods: &[Vessel], level: f32, water: f32) -> f32 {
     (water + sums.iter().sum::<f32>()) / widths.iter().sum::<f32>()
 }
 
-/// The vessel in which the drop at `depth` of all the water lies, counted from a vessel of the node's own.
-fn drop_into(pods: &[Vessel], level: f32, depth: f32, phase: u64) -> usize {
-    let start = (phase % pods.len() as u64) as usize;
+/// The vessel in which the drop at `depth` of all the water lies, counted from the one at `start`. Eight at a time, as long
+/// as it lies beyond.
+fn drop_into(pods: &[Vessel], level: f32, depth: f32, start: usize) -> usize {
+    let (before, after) = pods.split_at(start.min(pods.len()));
     let mut left = depth;
-    let (before, after) = pods.split_at(start);
-    for (k, pod) in after.iter().chain(before).enumerate() {
-        let holds = pod.holds(level);
-        if holds > left {
-            return if k < after.len() { start + k } else { k - after.len() };
+    for (first, part) in [(before.len(), after), (0, before)] {
+        for (eight, chunk) in part.chunks(8).enumerate() {
+            let holds: f32 = chunk.iter().map(|pod| pod.holds(level)).sum();
+            if holds > left {
+                let mut beyond = |pod: &Vessel| {
+                    left -= pod.holds(level);
+                    left < 0.0
+                };
+                // Rounding can leave a last drop over: it belongs to the last of them.
+                let place = chunk.iter().position(&mut beyond).unwrap_or(chunk.len() - 1);
+                return first + 8 * eight + place;
+            }
+            left -= holds;
         }
-        left -= holds;
     }
-    // Rounding can leave a last drop over: it belongs to the lowest.
-    let lowest = (0..pods.len()).min_by(|a, b| pods[*a].bottom.total_cmp(&pods[*b].bottom));
-    lowest.unwrap_or(start)
+    // Or over all: it belongs to the lowest.
+    lowest_of(pods)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::PodLoad;
     use crate::pick::Draw;
 
     fn load(index: usize, cost_ms: f32) -> PodLoad {
-        PodLoad {
-            index,
-            own_in_flight: 0,
-            in_flight: if cost_ms > 0.0 { 1.0 } else { 0.0 },
-            own_cost_ms: 0.0,
-            cost_ms,
-            slots: 1,
-            weight: 1.0,
-            first_part: 0,
-            parts: 0,
-        }
+        let in_flight = if cost_ms > 0.0 { 1.0 } else { 0.0 };
+        PodLoad { in_flight, cost_ms, ..PodLoad::idle(index) }
     }
 
     fn choices(loads: &[PodLoad], unseen_ms: f32, cost_ms: f32) -> Vec<usize> {
@@ -200,7 +238,7 @@ mod tests {
         for turn in 0..1000 {
             let others = if unseen_ms > 0.0 { 1.0 } else { 0.0 };
             let context = Context { unseen_ms, others, ..Context::alone(cost_ms, Draw::new(3, turn)) };
-            hits[Plimsoll.choose(loads, &context)] += 1;
+            hits[Plimsoll.choose(&Candidates::given(loads), &context)] += 1;
         }
         hits
     }
@@ -227,24 +265,23 @@ mod tests {
     /// Without parts a pod with a free slot still starts a request at once, however much work its other slots have.
     #[test]
     fn a_free_slot_is_height_zero() {
-        let context = Context::alone(5.0, Draw::new(3, 0));
         let busy = PodLoad { slots: 4, in_flight: 3.0, ..load(0, 300.0) };
-        assert_eq!(lowest(&busy, &context, 1.0).bottom, 0.0);
-        assert_eq!(lowest(&PodLoad { in_flight: 4.0, ..busy }, &context, 1.0).bottom, 75.0);
+        let loads = [busy, PodLoad { in_flight: 4.0, ..busy }];
+        let pods = Candidates::given(&loads);
+        assert_eq!([0, 1].map(|k| pods.at(k).lowest().wait_ms), [0.0, 75.0]);
     }
 
     /// A pod with three free slots takes three times the unseen work of a pod with one, and busy slots below the level some.
     #[test]
     fn water_is_poured_over_slots() {
         let part = |wait_ms, slots| Part { wait_ms, slots, open: None };
-        let parts = [part(0.0, 3.0), part(10.0, 1.0), part(0.0, 1.0), part(100.0, 3.0)];
-        let two =
-            [0, 2].map(|first_part| PodLoad { slots: 4, first_part, parts: 2, ..load(first_part as usize / 2, 90.0) });
+        let parts = [vec![part(0.0, 3.0), part(10.0, 1.0)], vec![part(0.0, 1.0), part(100.0, 3.0)]];
+        let two = [0, 1].map(|k| PodLoad { slots: 4, ..load(k, 90.0) });
         let mut hits = [0.0; 2];
         for turn in 0..1000 {
             let draw = Draw::new(3, turn);
-            let context = Context { unseen_ms: 100.0, others: 0.0, parts: &parts, ..Context::alone(5.0, draw) };
-            hits[Plimsoll.choose(&two, &context)] += 1.0;
+            let context = Context { unseen_ms: 100.0, others: 0.0, ..Context::alone(5.0, draw) };
+            hits[Plimsoll.choose(&Candidates::with_parts(&two, &parts), &context)] += 1.0;
         }
         // 100 ms of water stand 22 ms high in four free slots and one that is free in 10 ms: 3 x 22 + 12 against 22.
         assert!((hits[1] / 1000.0 - 22.0 / 100.0_f32).abs() < 0.015, "{hits:?}");
@@ -256,10 +293,10 @@ mod tests {
     fn unlike_sizes_stay_apart() {
         let part =
             |wait_ms, requests, ms| Part { wait_ms, slots: 1.0, open: Some(crate::observe::Open { requests, ms }) };
-        let parts = [part(10.0, 1.0, 120.0), part(10.0, 7.0, 5.0)];
-        let two = [0, 1].map(|k| PodLoad { first_part: k, parts: 1, ..load(k as usize, 100.0) });
-        let pick =
-            |cost_ms| Plimsoll.choose(&two, &Context { parts: &parts, ..Context::alone(cost_ms, Draw::new(3, 0)) });
+        let parts = [vec![part(10.0, 1.0, 120.0)], vec![part(10.0, 7.0, 5.0)]];
+        let two = [0, 1].map(|k| load(k, 100.0));
+        let pods = Candidates::with_parts(&two, &parts);
+        let pick = |cost_ms| Plimsoll.choose(&pods, &Context::alone(cost_ms, Draw::new(3, 0)));
         assert_eq!([pick(5.0), pick(120.0)], [1, 0]);
     }
 
@@ -275,11 +312,22 @@ mod tests {
     #[test]
     fn the_level_holds_the_water() {
         let vessels = [3.0, 1.0, 2.0].map(|bottom| Vessel { bottom, width: 1.0 });
-        assert_eq!(level(&vessels, 1.0), 2.0);
-        assert_eq!(level(&vessels, 3.0), 3.0);
-        assert_eq!(level(&vessels, 6.0), 4.0);
-        let level = level(&vessels, 1e-6);
+        let level = |water| level(&vessels, water, 1.0 + water);
+        assert_eq!([1.0, 3.0, 6.0].map(level), [2.0, 3.0, 4.0]);
+        let level = level(1e-6);
         assert!((1.0..1.01).contains(&level));
+    }
+
+    /// In front of an hour of work a thousandth of a millisecond is nothing to a floating point number: a pick must not look
+    /// for the water that it cannot see.
+    #[test]
+    fn water_that_rounds_to_nothing_goes_to_the_lowest() {
+        let loads = [load(0, 7e6), load(1, 3.6e6), load(2, 3.6e6)];
+        assert_eq!(choices(&loads, 0.0, 0.0)[0], 0);
+        let part = |wait_ms| Part { wait_ms, slots: 1.0, open: None };
+        let parts = [vec![part(7e6), part(7e6)], vec![part(3.6e6), part(3.6e6)]];
+        let pods = Candidates::with_parts(&loads[..2], &parts);
+        assert_eq!(Plimsoll.choose(&pods, &Context::alone(0.0, Draw::new(3, 0))), 1);
     }
 
     /// Every rung of the ladder must name a pod that exists, for any number of pods.
@@ -291,7 +339,7 @@ mod tests {
                 let mut hits = vec![0; n];
                 for turn in 0..64 * n as u64 {
                     let context = Context { rung, ..Context::alone(1.0, Draw::new(9, turn)) };
-                    hits[Plimsoll.choose(&loads, &context)] += 1;
+                    hits[Plimsoll.choose(&Candidates::given(&loads), &context)] += 1;
                 }
                 assert!(hits.iter().all(|hit| *hit > 0), "{rung:?} with {n} pods: {hits:?}");
             }

@@ -1,20 +1,27 @@
 //! What a policy is, and which there are.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
+use super::candidates::{Candidate, Candidates};
+use super::scratch::Scratch;
 use super::{Draw, least_cost, least_in_flight, p2c, plimsoll, random, round_robin};
-use crate::observe::{BatchLaw, Cost, Part, PodLoad, SizeClass};
+use crate::observe::{BatchLaw, Cost, SizeClass};
 
-/// How to pick: a pure function of the candidates' loads and one pick's context.
+thread_local! {
+    static KEYS: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// How to pick: a function of the candidates' loads and one pick's context, and of nothing else.
 pub trait Policy: Send + Sync {
     /// What views call it; the product's own are called as [`PolicyKind::name`] says.
     fn name(&self) -> &'static str;
 
-    /// The position in `loads` (never empty) of the pod to take.
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize;
+    /// The position in `pods` (never empty) of the pod to take.
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize;
 
-    /// Whether it looks at [`Context::parts`]. If not, nothing is played through, and a pick costs a third.
+    /// Whether it looks at the parts of pods. If not, nothing is played through, and a pick costs a third.
     fn reads_parts(&self) -> bool {
         false
     }
@@ -23,7 +30,7 @@ pub trait Policy: Send + Sync {
 /// What a policy knows beside the loads.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Context<'a> {
+pub struct Context {
     /// The request's cost, ms.
     pub cost_ms: f32,
     /// The same, rounded to its size class as the peers' requests are.
@@ -38,15 +45,13 @@ pub struct Context<'a> {
     pub rung: Rung,
     /// Chance.
     pub draw: Draw,
-    /// The parts of all pods, where the policy reads them; [`PodLoad`] says which are whose.
-    pub parts: &'a [Part],
     /// What batches of the model are like.
     pub batches: BatchLaw,
 }
 
-impl<'a> Context<'a> {
+impl Context {
     /// A context without news from anyone, for benchmarks and tests of policies.
-    pub fn alone(cost_ms: f32, draw: Draw) -> Context<'a> {
+    pub fn alone(cost_ms: f32, draw: Draw) -> Context {
         let batches = BatchLaw::UNKNOWN;
         Context {
             cost_ms,
@@ -56,15 +61,8 @@ impl<'a> Context<'a> {
             others: 0.0,
             rung: Rung::Fill,
             draw,
-            parts: &[],
             batches,
         }
-    }
-
-    /// The parts of the pod, lowest first.
-    pub fn parts_of(&self, load: &PodLoad) -> &'a [Part] {
-        let first = load.first_part as usize;
-        self.parts.get(first..first + load.parts as usize).unwrap_or_default()
     }
 }
 
@@ -178,22 +176,16 @@ impl FromStr for PolicyKind {
     }
 }
 
-/// The position of the smallest `key`; equal ones are decided by the draw, because "the first of equals" on every node
-/// at once is a herd.
-pub(super) fn least(loads: &[PodLoad], draw: &Draw, key: impl Fn(&PodLoad) -> f32) -> usize {
-    let mut best = (0, f32::INFINITY);
-    let mut ties = 0;
-    for (position, load) in loads.iter().enumerate() {
-        let key = key(load);
-        if key < best.1 {
-            (best, ties) = ((position, key), 0);
-        } else if key == best.1 {
-            ties += 1;
-            // Reservoir sampling: each of the equals is kept with the same chance.
-            if draw.below(position as u64, ties + 1) == 0 {
-                best.0 = position;
-            }
-        }
-    }
-    best.0
+/// The position of the smallest of what `key` says of each, none of them below zero; equal ones are decided by the draw,
+/// because "the first of equals" on every node at once is a herd.
+#[inline]
+pub(super) fn least<'a>(pods: &Candidates<'a>, draw: &Draw, key: impl Fn(Candidate<'a>) -> f32) -> usize {
+    let mut keys = Scratch::of(&KEYS);
+    // As bits: of numbers that are not negative these have the same order, and the least of many is vector code.
+    pods.collect(&mut keys, |pod| key(pod).to_bits());
+    let least = keys.iter().copied().fold(u32::MAX, u32::min);
+    let equals = keys.iter().map(|key| u32::from(*key == least)).sum::<u32>() as usize;
+    let which = if equals > 1 { draw.below(0, equals) } else { 0 };
+    let mut positions = (0..keys.len()).filter(|k| keys[*k] == least);
+    positions.nth(which).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! Any pod: what a balancer without knowledge does.
 
+use super::candidates::Candidates;
 use super::policy::{Context, Policy, PolicyKind};
-use crate::observe::PodLoad;
 
 pub(super) struct Random;
 
@@ -10,7 +10,7 @@ impl Policy for Random {
         PolicyKind::Random.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        context.draw.below(0, loads.len())
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        context.draw.below(0, pods.len())
     }
 }

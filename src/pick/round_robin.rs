@@ -1,7 +1,7 @@
 //! One after the other, from a starting point of the node's own.
 
+use super::candidates::Candidates;
 use super::policy::{Context, Policy, PolicyKind};
-use crate::observe::PodLoad;
 
 pub(super) struct RoundRobin;
 
@@ -10,15 +10,15 @@ impl Policy for RoundRobin {
         PolicyKind::RoundRobin.name()
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        (context.draw.phase().wrapping_add(context.draw.turn()) % loads.len() as u64) as usize
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        (context.draw.phase().wrapping_add(context.draw.turn()) % pods.len() as u64) as usize
     }
 }
 
 /// Round robin in an order of the node's own: a stride that visits every pod, so that nodes that lost each other do not
 /// walk in step.
-pub(super) fn shuffled(loads: &[PodLoad], context: &Context<'_>) -> usize {
-    let n = loads.len() as u64;
+pub(super) fn shuffled(n: usize, context: &Context) -> usize {
+    let n = n as u64;
     let mut stride = context.draw.phase() % n;
     while gcd(stride, n) != 1 {
         stride += 1;

@@ -1,11 +1,9 @@
 //! What strict mode needs of a picker: a choice without a charge, and a charge on a pod that somebody else chose.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-
 use smallvec::SmallVec;
 
-use super::{Candidates, Context, Draw, Picker, Request, Rung, Ticket};
+use super::places::Place;
+use super::{Candidates, Context, Draw, Picker, Request, Rung, Shared, Ticket};
 use crate::id::PodId;
 use crate::observe::{Cost, PodLoad};
 use crate::time::Time;
@@ -50,12 +48,13 @@ impl<'a> Request<'a> {
 impl Picker {
     /// What the request is expected to cost.
     pub(crate) fn cost_of(&self, request: &Request<'_>) -> Cost {
-        request.cost.unwrap_or_else(|| self.shared.models.get(request.model).cost.estimate(request.bytes))
+        request.cost.unwrap_or_else(|| self.model(request.model).cost.estimate(request.bytes))
     }
 
     /// The pod that a pick would fall on now, of those that are not ejected; nothing is charged.
     pub(crate) fn would_pick(&self, now: Time, request: &Request<'_>, draw: Draw) -> Option<PodId> {
-        self.choose(now, request, |_, load| Some(load), false, draw)
+        let context = self.shared.hub.context(self.model(request.model), self.cost_of(request), draw);
+        self.choose(now, request, |_, load| Some(load), &context)
     }
 
     /// The same where nothing is unseen, of the pods that have a load in `load`'s eyes; it is given what this node knows.
@@ -66,7 +65,9 @@ impl Picker {
         load: impl Fn(PodId, PodLoad) -> Option<PodLoad>,
         draw: Draw,
     ) -> Option<PodId> {
-        self.choose(now, request, load, true, draw)
+        let context = self.shared.hub.context(self.model(request.model), self.cost_of(request), draw);
+        let context = Context { unseen_ms: 0.0, others: 0.0, rung: Rung::Fill, ..context };
+        self.choose(now, request, load, &context)
     }
 
     fn choose(
@@ -74,44 +75,39 @@ impl Picker {
         now: Time,
         request: &Request<'_>,
         load: impl Fn(PodId, PodLoad) -> Option<PodLoad>,
-        all_is_seen: bool,
-        draw: Draw,
+        context: &Context,
     ) -> Option<PodId> {
-        let shared = &self.shared;
-        let (table, model) = (shared.table.load(), shared.models.get(request.model));
-        let mut candidates = Candidates::default();
-        for place in table.serving(&model) {
-            let id = place.pod.id();
+        let Shared { table, policy, hub, .. } = &*self.shared;
+        let (table, model) = (table.load(), self.model(request.model));
+        let (mut loads, mut parts) = (Vec::new(), Vec::new());
+        for place in &table.serving(model).places {
+            let (id, known) = (place.pod.id(), place.pod.load(place.index));
             if !place.pod.is_ejected()
                 && !request.exclude.contains(&id)
-                && let Some(load) = load(id, place.pod.load(place.index))
+                && let Some(load) = load(id, known)
             {
-                candidates.add(place, load, &model, now, shared.policy.reads_parts());
+                if hub.plays {
+                    let seen = place.parts(model, 1e3 * (load.cost_ms - known.cost_ms), now);
+                    let others = (1..=seen.others()).map(|k| seen.get(k));
+                    parts.push([seen.lowest()].into_iter().chain(others).collect());
+                }
+                loads.push(load);
             }
         }
-        let Candidates { loads, parts } = &candidates;
         if loads.is_empty() {
             return None;
         }
-        let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
-        let mut context = shared.context(&model, cost, parts, draw);
-        if all_is_seen {
-            context = Context { unseen_ms: 0.0, others: 0.0, rung: Rung::Fill, ..context };
-        }
-        let chosen = shared.policy.choose(loads, &context).min(loads.len() - 1);
+        let chosen = policy.choose(&Candidates::with_parts(&loads, &parts), context).min(loads.len() - 1);
         Some(table.pods[loads[chosen].index].id())
     }
 
     /// Charges `pod` for `request`; none, and nothing charged, where it is gone, ejected, or not for such a request.
     pub(crate) fn pick_at(&self, now: Time, request: &Request<'_>, pod: PodId) -> Option<Ticket> {
-        let shared = &self.shared;
-        let (table, model) = (shared.table.load(), shared.models.get(request.model));
-        let may = !request.exclude.contains(&pod);
-        let place =
-            table.serving(&model).iter().find(|place| place.pod.id() == pod && may && !place.pod.is_ejected())?;
-        shared.last_seen.store(now.as_nanos(), Relaxed);
-        let mut seen = Candidates::default();
-        seen.add(place, place.pod.load(place.index), &model, now, shared.policy.reads_parts());
-        Some(self.charge(now, request, &Arc::clone(&place.pod), &model, (&seen.loads[0], &seen.parts)))
+        let Shared { table, hub, .. } = &*self.shared;
+        let (table, model) = (table.load(), self.model(request.model));
+        let may = |place: &&Place| place.pod.id() == pod && !place.pod.is_ejected() && !request.exclude.contains(&pod);
+        let place = table.serving(model).places.iter().find(may)?;
+        hub.saw(now);
+        Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
     }
 }

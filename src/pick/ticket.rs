@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{Remainder, Shared};
+use super::Remainder;
+use super::places::Account;
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass, average};
+use crate::observe::{By, Change, Cost, Lane, Pod, SizeClass, average};
 use crate::time::Time;
 
 /// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
-const MEAN: f32 = 0.02;
+pub(super) const MEAN: f32 = 0.02;
 /// Work below this is not worth a remainder: it is over before anyone hears of it.
 const LEAST_REMAINDER_MS: f64 = 1.0;
 
@@ -34,15 +35,14 @@ pub enum Outcome {
 #[derive(Debug)]
 #[must_use = "dropping a ticket cancels it"]
 pub struct Ticket {
-    shared: Arc<Shared>,
-    pod: Arc<Pod>,
-    lane: Arc<Lane>,
+    account: Arc<Account>,
     class: SizeClass,
     cost: Cost,
     bytes: u64,
     started: Time,
     predicted_end: Time,
-    by: By,
+    /// The pick's.
+    number: u64,
     /// Nobody is told of it before; none where nothing is held back.
     held_until: Option<Time>,
     /// Where it found the pod idle: how many surprises there had been.
@@ -54,73 +54,61 @@ pub struct Ticket {
     ended: bool,
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
 /// What the pick saw of the pod that it charges.
-pub(super) struct Charged {
+pub(super) struct Expected {
     /// How long the request should take there, with what stands before it, ms.
-    pub(super) predicted_ms: f32,
+    pub(super) takes_ms: f32,
     /// Whether nothing was in flight there.
     pub(super) found_idle: bool,
 }
 
 impl Ticket {
-    /// Charges `pod` and hands out the proof.
+    /// Charges `account` and hands out the proof.
     pub(super) fn charge(
-        shared: &Arc<Shared>,
-        pod: &Arc<Pod>,
-        model: &Arc<Model>,
+        account: Arc<Account>,
         bytes: u64,
         cost: Cost,
+        number: u64,
         now: Time,
-        charged: Charged,
+        expected: Expected,
     ) -> Ticket {
         let class = SizeClass::of(cost);
-        pod.own.add(cost);
-        let lane = pod.lane(model);
+        let Account { pod, lane, hub } = &*account;
+        pod.gauge.charge(cost);
         lane.add(class);
-        pod.stats.picks.fetch_add(1, Relaxed);
-        shared.seen.classes[class.index()].picked.fetch_add(1, Relaxed);
-        let by = By::Own(shared.seen.tickets.fetch_add(1, Relaxed));
-        let cost_ms = cost.as_ms() as f32;
         // A call without work takes no slot, and no place in a batch.
-        if shared.plays() && cost > Cost::ZERO {
-            lane.tell(pod, Change::Sent { by, class, cost_ms, at: now }, 1, now);
-        }
         if cost > Cost::ZERO {
-            average(&shared.seen.mean_cost_ms, cost_ms, MEAN);
+            let cost_ms = cost.as_ms() as f32;
+            if hub.plays {
+                lane.tell(pod, Change::Sent { by: By::Own(number), class, cost_ms, at: now }, 1, now);
+            }
+            hub.saw_cost(cost_ms);
         }
-        let held_until = shared.charged(now, pod, &lane, cost, class);
+        let held_until = hub.charged(now, pod, lane, cost, class);
         Ticket {
-            shared: shared.clone(),
-            pod: pod.clone(),
-            lane,
             class,
             cost,
             bytes,
             started: now,
-            predicted_end: now + Duration::from_nanos((f64::from(charged.predicted_ms) * 1e6) as u64),
-            by,
+            predicted_end: now + Duration::from_nanos((expected.takes_ms * 1e6) as u64),
+            number,
             held_until,
-            idle_since: pod.time(now, charged.found_idle),
+            idle_since: pod.time(now, expected.found_idle),
             teaches: true,
             worked_until: None,
             ended: false,
+            account,
         }
     }
 
     /// The pod that was picked.
     pub fn pod(&self) -> &Arc<Pod> {
-        &self.pod
+        &self.account.pod
     }
 
     /// Where it is counted in its node's row.
     pub(crate) fn counted(&self) -> (&Arc<Pod>, &Arc<Lane>, SizeClass) {
-        (&self.pod, &self.lane, self.class)
+        (&self.account.pod, &self.account.lane, self.class)
     }
 
     /// What it was charged.
@@ -150,7 +138,6 @@ impl Ticket {
 
     /// Ends the ticket at `now`. A served request that found its pod idle teaches the cost model how long its kind takes.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
-        self.shared.last_seen.store(now.as_nanos(), Relaxed);
         self.end(now, outcome);
     }
 
@@ -161,15 +148,16 @@ impl Ticket {
         if mutant::is(Mutant::DropReleaseOnCancel) && outcome == Outcome::Cancelled {
             return;
         }
+        let Account { pod, lane, hub } = &*self.account;
         if mutant::is(Mutant::ReleaseByPlace) {
-            self.pod_at_its_place().own.remove(self.cost);
+            self.pod_at_its_place().gauge.release(self.cost);
         } else {
-            self.pod.own.remove(self.cost);
+            pod.gauge.release(self.cost);
         }
         if !(mutant::is(Mutant::RowKeepsFailed) && outcome == Outcome::Failed) {
-            self.lane.remove(self.class);
+            lane.remove(self.class);
         }
-        let stats = self.pod.stats();
+        let stats = pod.stats();
         match outcome {
             Outcome::Served => &stats.served,
             Outcome::Failed => &stats.failed,
@@ -184,35 +172,38 @@ impl Ticket {
         if outcome == Outcome::Served {
             self.learn(now);
         }
-        if !left && self.shared.plays() && self.cost > Cost::ZERO {
-            self.lane.tell(&self.pod, Change::Ended { by: self.by, class: self.class, at: now }, 1, now);
+        if !left && hub.plays && self.cost > Cost::ZERO {
+            lane.tell(pod, Change::Ended { by: By::Own(self.number), class: self.class, at: now }, 1, now);
         }
         if outcome == Outcome::Refused {
-            self.shared.refused(now, now.since(self.started));
+            hub.refused(now, now.since(self.started));
             if self.held_until.is_some_and(|until| now < until) {
                 // It came and went before anybody was told: there is nothing to tell.
                 return;
             }
         }
-        self.shared.changed(now, &self.pod, &self.lane, self.cost, self.class);
+        hub.changed(now, pod, lane, self.cost, self.class);
     }
 
     /// For a mutant: what stands in the table where the pod was put when all were first.
     fn pod_at_its_place(&self) -> Arc<Pod> {
-        let place = (self.pod.life as usize).wrapping_sub(1);
-        self.shared.table.load().pods.get(place).unwrap_or(&self.pod).clone()
+        let pod = &self.account.pod;
+        let place = (pod.life as usize).wrapping_sub(1);
+        let picker = self.account.hub.picker.upgrade();
+        picker.and_then(|picker| picker.table.load().pods.get(place).cloned()).unwrap_or_else(|| pod.clone())
     }
 
     fn learn(&self, now: Time) {
         if self.cost == Cost::ZERO || !self.teaches {
             return;
         }
+        let Account { pod, lane, hub } = &*self.account;
         let sojourn_ms = self.worked_until.unwrap_or(now).since(self.started).as_secs_f64() * 1e3;
-        average(&self.shared.seen.classes[self.class.index()].sojourn_ms, sojourn_ms as f32, MEAN);
-        if self.idle_since.is_some_and(|surprises| self.pod.pace.was_idle(surprises)) {
-            let usual_ms = self.lane.model.cost.learn(self.bytes, sojourn_ms * self.pod.speed(), now);
+        average(&hub.sojourn_ms[self.class.index()], sojourn_ms as f32, MEAN);
+        if self.idle_since.is_some_and(|surprises| pod.pace.was_idle(surprises)) {
+            let usual_ms = lane.model.cost.learn(self.bytes, sojourn_ms * pod.speed(), now);
             if let Some(usual_ms) = usual_ms.filter(|ms| *ms > 0.0) {
-                self.pod.pace.saw(sojourn_ms * self.pod.spec().weight / usual_ms);
+                pod.pace.saw(sojourn_ms * pod.spec().weight / usual_ms);
             }
         }
     }
@@ -222,20 +213,21 @@ impl Ticket {
         if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now || mutant::is(Mutant::NoRemainder) {
             return false;
         }
+        let Account { pod, lane, hub } = &*self.account;
         let remainder = Remainder {
-            by: self.by,
-            pod: self.pod.clone(),
-            lane: self.lane.clone(),
+            by: By::Own(self.number),
+            pod: pod.clone(),
+            lane: lane.clone(),
             class: self.class,
             cost: self.cost,
             ends: self.predicted_end,
         };
         // Charged before it is handed over, so that the core can never take back what is not there yet.
-        self.pod.remainders.add(self.cost);
-        let charged = self.shared.remainders.push(remainder).is_ok();
+        pod.add_remainder(self.cost);
+        let charged = hub.remainders.push(remainder).is_ok();
         if !charged {
-            self.pod.remainders.remove(self.cost);
-            self.shared.seen.missed_remainders.fetch_add(1, Relaxed);
+            pod.remove_remainder(self.cost);
+            hub.missed_remainders.fetch_add(1, Relaxed);
         }
         charged
     }
@@ -243,15 +235,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // No clock here: the time of the last pick or finish is near enough for a ticket nobody finished.
-        self.end(Time::from_nanos(self.shared.last_seen.load(Relaxed)).max(self.started), Outcome::Cancelled);
-    }
-}
-
-impl Shared {
-    /// Whether the policy wants what is known played through.
-    pub(crate) fn plays(&self) -> bool {
-        self.policy.reads_parts()
+        // No clock here: the time of the last pick is near enough for a ticket nobody finished.
+        self.end(self.account.hub.last_seen().max(self.started), Outcome::Cancelled);
     }
 }
 
@@ -277,7 +262,10 @@ mod tests {
         let wakes = Wakes::default();
         let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Formulas::new(), Box::new(wakes.clone()));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
-        picker.set_pods(Arc::new((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0))).collect()), Interest::All);
+        picker.set_pods(
+            Arc::new((0..pods).map(|k| Arc::new(Pod::new(spec(k), 0, picker.out().clone()))).collect()),
+            Interest::All,
+        );
         (picker, wakes)
     }
 
@@ -322,7 +310,7 @@ mod tests {
         let (picker, _) = picker(1);
         let cost = Cost::from_ms(100.0).unwrap();
         drop(picker.pick(at(1), &Request::new("m").cost(cost)).unwrap());
-        let remainder = picker.shared().remainders.pop().unwrap();
+        let remainder = picker.hub().remainders.pop().unwrap();
         assert_eq!(remainder.ends, at(101));
         assert_eq!(picker.pods()[0].load(0).in_flight, 1.0);
         assert_eq!(picker.pods()[0].own_in_flight(), 0);
@@ -334,7 +322,7 @@ mod tests {
         let (picker, _) = picker(1);
         let ticket = picker.pick(at(1), &Request::new("m")).unwrap();
         let old = ticket.pod().clone();
-        let pod = Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0"), 1));
+        let pod = Arc::new(Pod::new(PodSpec::new("pod-0", "http://127.0.0.1:0"), 1, Arc::default()));
         picker.set_pods(Arc::new(vec![pod]), Interest::All);
         assert_eq!(in_flight(&picker), 0);
         ticket.finish(at(2), Outcome::Served);
@@ -347,7 +335,7 @@ mod tests {
     fn changes_are_queued_once_and_wake_the_core() {
         let (picker, wakes) = picker(1);
         let tickets: Vec<Ticket> = (0..10).map(|k| picker.pick(at(k), &Request::new("m")).unwrap()).collect();
-        assert_eq!(picker.shared().changes.len(), 1);
+        assert_eq!(picker.hub().changes.len(), 1);
         assert_eq!(wakes.0.load(Relaxed), 1);
         drop(tickets);
     }
@@ -357,24 +345,24 @@ mod tests {
     #[test]
     fn a_pick_that_is_refused_before_it_is_told_is_never_told() {
         let (picker, _) = picker(1);
-        let shared = picker.shared();
-        shared.published.scarce.store(true, Relaxed);
+        let hub = picker.hub();
+        hub.published.scarce.store(true, Relaxed);
         let ended = |ms, outcome| picker.pick(at(ms), &Request::new("m")).unwrap().finish(at(ms + 1), outcome);
         ended(0, Outcome::Refused);
-        assert_eq!((shared.changes.len(), shared.held.len()), (1, 0));
-        while let Some((_, lane)) = shared.changes.pop() {
+        assert_eq!((hub.changes.len(), hub.held.len()), (1, 0));
+        while let Some((_, lane)) = hub.changes.pop() {
             lane.unmark();
         }
         ended(10, Outcome::Refused);
-        assert_eq!((shared.changes.len(), shared.held.len()), (0, 1));
+        assert_eq!((hub.changes.len(), hub.held.len()), (0, 1));
         ended(20, Outcome::Served);
-        assert_eq!((shared.changes.len(), shared.held.len()), (1, 2));
-        let (until, pod, lane, class) = shared.held.pop().unwrap();
+        assert_eq!((hub.changes.len(), hub.held.len()), (1, 2));
+        let (until, pod, lane, class) = hub.held.pop().unwrap();
         assert_eq!(until, at(12));
-        shared.release(until, &pod, &lane, class);
+        hub.release(until, &pod, &lane, class);
         // Long after the last refusal, nothing is held back any more.
         let _ticket = picker.pick(at(20_000), &Request::new("m")).unwrap();
-        assert_eq!(shared.held.len(), 1);
+        assert_eq!(hub.held.len(), 1);
     }
 
     /// A request whose pod turns out to have been busy, or was slow by itself, must not teach the wrong thing.
@@ -407,7 +395,7 @@ mod tests {
     fn a_call_without_work_stands_before_nothing() {
         let (picker, _) = picker(1);
         let batching = Some(crate::observe::Batching::padded(8));
-        let pod = Arc::new(Pod::new(PodSpec { batching, ..PodSpec::new("p", "p:1") }, 0));
+        let pod = Arc::new(Pod::new(PodSpec { batching, ..PodSpec::new("p", "p:1") }, 0, Arc::default()));
         picker.set_pods(Arc::new(vec![pod.clone()]), Interest::All);
         let call = picker.pick(at(1), &Request::new("m").cost(Cost::ZERO)).unwrap();
         assert_eq!((pod.own_in_flight(), pod.longest_wait_ms(at(1))), (1, 0.0));

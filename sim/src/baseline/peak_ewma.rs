@@ -8,8 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use plimsoll::observe::PodLoad;
-use plimsoll::pick::{Context, Policy};
+use plimsoll::pick::{Candidates, Context, Policy};
 use plimsoll::time::Time;
 
 use super::better_of_two;
@@ -97,10 +96,10 @@ impl Policy for PeakEwma {
         "peak_ewma"
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
+    fn choose(&self, candidates: &Candidates<'_>, context: &Context) -> usize {
         let mut state = self.0.state();
         let State { now, pods } = &mut *state;
-        better_of_two(loads, context, |load| {
+        better_of_two(candidates, context, |load| {
             pods.get_mut(load.index).map_or(0.0, |(_, latency)| latency.load(*now, load.own_in_flight))
         })
     }

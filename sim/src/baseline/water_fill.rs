@@ -5,7 +5,7 @@
 //! of it is done), no wider spread for heavy requests, independent draws.
 
 use plimsoll::observe::PodLoad;
-use plimsoll::pick::{Context, Policy};
+use plimsoll::pick::{Candidates, Context, Policy};
 
 pub(super) struct WaterFill;
 
@@ -19,8 +19,8 @@ impl Policy for WaterFill {
         "water_fill"
     }
 
-    fn choose(&self, loads: &[PodLoad], context: &Context<'_>) -> usize {
-        let vessels: Vec<Vessel> = loads.iter().map(Vessel::of).collect();
+    fn choose(&self, pods: &Candidates<'_>, context: &Context) -> usize {
+        let vessels: Vec<Vessel> = (0..pods.len()).map(|k| Vessel::of(&pods.load(k))).collect();
         let water = f64::from(context.unseen_ms).max(LEAST_POURED);
         let level = level(&vessels, water);
         let mut left = context.draw.below(0, STEPS) as f64 / STEPS as f64 * water;
@@ -89,7 +89,7 @@ mod tests {
             for turn in 0..10_000 {
                 let mut context = Context::alone(5.0, Draw::new(3, turn));
                 context.unseen_ms = unseen_ms;
-                hits[WaterFill.choose(&loads, &context)] += 1.0;
+                hits[WaterFill.choose(&Candidates::given(&loads), &context)] += 1.0;
             }
             let sum: f64 = rooms.iter().sum();
             for (hit, room) in hits.iter().zip(rooms) {

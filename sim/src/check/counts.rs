@@ -83,7 +83,7 @@ fn own(world: &World, n: usize, k: usize, pod: &Pod, found: &mut Found) {
     found.judge(Rule::OwnExact, Some(n), Some(k), counted == ledger, || {
         format!("expected {ledger} in flight by the ledger; got {counted}")
     });
-    let (picks, ends) = pod.stats().balance();
+    let (picks, ends) = (pod.picks(), pod.stats().ends());
     found.judge(Rule::TicketsBalance, Some(n), Some(k), picks == ends + u64::from(counted), || {
         format!("expected {picks} picks to be {ends} ends and what is in flight; got {counted} in flight")
     });

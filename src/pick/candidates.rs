@@ -1,0 +1,211 @@
+//! The pods that may take a request, as a policy sees them.
+//!
+//! Nothing is copied: a policy reads what it wants to know of a pod where it stands, when it wants to know it. One that
+//! looks at two pods costs two reads, however many there are.
+
+use std::cell::Cell;
+
+use super::places::{Place, Serving};
+use super::scratch::Scratch;
+use super::{ENOUGH, Request};
+use crate::mutant::{self, Mutant};
+use crate::observe::{Model, Part, PodLoad};
+use crate::time::Time;
+
+thread_local! {
+    static SOME: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+/// See the module's description. Positions go from 0 to `len() - 1`.
+#[derive(Clone, Copy)]
+pub struct Candidates<'a>(Source<'a>);
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Live(Live<'a>),
+    Given { loads: &'a [PodLoad], parts: &'a [Vec<Part>] },
+}
+
+#[derive(Clone, Copy)]
+struct Live<'a> {
+    places: &'a [Place],
+    /// Which of them, where not all may.
+    some: Option<&'a [u32]>,
+    model: &'a Model,
+    now: Time,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(super) enum Candidate<'a> {
+    Live { place: &'a Place, model: &'a Model, now: Time },
+    Given { load: &'a PodLoad, parts: &'a [Part] },
+}
+
+impl<'a> Candidates<'a> {
+    /// Pods that are loaded as `loads` say, for policies to be tried on.
+    pub fn given(loads: &'a [PodLoad]) -> Candidates<'a> {
+        Candidates::with_parts(loads, &[])
+    }
+
+    /// The same with the parts of each, lowest first.
+    pub(super) fn with_parts(loads: &'a [PodLoad], parts: &'a [Vec<Part>]) -> Candidates<'a> {
+        Candidates(Source::Given { loads, parts })
+    }
+
+    /// How many there are; a policy is never asked about none.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self.0 {
+            Source::Live(Live { places, some, .. }) => some.map_or(places.len(), <[u32]>::len),
+            Source::Given { loads, .. } => loads.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The load of the pod at position `k`.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn load(&self, k: usize) -> PodLoad {
+        self.at(k).load()
+    }
+
+    #[inline]
+    pub(super) fn at(&self, k: usize) -> Candidate<'a> {
+        match self.0 {
+            Source::Live(Live { places, some, model, now }) => {
+                let place = &places[some.map_or(k, |some| some[k] as usize)];
+                Candidate::Live { place, model, now }
+            }
+            Source::Given { loads, parts } => {
+                Candidate::Given { load: &loads[k], parts: parts.get(k).map_or(&[], Vec::as_slice) }
+            }
+        }
+    }
+
+    /// Puts what `of` says of each into `list`, in order. What kind they are is asked once, not of each: half of a pick is
+    /// this loop.
+    #[inline]
+    pub(super) fn collect<T>(&self, list: &mut Vec<T>, of: impl Fn(Candidate<'a>) -> T) {
+        match self.0 {
+            Source::Live(Live { places, some: None, model, now }) => {
+                list.extend(places.iter().map(|place| of(Candidate::Live { place, model, now })));
+            }
+            _ => list.extend((0..self.len()).map(|k| of(self.at(k)))),
+        }
+    }
+}
+
+impl Candidate<'_> {
+    pub(super) fn load(&self) -> PodLoad {
+        match self {
+            Candidate::Live { place, .. } => place.pod.load(place.index),
+            Candidate::Given { load, .. } => **load,
+        }
+    }
+
+    /// How long its work takes it, ms.
+    #[inline]
+    pub(super) fn cost_per_capacity_ms(&self) -> f32 {
+        match self {
+            Candidate::Live { place, .. } => place.pod.gauge.all_wait_ms(),
+            Candidate::Given { load, .. } => load.cost_per_capacity_ms(),
+        }
+    }
+
+    /// Its speed relative to the others, and how many times as long it takes.
+    #[inline]
+    pub(super) fn speed(&self) -> (f32, f32) {
+        match self {
+            Candidate::Live { place, .. } => place.pod.gauge.speed(),
+            Candidate::Given { load, .. } => (load.weight, 1.0 / load.weight),
+        }
+    }
+
+    /// What a new request would meet at its lowest part.
+    #[inline]
+    pub(super) fn lowest(&self) -> Part {
+        match self {
+            Candidate::Live { place, model, now } => place.parts(model, 0.0, *now).lowest(),
+            Candidate::Given { parts: [lowest, ..], .. } => *lowest,
+            Candidate::Given { load, parts: [] } => {
+                let slots = load.slots as f32;
+                let wait_ms = if load.in_flight < slots { 0.0 } else { load.cost_per_capacity_ms() };
+                Part { wait_ms, slots, open: None }
+            }
+        }
+    }
+
+    /// Whether there are others.
+    #[inline]
+    pub(super) fn has_others(&self) -> bool {
+        match self {
+            Candidate::Live { place, model, .. } => place.lane(model).is_some_and(|lane| lane.heights.len() > 1),
+            Candidate::Given { parts, .. } => parts.len() > 1,
+        }
+    }
+
+    /// What it would meet at the others, from the lowest up, while `take` takes them.
+    pub(super) fn others(&self, mut take: impl FnMut(Part) -> bool) {
+        match self {
+            Candidate::Live { place, model, now } => {
+                let parts = place.parts(model, 0.0, *now);
+                let _all = (1..=parts.others()).all(|k| take(parts.get(k)));
+            }
+            Candidate::Given { parts, .. } => {
+                let _all = parts.iter().skip(1).all(|part| take(*part));
+            }
+        }
+    }
+}
+
+/// The pods that may take a request.
+pub(super) struct Choice<'a> {
+    places: &'a [Place],
+    /// Which of them, where not all may.
+    some: Option<Scratch<u32>>,
+}
+
+impl<'a> Choice<'a> {
+    /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
+    /// [`ENOUGH`] of these are left. `any_out` says whether any pod at all is ejected.
+    pub(super) fn of(serving: &'a Serving, request: &Request<'_>, any_out: bool) -> Choice<'a> {
+        let (places, used) = (&serving.places[..], serving.used);
+        let parted = used < places.len();
+        if !any_out && request.exclude.is_empty() && (!parted || used >= ENOUGH) {
+            return Choice { places: &places[..used], some: None };
+        }
+        let tried =
+            |k: &u32| request.exclude.contains(&places[*k as usize].pod.id()) && !mutant::is(Mutant::RetryTheSame);
+        let out = |k: &u32| places[*k as usize].pod.is_ejected() && !mutant::is(Mutant::PickEjected);
+        let untried = |upto: usize| (0..upto as u32).filter(|k| !tried(k));
+        let mut some = Scratch::of(&SOME);
+        some.extend(untried(used).filter(|k| !out(k)));
+        if parted && some.len() < ENOUGH {
+            some.clear();
+            some.extend(untried(places.len()).filter(|k| !out(k)));
+        }
+        if some.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) {
+            some.extend(untried(places.len()));
+        }
+        Choice { places, some: Some(some) }
+    }
+
+    /// As a policy sees them at `now`, for a request of `model`.
+    #[inline]
+    pub(super) fn candidates<'s>(&'s self, model: &'s Model, now: Time) -> Candidates<'s> {
+        let some = self.some.as_ref().map(|some| some.as_slice());
+        Candidates(Source::Live(Live { places: self.places, some, model, now }))
+    }
+
+    /// The one at position `k`.
+    #[inline]
+    pub(super) fn place(&self, k: usize) -> &'a Place {
+        &self.places[self.some.as_ref().map_or(k, |some| some[k] as usize)]
+    }
+}
