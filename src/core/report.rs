@@ -175,6 +175,7 @@ impl Core {
             asked,
             reservations,
             told_models: self.picker.shared().models.held(),
+            relayed: self.relay.held(),
             refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
-//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS
+//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS, PASS, RELAYED
 //! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES, INTEREST
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
@@ -10,6 +10,7 @@
 //! and fields are never reordered; a new shape is a new kind. Golden vectors below hold it to that.
 
 mod costs;
+mod relay;
 mod rows;
 mod strict;
 
@@ -21,6 +22,8 @@ use foca::{Header, Member, Message as Swim, State};
 
 pub use self::costs::{Costs, ModelCosts};
 pub(crate) use self::costs::{MAX_SIZES, MODEL_BYTES, SIZE_BYTES};
+pub(crate) use self::relay::pack_relayed;
+pub use self::relay::{Pass, Passed, Relayed, epoch_mark, id_mark};
 pub use self::strict::{GiveBack, Grant, MAX_EXCLUDED, MAX_SHARDS, Reserve};
 use self::strict::{WireGiveBack, WireGrant, WireReserve};
 use super::Interest;
@@ -59,6 +62,8 @@ const KIND_GRANT: u8 = 6;
 const KIND_GIVE_BACK: u8 = 7;
 const KIND_COSTS: u8 = 8;
 const KIND_INTEREST: u8 = 9;
+const KIND_PASS: u8 = 10;
+const KIND_RELAYED: u8 = 11;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,10 @@ pub enum Message {
     Costs(Costs),
     /// Which pods I use.
     Interest(Interested),
+    /// My news, to be passed on to your group.
+    Pass(Pass),
+    /// Others' news, passed on.
+    Relayed(Relayed),
 }
 
 /// Kinds of messages, for counters.
@@ -118,13 +127,17 @@ pub enum Kind {
     Costs,
     /// Which pods are used.
     Interest,
+    /// News to be passed on.
+    Pass,
+    /// News that was passed on.
+    Relayed,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 10] = {
-        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Reserve, Rows, Swim, Sync};
-        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest]
+    pub const ALL: [Kind; 12] = {
+        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Pass, Relayed, Reserve, Rows, Swim, Sync};
+        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest, Pass, Relayed]
     };
 
     /// How messages of this kind travel.
@@ -132,6 +145,7 @@ impl Kind {
         match self {
             Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs => Channel::Datagram,
             Kind::Reserve | Kind::Grant | Kind::GiveBack => Channel::Datagram,
+            Kind::Pass | Kind::Relayed => Channel::Datagram,
             Kind::Sync | Kind::Names | Kind::Interest => Channel::Stream,
         }
     }
@@ -154,6 +168,8 @@ impl Kind {
             Kind::GiveBack => "give_back",
             Kind::Costs => "costs",
             Kind::Interest => "interest",
+            Kind::Pass => "pass",
+            Kind::Relayed => "relayed",
         }
     }
 }
@@ -478,6 +494,8 @@ impl Message {
             Message::GiveBack(_) => Kind::GiveBack,
             Message::Costs(_) => Kind::Costs,
             Message::Interest(_) => Kind::Interest,
+            Message::Pass(_) => Kind::Pass,
+            Message::Relayed(_) => Kind::Relayed,
         }
     }
 
@@ -495,6 +513,8 @@ impl Message {
             Message::GiveBack(_) => start(KIND_GIVE_BACK, tag, 16),
             Message::Costs(_) => start(KIND_COSTS, tag, MAX_DATAGRAM),
             Message::Interest(_) => start(KIND_INTEREST, tag, 64),
+            Message::Pass(pass) => start(KIND_PASS, tag, 1 + pass.rows.capacity()),
+            Message::Relayed(_) => start(KIND_RELAYED, tag, MAX_DATAGRAM),
         };
         match self {
             Message::Swim(packet) => out.extend_from_slice(packet),
@@ -510,6 +530,8 @@ impl Message {
             Message::GiveBack(back) => put(&mut out, WireGiveBack::from(back)),
             Message::Costs(costs) => costs.encode(&mut out),
             Message::Interest(interested) => put(&mut out, WireInterest::from(interested)),
+            Message::Pass(pass) => pass.encode(&mut out),
+            Message::Relayed(relayed) => relayed.news.iter().for_each(|passed| passed.encode(&mut out)),
         }
         out.into()
     }
@@ -546,6 +568,8 @@ impl Message {
             (KIND_GRANT, Channel::Datagram) => Grant::decode(body).map(Message::Grant),
             (KIND_GIVE_BACK, Channel::Datagram) => GiveBack::decode(body).map(Message::GiveBack),
             (KIND_INTEREST, Channel::Stream) => Interested::decode(body).map(Message::Interest),
+            (KIND_PASS, Channel::Datagram) => Pass::decode(body).map(Message::Pass),
+            (KIND_RELAYED, Channel::Datagram) => Relayed::decode(body).map(Message::Relayed),
             (kind, _) => Err(WireError::Kind(kind)),
         }
     }
