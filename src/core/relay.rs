@@ -19,8 +19,9 @@ use crate::id::{Epoch, NodeId, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
-/// Users of a pod that are told small news directly, unless a node is told otherwise.
-pub const DIRECT: usize = 64;
+/// Users of a pod that are told small news directly, unless a node is told otherwise. At 100 nodes and 50 pods with
+/// requests of 22 ms and 2 Mbit/s relays made the mean 46.5 ms instead of 37.5: so many can be told directly of most.
+pub const DIRECT: usize = 100;
 /// What could not be passed on for so long is dropped: the whole row of every second is near.
 const LATE: Duration = Duration::from_millis(500);
 /// Entries that are held at most; beyond, the oldest news is dropped.
@@ -37,8 +38,6 @@ pub(super) struct Relay {
     bits: u8,
     /// In the order in which it came.
     held: VecDeque<Held>,
-    /// Entries in it.
-    entries: usize,
     /// When it is passed on.
     due: Option<Time>,
     pub(super) stats: RelayStats,
@@ -68,7 +67,7 @@ impl Relay {
 
     /// Entries that are held.
     pub(super) fn held(&self) -> usize {
-        self.entries
+        self.held.iter().map(|held| held.entries.len()).sum()
     }
 
     fn hold(&mut self, held: Held, due: Time) {
@@ -79,11 +78,11 @@ impl Relay {
         }
         self.held.retain(|old| !old.entries.is_empty());
         self.held.push_back(held);
-        self.entries = self.held.iter().map(|held| held.entries.len()).sum();
-        while self.entries > MOST_HELD
+        let mut entries = self.held();
+        while entries > MOST_HELD
             && let Some(oldest) = self.held.pop_front()
         {
-            self.entries -= oldest.entries.len();
+            entries -= oldest.entries.len();
             self.stats.crowded += 1;
         }
         self.due.get_or_insert(due);
@@ -195,7 +194,6 @@ impl Core {
             return;
         }
         let held = std::mem::take(&mut self.relay.held);
-        self.relay.entries = 0;
         let Some(widest) = held.iter().map(|held| held.bits).min() else { return };
         let pieces: Vec<Vec<u8>> = held.iter().map(|held| held.encode(now)).collect();
         let (first, last) = span(self.id, widest);

@@ -59,7 +59,7 @@ pub(crate) struct Shape {
     /// Pods that each node uses where there are more; 0 for all [default: 64]
     #[arg(long, value_name = "COUNT")]
     subset: Option<usize>,
-    /// Users of a pod above which small news goes by relays; 0: never [default: 64]
+    /// Users of a pod above which small news goes by relays; 0: never [default: 100]
     #[arg(long, value_name = "COUNT")]
     direct: Option<usize>,
     /// There, even where that is worth nothing
