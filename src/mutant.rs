@@ -79,6 +79,8 @@ mutants! {
     CountGrantsTwice "count-grants-twice" "I2" "A reservation goes on counting when the asker's row tells of the request too."
     LateGrantCharges "late-grant-charges" "I3" "A grant that comes after the pick was made is charged all the same."
     WaitForOwner "wait-for-owner" "I1" "A strict pick waits for its owner's answer, however long that takes."
+    RelayForgetsHold "relay-forgets-hold" "I6" "A relay does not add how long it held news: what is old passes for new."
+    RelayOnwards "relay-onwards" "I14" "What came by a relay is passed on once more."
     Spin "spin" "I16" "An address that was met stays due: the next timeout is always past."
 }
 

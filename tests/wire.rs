@@ -10,7 +10,8 @@ use plimsoll::core::{Core, CoreConfig};
 use plimsoll::gossip::Interest;
 use plimsoll::gossip::wire::{
     Channel, Entry, GiveBack, Grant, Hello, Ident, Interested, Key, Kind, Known, MAX_DATAGRAM, MAX_EXCLUDED, MAX_NAME,
-    MAX_SHARDS, MAX_STREAM, MemberState, Message, Names, Part, Reserve, Rows, Sync, SyncMember, WireError,
+    MAX_SHARDS, MAX_STREAM, MemberState, Message, Names, Part, Pass, Passed, Relayed, Reserve, Rows, Sync, SyncMember,
+    WireError, epoch_mark, id_mark,
 };
 use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{PodSpec, SizeClass};
@@ -85,7 +86,27 @@ fn samples() -> Vec<Message> {
             number: 251,
             interest: Interest::Arc { first: PodId(u64::MAX), last: PodId(5) },
         }),
+        Message::Pass(pass()),
+        Message::Relayed(relayed()),
     ]
+}
+
+fn pass() -> Pass {
+    let entries = vec![Entry { key: key(3, 12), count: 2, age_100us: 7, remainders_ms: vec![] }];
+    let (epoch, seq) = (Epoch(300), Seq(9));
+    Pass { bits: 5, rows: Rows { epoch, seq, table: 0, leaving: false, rates: (1, 2), part: None, entries } }
+}
+
+fn relayed() -> Relayed {
+    let one = Passed {
+        origin: id_mark(NodeId(0x0102_0304_0506_0708)),
+        epoch: epoch_mark(Epoch(0xa_1122)),
+        seq: Seq(300),
+        table: 0,
+        age_100us: 311,
+        entries: pass().rows.entries,
+    };
+    Relayed { news: vec![one.clone(), Passed { seq: Seq(9), entries: vec![], ..one }] }
 }
 
 fn reserve() -> Reserve {
@@ -113,7 +134,7 @@ fn the_bytes_of_every_kind_are_fixed() {
     assert_eq!(made, GOLDEN);
 }
 
-const GOLDEN: [&str; 13] = [
+const GOLDEN: [&str; 15] = [
     "010037a8eec1010203",
     "010137a8eec1fb2c01010000fafc701101000003010c02070004012702070201fc70110100",
     "010137a8eec1fb2c01010001fafc70110100010103010100",
@@ -127,6 +148,10 @@ const GOLDEN: [&str; 13] = [
     "010737a8eec1fb2c01",
     "010937a8eec1fb2c010100",
     "010937a8eec1fb2c01fbfb0001fdffffffffffffffff05",
+    // Five bits, then rows as above.
+    "010a37a8eec105fb2c0109000001020003010c020700",
+    // Half an id, half an epoch, report, table, age; how many entries, and these.
+    "010b37a8eec1040302012211fb2c0100fb37010103010c0207000403020122110900fb370100",
 ];
 
 struct NoWake;
@@ -237,6 +262,17 @@ fn values_out_of_bounds_are_refused_or_clamped() {
         let bytes = Message::Reserve(wrong).encode(TAG);
         assert_eq!(Message::decode(&bytes, Channel::Datagram, TAG), Err(WireError::Body("reserve")));
     }
+    let Pass { rows, .. } = pass();
+    let whole = Rows { part: Some(Part { after: None, upto: None }), ..rows.clone() };
+    for wrong in [Pass { bits: 65, ..pass() }, Pass { rows: whole, ..pass() }] {
+        let bytes = Message::Pass(wrong).encode(TAG);
+        assert_eq!(Message::decode(&bytes, Channel::Datagram, TAG), Err(WireError::Body("pass")));
+    }
+    // More entries than there are bytes left.
+    let mut bomb = Message::Relayed(relayed()).encode(TAG).to_vec();
+    let last = bomb.len() - 1;
+    bomb[last] = 250;
+    assert_eq!(Message::decode(&bomb, Channel::Datagram, TAG), Err(WireError::Body("relayed")));
     let Message::Rows(mut rows) = samples().remove(1) else { unreachable!("the second sample is rows") };
     rows.entries[0].count = u32::MAX;
     rows.entries[1].remainders_ms = vec![1; 65];
@@ -350,7 +386,25 @@ fn any_message() -> impl Strategy<Value = Message> {
     let grant =
         any::<(u64, Option<u64>)>().prop_map(|(nonce, pod)| Message::Grant(Grant { nonce, pod: pod.map(PodId) }));
     let back = any::<u64>().prop_map(|nonce| Message::GiveBack(GiveBack { nonce }));
-    prop_oneof![rows, hello, sync, names, swim, reserve, grant, back]
+    let changes = prop::collection::vec(any_entry(), 0..20);
+    let pass = (0..=64_u8, any::<(u64, u64, u32, bool, (u32, u32))>(), changes).prop_map(
+        |(bits, (epoch, seq, table, leaving, rates), entries)| {
+            let (epoch, seq) = (Epoch(epoch), Seq(seq));
+            Message::Pass(Pass { bits, rows: Rows { epoch, seq, table, leaving, rates, part: None, entries } })
+        },
+    );
+    let passed = (any::<(u32, u16, u64, u32, u32)>(), prop::collection::vec(any_entry(), 0..6)).prop_map(
+        |((origin, epoch, seq, table, age_100us), entries)| Passed {
+            origin,
+            epoch,
+            seq: Seq(seq),
+            table,
+            age_100us,
+            entries,
+        },
+    );
+    let relayed = prop::collection::vec(passed, 0..4).prop_map(|news| Message::Relayed(Relayed { news }));
+    prop_oneof![rows, hello, sync, names, swim, reserve, grant, back, pass, relayed]
 }
 
 proptest! {
@@ -369,7 +423,7 @@ proptest! {
     fn nothing_that_arrives_can_hurt(
         messages in prop::collection::vec((any_message(), 0..2000_usize, 0..2000_usize, any::<u8>()), 1..20),
         noise in prop::collection::vec(any::<u8>(), 0..1200),
-        kind in 0..8_usize,
+        kind in 0..Kind::ALL.len(),
     ) {
         let mut core = core("a", "10.0.0.1:7600");
         let remote: SocketAddr = "10.0.0.2:7600".parse().unwrap();

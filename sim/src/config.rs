@@ -1,6 +1,6 @@
 //! What a world is made of, as people write it down: every field has a default and a unit in its name.
 
-use plimsoll::core::SUBSET;
+use plimsoll::core::{DIRECT, SUBSET};
 use plimsoll::observe::PodSpec;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,10 @@ pub struct Config {
     pub budget_bits: u64,
     /// How many pods each node uses where there are more; 0 for all.
     pub subset: usize,
+    /// Small news goes by relays where a pod has more users than this; 0: never.
+    pub direct: usize,
+    /// There, even where that is worth nothing.
+    pub always_relay: bool,
     /// Whom each node is told to join.
     pub join: Join,
     /// From a pick to the core's looking at it, µs.
@@ -78,6 +82,8 @@ impl Default for Config {
             load: 0.8,
             budget_bits: 1_000_000,
             subset: SUBSET,
+            direct: DIRECT,
+            always_relay: false,
             join: Join::All,
             reaction_us: 20,
             drift_ppm: 0,

@@ -45,6 +45,8 @@ pub struct Gossip {
     pub messages_per_node_s: f64,
     /// The same by what they were: kinds of messages, rows by why they were sent.
     pub bytes_by_kind: BTreeMap<&'static str, f64>,
+    /// News by relays, pieces of each node per second, by what became of them.
+    pub relayed: BTreeMap<&'static str, f64>,
     /// Share of changes that went at once.
     pub at_once: f64,
     /// Share of the work whose changes went at once.
@@ -66,6 +68,7 @@ struct Sent {
     messages: u64,
     bytes: u64,
     by_kind: BTreeMap<&'static str, u64>,
+    relayed: BTreeMap<&'static str, u64>,
     news_ages: [Ages; 2],
 }
 
@@ -193,8 +196,8 @@ impl Measure {
 
 impl Sent {
     fn of(world: &World) -> Sent {
-        let mut sent =
-            Sent { at: world.now(), messages: 0, bytes: 0, by_kind: BTreeMap::new(), news_ages: Default::default() };
+        let (by_kind, relayed) = (BTreeMap::new(), BTreeMap::new());
+        let mut sent = Sent { at: world.now(), messages: 0, bytes: 0, by_kind, relayed, news_ages: Default::default() };
         for n in world.live() {
             let stats = world.core(n).stats();
             for (kind, (messages, bytes)) in &stats.sent {
@@ -204,6 +207,9 @@ impl Sent {
                 if *kind != Kind::Rows {
                     *sent.by_kind.entry(kind.name()).or_default() += all;
                 }
+            }
+            for (what, pieces) in stats.relay.pieces() {
+                *sent.relayed.entry(what).or_default() += pieces;
             }
             sent.news_ages.iter_mut().zip(&stats.news_ages).for_each(|(all, ages)| all.merge(ages));
             for (why, (messages, bytes)) in &stats.rows {
@@ -227,13 +233,15 @@ fn gossip(world: &World, before: &Sent) -> Gossip {
     let live = world.live();
     let (nodes, sent) = (live.len().max(1) as f64, Sent::of(world));
     let node_seconds = sent.at.since(before.at).as_secs_f64().max(1e-3) * nodes;
+    let since = |now: &BTreeMap<&'static str, u64>, before: &BTreeMap<&'static str, u64>| {
+        let more = |(what, count): (&&'static str, &u64)| (*what, count - before.get(*what).unwrap_or(&0).min(count));
+        now.iter().map(more).map(|(what, more)| (what, more as f64 / node_seconds)).collect()
+    };
     // A node that was started anew counts from zero again.
     let mut gossip = Gossip {
         bytes_per_node_s: sent.bytes.saturating_sub(before.bytes) as f64 / node_seconds,
-        bytes_by_kind: (sent.by_kind.iter())
-            .map(|(kind, bytes)| (*kind, bytes - before.by_kind.get(kind).unwrap_or(&0).min(bytes)))
-            .map(|(kind, bytes)| (kind, bytes as f64 / node_seconds))
-            .collect(),
+        bytes_by_kind: since(&sent.by_kind, &before.by_kind),
+        relayed: since(&sent.relayed, &before.relayed),
         messages_per_node_s: sent.messages.saturating_sub(before.messages) as f64 / node_seconds,
         ..Gossip::default()
     };
@@ -298,6 +306,7 @@ impl Measured {
                 ("age_ratio", mean(self.age_ratios.iter().copied())),
             ];
             row.more.extend(named.map(|(name, figure)| (name.to_owned(), figure)));
+            row.more.extend(self.gossip.relayed.iter().map(|(what, pieces)| (format!("relay_{what}"), *pieces)));
             row.more.extend(self.gossip.bytes_by_kind.iter().map(|(kind, bytes)| (format!("bytes_{kind}"), *bytes)));
         }
         if let Some(local) = self.gossip.local {

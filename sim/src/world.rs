@@ -13,6 +13,7 @@ mod outside;
 mod pods;
 mod sight;
 mod tally;
+mod tap;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use self::node::SimNode;
 use self::outside::Outside;
 use self::pods::SimPod;
 use self::tally::Tally;
+use self::tap::Tap;
 use crate::check::Marks;
 use crate::config::Config;
 use crate::fault::Fault;
@@ -109,6 +111,7 @@ pub struct World {
     /// Whether the ending has begun: no fault strikes any more, and none passes.
     settled: bool,
     tally: Tally,
+    tap: Tap,
     /// How often each rule was looked at.
     pub marks: Marks,
     /// The rolling hash of all that happened.
@@ -152,6 +155,7 @@ impl World {
             troubles: Vec::new(),
             settled: false,
             tally: Tally::new(&config),
+            tap: Tap::default(),
             marks: Marks::default(),
             struck: BTreeMap::new(),
             trace: Trace::default(),

@@ -167,6 +167,7 @@ impl Core {
             self.active.clone()
         };
         self.uses.users = if parted { users as f64 / pods.len().max(1) as f64 } else { self.active.len() as f64 };
+        self.note_groups();
     }
 
     /// The active peers that use any of the pods that `keys` are of.

@@ -175,6 +175,7 @@ impl Core {
             asked,
             reservations,
             told_models: self.picker.told_models(),
+            relayed: self.relay.held(),
             refusals: self.peers.values().map(|peer| peer.refused.len()).sum(),
         }
     }

@@ -86,7 +86,7 @@ impl Core {
         }
     }
 
-    fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
+    pub(super) fn take_in(&mut self, now: Time, from: NodeId, news: &[News]) {
         let mean_ms = self.picker.mean_cost_ms();
         let plays = self.picker.hub().plays;
         let Some(peer) = self.peers.get(&from) else { return };
@@ -143,6 +143,12 @@ impl Core {
         let mut changes = self.own.take_changes(now, |pod| !parted || pods.contains(&pod));
         if to.is_empty() {
             return;
+        }
+        if why == Why::Flush && self.uses_relays() {
+            if self.budget.is_ample(now, self.push_bytes()) {
+                self.own.repeat(now, &mut changes);
+            }
+            return self.tell_by_relays(now, changes, &to);
         }
         if let Some(whole) = self.own.whole_if_short(now, &changes).filter(|_| !mutant::is(Mutant::NeverRefresh)) {
             self.seq.0 += 1;
@@ -213,16 +219,7 @@ impl Core {
     /// Sends entries to each of `to`; whoever misses a part of the index table gets it first. Returns the bytes of one
     /// message.
     pub(super) fn tell(&mut self, now: Time, why: Why, part: Option<Part>, entries: Vec<Entry>, to: &[Ident]) -> usize {
-        let rows = Rows {
-            epoch: self.swim.me().epoch,
-            seq: self.seq,
-            table: self.own.table().0,
-            leaving: self.leaving,
-            rates: self.rates.own_millis(),
-            part,
-            entries,
-        };
-        let data = Message::Rows(rows).encode(self.tag);
+        let data = Message::Rows(self.rows_of(part, entries)).encode(self.tag);
         let all_told = self.all_told == Some(self.own.table());
         for ident in to {
             if !all_told {
@@ -235,6 +232,19 @@ impl Core {
         }
         self.rows.add(why, to.len(), data.len());
         data.len()
+    }
+
+    /// Entries as this node tells them now.
+    pub(super) fn rows_of(&self, part: Option<Part>, entries: Vec<Entry>) -> Rows {
+        Rows {
+            epoch: self.swim.me().epoch,
+            seq: self.seq,
+            table: self.own.table().0,
+            leaving: self.leaving,
+            rates: self.rates.own_millis(),
+            part,
+            entries,
+        }
     }
 
     pub(super) fn tell_names(&mut self, now: Time, to: Ident) {

@@ -42,6 +42,41 @@ pub struct Stats {
     pub missed_remainders: u64,
     /// Strict mode.
     pub strict: StrictStats,
+    /// News that goes by relays.
+    pub relay: RelayStats,
+}
+
+/// Counters of news that goes by relays. What it takes is in [`Stats::sent`]: kind `pass` for what this node gave to
+/// relays, `relayed` for what it passed on for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayStats {
+    /// Pieces of others' news (one origin's report each) that this node passed on, for each receiver.
+    pub passed_on: u64,
+    /// Pieces that it was given to pass on and did not: the budget left no room in time.
+    pub late: u64,
+    /// The same: too much waited.
+    pub crowded: u64,
+    /// The same: what groups the origin goes by, or its place among the members, is another than this node believes.
+    pub strange: u64,
+    /// Pieces that came by a relay and were used.
+    pub used: u64,
+    /// Pieces that came by a relay and were not: the origin had spoken itself meanwhile, or is not known as it was told of.
+    pub unused: u64,
+}
+
+impl RelayStats {
+    /// Each of them, and its name in metrics.
+    pub fn pieces(&self) -> [(&'static str, u64); 6] {
+        [
+            ("passed_on", self.passed_on),
+            ("late", self.late),
+            ("crowded", self.crowded),
+            ("strange", self.strange),
+            ("used", self.used),
+            ("unused", self.unused),
+        ]
+    }
 }
 
 impl Stats {

@@ -218,6 +218,9 @@ fn gossip_help(name: &str) -> &'static str {
         "work_told_ms_total" => "Work of the requests whose changes were told, by whether at once or later, in ms.",
         "rows_sent_total" => "Messages with rows sent, by why: at_once, flush, refresh.",
         "rows_bytes_sent_total" => "Bytes of those messages, without QUIC's own.",
+        "relay_news_total" => {
+            "Others' small news at this node as a relay: passed_on (for each receiver), late and crowded (dropped), strange (refused); and what came by relays: used, unused."
+        }
         "renewals_total" => "SWIM identities taken to win against what the cluster knew.",
         "rung_steps_total" => "Steps on the ladder, down and up.",
         "swim_errors_total" => "Packets that foca refused (packet), and defects (internal).",

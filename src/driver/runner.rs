@@ -101,6 +101,7 @@ impl GossipStats {
             values.push(("rows_bytes_sent_total", why.name(), *bytes));
         }
         values.extend(core.refused.iter().map(|(why, n)| ("messages_refused_total", *why, *n)));
+        values.extend(core.relay.pieces().map(|(what, pieces)| ("relay_news_total", what, pieces)));
         let strict = &core.strict;
         values.extend([
             ("strict_picks_total", "granted", strict.granted),

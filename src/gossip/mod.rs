@@ -7,6 +7,7 @@ mod interest;
 pub(crate) mod own;
 pub(crate) mod pace;
 pub(crate) mod peer;
+pub(crate) mod relay;
 mod sums;
 pub(crate) mod swim;
 mod table;

@@ -23,6 +23,9 @@ const FADE: Duration = Duration::from_secs(1);
 const MAX_ENTRIES: usize = 4096;
 /// Pods and models one table may have.
 const MAX_TABLE: u32 = 16_384;
+/// A relay may say so many requests more or fewer of an entry than the origin itself said last. Small news is of one
+/// request or a few; a relay that lies moves a pod by no more than this for each of its members, for a second.
+const MAX_RELAYED: u32 = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct PeerRow {
@@ -46,7 +49,11 @@ pub(crate) struct PeerRow {
 
 #[derive(Debug, Clone, Default)]
 struct PeerEntry {
+    /// The report of the origin itself that it was in last, and what that said.
     seq: Seq,
+    told: u32,
+    /// The later report that a relay passed on; none where that is 0.
+    relayed: Seq,
     count: u32,
     /// Tickets and remainders that are in its pod's sum for it.
     summed: u32,
@@ -58,6 +65,27 @@ impl PeerEntry {
     /// Tickets, and remainders that have not ended.
     fn live(&self, now: Time) -> u32 {
         self.count + self.remainders.iter().filter(|end| **end > now).count() as u32
+    }
+}
+
+/// Whose word an entry is, and of which report.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// The origin's own: what changed.
+    Own(Seq),
+    /// The origin's own: all there is. It overrules whatever a relay said, of any report.
+    Whole(Seq),
+    /// The origin's, a relay says.
+    Relayed(Seq),
+}
+
+impl Word {
+    fn is_older_than(self, known: &PeerEntry) -> bool {
+        match self {
+            Word::Own(seq) => seq <= known.seq || seq < known.relayed,
+            Word::Whole(seq) => seq <= known.seq,
+            Word::Relayed(seq) => seq <= known.seq || seq <= known.relayed,
+        }
     }
 }
 
@@ -177,7 +205,8 @@ impl PeerRow {
         }
         let mut unused = None;
         for entry in rows.entries {
-            match self.merge_entry(now, rows.seq, entry, transit) {
+            let word = if full { Word::Whole(rows.seq) } else { Word::Own(rows.seq) };
+            match self.merge_entry(now, word, entry, transit) {
                 Ok(new) => news.extend(new),
                 Err(why) => unused = Some(why),
             }
@@ -216,18 +245,53 @@ impl PeerRow {
         });
     }
 
-    fn merge_entry(&mut self, now: Time, seq: Seq, entry: Entry, transit: Duration) -> Result<Option<News>, Unused> {
+    /// Merges what a relay passed on of the origin's report `seq`; `transit` is what it spent on all the way. It is taken
+    /// for the origin's word until that speaks itself: it never makes a row younger, and a whole row overrules it, so
+    /// that a relay that lies is believed for a second at most.
+    pub(crate) fn merge_relayed(
+        &mut self,
+        now: Time,
+        (seq, table): (Seq, u32),
+        entries: Vec<Entry>,
+        transit: Duration,
+    ) -> (AllNews, Option<Unused>) {
+        if table != self.table || seq <= self.floor || self.heard_at.is_none() {
+            return (AllNews::new(), Some(Unused::Old));
+        }
+        let (mut news, mut unused) = (AllNews::new(), None);
+        for entry in entries {
+            match self.merge_entry(now, Word::Relayed(seq), entry, transit) {
+                Ok(new) => news.extend(new),
+                Err(why) => unused = Some(why),
+            }
+        }
+        (news, unused)
+    }
+
+    fn merge_entry(&mut self, now: Time, word: Word, entry: Entry, transit: Duration) -> Result<Option<News>, Unused> {
         let Entry { key, count, age_100us, remainders_ms } = entry;
         let bounded = key.pod < MAX_TABLE && key.model < MAX_TABLE && self.entries.len() < MAX_ENTRIES;
         let known = match self.entries.entry(key) {
-            Place::Occupied(known) if known.get().seq >= seq && !mutant::is(Mutant::AcceptOlder) => return Ok(None),
+            Place::Occupied(known) if word.is_older_than(known.get()) && !mutant::is(Mutant::AcceptOlder) => {
+                return Ok(None);
+            }
             Place::Vacant(_) if !bounded => return Err(Unused::TooMany),
             place => place.or_default(),
         };
         let (old, summed) = (known.count, known.summed);
         let count = if mutant::is(Mutant::MergeAdds) { old.saturating_add(count) } else { count };
+        let count = match word {
+            Word::Own(seq) | Word::Whole(seq) => {
+                (known.seq, known.told, known.relayed) = (seq, count, Seq(0));
+                count
+            }
+            Word::Relayed(seq) => {
+                known.relayed = seq;
+                count.clamp(known.told.saturating_sub(MAX_RELAYED), known.told.saturating_add(MAX_RELAYED))
+            }
+        };
         let age = Duration::from_micros(u64::from(age_100us) * 100) + transit;
-        (known.seq, known.count, known.news_at) = (seq, count, now - age);
+        (known.count, known.news_at) = (count, now - age);
         if !known.remainders.is_empty() || !remainders_ms.is_empty() {
             let ends = |ms: u32| now + Duration::from_millis(u64::from(ms));
             known.remainders = remainders_ms.into_iter().map(ends).collect();
@@ -302,7 +366,7 @@ impl PeerRow {
     /// The number of the last report that said anything of requests of `class` on `pod`; none where nothing did.
     pub(crate) fn told_of(&self, pod: PodId, class: SizeClass) -> Option<Seq> {
         let about = |key: &Key| key.class == class && self.pods.get(key.pod) == Some(pod);
-        self.entries.iter().filter(|(key, _)| about(key)).map(|(_, entry)| entry.seq).max()
+        self.entries.iter().filter(|(key, _)| about(key)).map(|(_, entry)| entry.seq.max(entry.relayed)).max()
     }
 
     /// How many entries and names are kept of it.
@@ -403,6 +467,38 @@ mod tests {
         row.merge(at(0), rows(8, None, vec![entry(0, 1)]), Duration::ZERO);
         row.merge(at(0), rows(7, WHOLE, vec![]), Duration::ZERO);
         assert_eq!(counts(&row), BTreeMap::from([(100, 1)]));
+    }
+
+    /// A relay's word stands for its origin's until that speaks; it overrules nothing that the origin said later, and
+    /// nothing that it says outlives a whole row, however large the number that it gives it.
+    #[test]
+    fn a_relays_word_stands_until_its_origin_speaks() {
+        let mut row = PeerRow::default();
+        row.learn_names(names(0, [100, 101, 102]), model).unwrap();
+        let relayed =
+            |row: &mut PeerRow, seq, entries| row.merge_relayed(at(0), (Seq(seq), 0), entries, Duration::ZERO);
+        // Nothing was heard of the origin itself.
+        assert_eq!(relayed(&mut row, 1, vec![entry(0, 1)]).1, Some(Unused::Old));
+        row.merge(at(0), rows(2, WHOLE, vec![entry(0, 3)]), Duration::ZERO);
+        assert_eq!(relayed(&mut row, 2, vec![entry(0, 9)]).1, Some(Unused::Old));
+        assert_eq!(row.merge_relayed(at(0), (Seq(3), 1), vec![entry(0, 9)], Duration::ZERO).1, Some(Unused::Old));
+        let news = relayed(&mut row, 4, vec![entry(0, 1), entry(1, 2)]).0;
+        assert_eq!(news.iter().map(|news| (news.pod.0, news.delta)).collect::<Vec<_>>(), [(100, -2), (101, 2)]);
+        // Overtaken by what was relayed, then newer than that, then overtaken by the origin's own.
+        row.merge(at(0), rows(3, None, vec![entry(0, 7)]), Duration::ZERO);
+        assert_eq!(counts(&row), BTreeMap::from([(100, 1), (101, 2)]));
+        row.merge(at(0), rows(6, None, vec![entry(1, 5)]), Duration::ZERO);
+        relayed(&mut row, 5, vec![entry(0, 2), entry(1, 1)]);
+        assert_eq!(counts(&row), BTreeMap::from([(100, 2), (101, 5)]));
+        // Sixteen more or fewer than the origin said, whatever is claimed.
+        relayed(&mut row, u64::MAX, vec![entry(0, 1000), entry(1, u32::MAX), entry(2, 40)]);
+        assert_eq!(counts(&row), BTreeMap::from([(100, 19), (101, 21), (102, 16)]));
+        // Its row got no younger by any of it.
+        let heard = row.heard_at;
+        row.merge_relayed(at(900), (Seq(u64::MAX), 0), vec![entry(0, 4)], Duration::ZERO);
+        assert_eq!((row.heard_at, heard), (heard, Some(at(0))));
+        row.merge(at(1000), rows(7, WHOLE, vec![entry(1, 5)]), Duration::ZERO);
+        assert_eq!(counts(&row), BTreeMap::from([(101, 5)]));
     }
 
     /// The parts of the index table may come in any order, and after the rows that go by it.

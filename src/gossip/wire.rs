@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! message  := u8 proto (= 1) | u8 kind | u32le cluster tag | body
-//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS, PACES
+//! datagram    at most 1,150 bytes: SWIM, ROWS, HELLO, RESERVE, GRANT, GIVE_BACK, COSTS, PASS, RELAYED,
+//!             PACES
 //! uni stream  at most 64 KiB, one message, then FIN: SYNC, NAMES, INTEREST
 //! ```
 //! Bodies are bincode 2 (little endian, varint) under a limit that also bounds what decoding may allocate; a body must be
@@ -11,6 +12,7 @@
 
 mod costs;
 mod paces;
+mod relay;
 mod rows;
 mod strict;
 
@@ -24,6 +26,8 @@ pub use self::costs::{Costs, ModelCosts};
 pub(crate) use self::costs::{MAX_SIZES, MODEL_BYTES, SIZE_BYTES};
 pub(crate) use self::paces::MAX_PACES;
 pub use self::paces::{Paces, PodPace};
+pub(crate) use self::relay::pack_relayed;
+pub use self::relay::{Pass, Passed, Relayed, epoch_mark, id_mark};
 pub use self::strict::{GiveBack, Grant, MAX_EXCLUDED, MAX_SHARDS, Reserve};
 use self::strict::{WireGiveBack, WireGrant, WireReserve};
 use super::Interest;
@@ -62,7 +66,9 @@ const KIND_GRANT: u8 = 6;
 const KIND_GIVE_BACK: u8 = 7;
 const KIND_COSTS: u8 = 8;
 const KIND_INTEREST: u8 = 9;
-const KIND_PACES: u8 = 11;
+const KIND_PASS: u8 = 10;
+const KIND_RELAYED: u8 = 11;
+const KIND_PACES: u8 = 12;
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +103,10 @@ pub enum Message {
     Costs(Costs),
     /// Which pods I use.
     Interest(Interested),
+    /// My news, to be passed on to your group.
+    Pass(Pass),
+    /// Others' news, passed on.
+    Relayed(Relayed),
     /// How fast pods are.
     Paces(Paces),
 }
@@ -124,15 +134,19 @@ pub enum Kind {
     Costs,
     /// Which pods are used.
     Interest,
+    /// News to be passed on.
+    Pass,
+    /// News that was passed on.
+    Relayed,
     /// How fast pods are.
     Paces,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 11] = {
-        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Paces, Reserve, Rows, Swim, Sync};
-        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest, Paces]
+    pub const ALL: [Kind; 13] = {
+        use Kind::{Costs, GiveBack, Grant, Hello, Interest, Names, Paces, Pass, Relayed, Reserve, Rows, Swim, Sync};
+        [Swim, Rows, Hello, Sync, Names, Reserve, Grant, GiveBack, Costs, Interest, Pass, Relayed, Paces]
     };
 
     /// How messages of this kind travel.
@@ -140,6 +154,7 @@ impl Kind {
         match self {
             Kind::Swim | Kind::Rows | Kind::Hello | Kind::Costs | Kind::Paces => Channel::Datagram,
             Kind::Reserve | Kind::Grant | Kind::GiveBack => Channel::Datagram,
+            Kind::Pass | Kind::Relayed => Channel::Datagram,
             Kind::Sync | Kind::Names | Kind::Interest => Channel::Stream,
         }
     }
@@ -162,6 +177,8 @@ impl Kind {
             Kind::GiveBack => "give_back",
             Kind::Costs => "costs",
             Kind::Interest => "interest",
+            Kind::Pass => "pass",
+            Kind::Relayed => "relayed",
             Kind::Paces => "paces",
         }
     }
@@ -487,6 +504,8 @@ impl Message {
             Message::GiveBack(_) => Kind::GiveBack,
             Message::Costs(_) => Kind::Costs,
             Message::Interest(_) => Kind::Interest,
+            Message::Pass(_) => Kind::Pass,
+            Message::Relayed(_) => Kind::Relayed,
             Message::Paces(_) => Kind::Paces,
         }
     }
@@ -505,6 +524,8 @@ impl Message {
             Message::GiveBack(_) => start(KIND_GIVE_BACK, tag, 16),
             Message::Costs(_) => start(KIND_COSTS, tag, MAX_DATAGRAM),
             Message::Interest(_) => start(KIND_INTEREST, tag, 64),
+            Message::Pass(pass) => start(KIND_PASS, tag, 1 + pass.rows.capacity()),
+            Message::Relayed(_) => start(KIND_RELAYED, tag, MAX_DATAGRAM),
             Message::Paces(paces) => start(KIND_PACES, tag, 16 + 13 * paces.pods.len()),
         };
         match self {
@@ -521,6 +542,8 @@ impl Message {
             Message::GiveBack(back) => put(&mut out, WireGiveBack::from(back)),
             Message::Costs(costs) => costs.encode(&mut out),
             Message::Interest(interested) => put(&mut out, WireInterest::from(interested)),
+            Message::Pass(pass) => pass.encode(&mut out),
+            Message::Relayed(relayed) => relayed.news.iter().for_each(|passed| passed.encode(&mut out)),
             Message::Paces(paces) => paces.encode(&mut out),
         }
         out.into()
@@ -559,6 +582,8 @@ impl Message {
             (KIND_GRANT, Channel::Datagram) => Grant::decode(body).map(Message::Grant),
             (KIND_GIVE_BACK, Channel::Datagram) => GiveBack::decode(body).map(Message::GiveBack),
             (KIND_INTEREST, Channel::Stream) => Interested::decode(body).map(Message::Interest),
+            (KIND_PASS, Channel::Datagram) => Pass::decode(body).map(Message::Pass),
+            (KIND_RELAYED, Channel::Datagram) => Relayed::decode(body).map(Message::Relayed),
             (kind, _) => Err(WireError::Kind(kind)),
         }
     }

@@ -96,7 +96,7 @@ impl SizeClass {
     }
 
     /// All of them, the cheapest first.
-    pub(crate) fn all() -> impl Iterator<Item = SizeClass> {
+    pub(crate) fn all() -> impl DoubleEndedIterator<Item = SizeClass> {
         (0..Self::COUNT as u8).map(SizeClass)
     }
 

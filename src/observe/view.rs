@@ -188,6 +188,8 @@ pub struct Footprint {
     pub asked: usize,
     /// Reservations of others, those that count no more included.
     pub reservations: usize,
+    /// Entries of others that wait to be passed on.
+    pub relayed: usize,
     /// Reasons for which peers' messages were refused, kept so that each is told once.
     pub refusals: usize,
     /// Models that peers told the costs of, and nobody asked for here.

@@ -32,6 +32,8 @@ const MOST_REFUSALS: usize = 8;
 /// Picks of strict mode that wait for owners, and what an owner keeps of others'.
 const MOST_ASKED: usize = 1024;
 const MOST_RESERVATIONS: usize = 65_536;
+/// Entries of others that a relay holds.
+const MOST_HELD: usize = 2048;
 /// Reasons for which messages are not used though they are in order: overtaken, from somebody not known yet.
 const IN_ORDER: [&str; 3] = ["old", "stranger", "too_many_members"];
 
@@ -146,6 +148,7 @@ fn bounded(world: &World, n: usize, kept: &Footprint, found: &mut Found) {
         (kept.asked, MOST_ASKED),
         (kept.reservations, MOST_RESERVATIONS),
         (kept.told_models, MOST_MODELS),
+        (kept.relayed, MOST_HELD),
     ];
     let over = within.iter().any(|(is, most)| is > most);
     let inbox = world.inbox(n);
@@ -163,7 +166,7 @@ fn baseline(look: &Look, world: &World, n: usize, kept: &Footprint, found: &mut 
     }
     let (nodes, lanes) = (world.config().nodes, world.lanes() as usize);
     let ghosts = if look.weather.hostile_at.is_some() { MOST_MEMBERS } else { 0 };
-    let strict = kept.asked == 0 && (kept.reservations == 0 || look.weather.hostile_at.is_some());
+    let strict = kept.asked == 0 && kept.relayed == 0 && (kept.reservations == 0 || look.weather.hostile_at.is_some());
     let within = strict && kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;
     found.judge(Rule::Baseline, Some(n), None, within, || {
         format!("expected at most {lanes} lanes, {nodes} members and no reservations in the end; got {kept:?}")

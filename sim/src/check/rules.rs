@@ -125,6 +125,10 @@ rules! {
     NothingMissed = "nothing-missed",
     /// What one node sends, the others can read, unless there was a hostile one.
     Readable = "readable",
+    /// A relay passes on what an origin itself gave it, and that to each member once. (I14)
+    RelayedOnce = "relayed-once",
+    /// News that was passed on is at least as old as the time that the relay held it, by its clock. (I6)
+    RelayedAge = "relayed-age",
     /// A datagram has at most 1,150 bytes, a stream 64 KiB. (G8)
     Fits = "fits",
 }

@@ -68,6 +68,12 @@ pub(crate) struct Shape {
     /// Pods that each node uses where there are more; 0 for all [default: 64]
     #[arg(long, value_name = "COUNT")]
     subset: Option<usize>,
+    /// Users of a pod above which small news goes by relays; 0: never [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    direct: Option<usize>,
+    /// There, even where that is worth nothing
+    #[arg(long)]
+    always_relay: bool,
     /// Nodes that everybody is told to join [default: all, but 3 in fleets of more than 200]
     #[arg(long, value_name = "COUNT")]
     join: Option<usize>,
@@ -136,6 +142,8 @@ impl Shape {
         set(&mut config.link.jitter_us, shape.jitter_us);
         set(&mut config.budget_bits, shape.budget_bits);
         set(&mut config.subset, shape.subset);
+        set(&mut config.direct, shape.direct);
+        config.always_relay |= shape.always_relay;
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
         set(&mut config.strict.shards, shape.shards);
         set(&mut config.strict.timeout_us, shape.strict_timeout_us);

@@ -10,7 +10,7 @@ use crate::server::ServerSpec;
 type Reset = fn(&mut Config);
 
 /// The great ones first: what they take away need not be taken away piece by piece.
-pub(super) const ALL: [(&str, Reset); 26] = [
+pub(super) const ALL: [(&str, Reset); 27] = [
     ("all that is wrong with links", |world| world.link = Link::default()),
     ("all that clients do", |world| world.clients = Clients::default()),
     ("all that pods are", |world| world.server = ServerSpec::default()),
@@ -20,6 +20,7 @@ pub(super) const ALL: [(&str, Reset); 26] = [
     ("the policy", |world| world.policy = Policy::default()),
     ("the drift of clocks", |world| world.drift_ppm = usual().drift_ppm),
     ("the cold starts", |world| world.cold_requests = usual().cold_requests),
+    ("the relays", |world| (world.direct, world.always_relay) = (usual().direct, usual().always_relay)),
     ("the budget", |world| world.budget_bits = usual().budget_bits),
     ("the reaction", |world| world.reaction_us = usual().reaction_us),
     ("the hops", |world| (world.hop_us, world.hop_jitter_us) = (usual().hop_us, usual().hop_jitter_us)),

@@ -62,6 +62,7 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
         subset: subset(&mut Draw::new(seed, "plan/subset", 0)),
         ..Config::default()
     };
+    relays(&mut Draw::new(seed, "plan/relays", 0), &mut world);
     times(&mut Draw::new(seed, "plan/times", 0), &mut world);
     let mut length = Draw::new(seed, "plan/length", 0);
     let form_ms = if length.coin() { 2000 } else { length.range(0, 4) * 1000 };
@@ -92,6 +93,13 @@ fn inputs_per_s(world: &Config) -> u64 {
 /// Fleets of the swarm's size would not leave pods out by themselves.
 fn subset(draw: &mut Draw) -> usize {
     draw.maybe(|draw| draw.range(1, 16) as usize).unwrap_or(SUBSET)
+}
+
+/// Nor would they have users enough for relays, or use them.
+fn relays(draw: &mut Draw, world: &mut Config) {
+    if let Some(direct) = draw.maybe(|draw| draw.range(1, 16) as usize) {
+        (world.direct, world.always_relay) = (direct, true);
+    }
 }
 
 fn times(draw: &mut Draw, world: &mut Config) {

@@ -116,6 +116,7 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, transmit: Transmit) {
         self.tally_send(from, transmit.channel, transmit.data.len());
+        self.tap_sent(from, &transmit);
         let there = self.at_address(transmit.addr);
         let named = transmit.node.and_then(|id| self.named(id, there)).filter(|to| self.are_connected(from, *to));
         let Some(to) = named.or(there).filter(|to| *to != from) else { return };
@@ -221,6 +222,7 @@ impl World {
     pub(super) fn deliver(&mut self, from: usize, to: usize, carried: &Carried) {
         self.note("deliver", [(from as u64) << 32 | to as u64, digest(&carried.data), 0]);
         self.tally.heard_at[to] = self.now;
+        self.tap_delivered(from, to, carried);
         let (now, transit) = (self.local(to), self.links.measured_transit());
         let (id, addr) = (self.nodes[from].id, address(self.nodes[from].address));
         if let Some(core) = &mut self.nodes[to].core {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use plimsoll::gossip::wire::{
     Channel, Costs, Entry, GiveBack, Grant, Hello, Ident, Key, MAX_DATAGRAM, MemberState, Message, ModelCosts, Names,
-    Paces, Part, PodPace, Reserve, Rows, Sync, SyncMember,
+    Paces, Part, Pass, Passed, PodPace, Relayed, Reserve, Rows, Sync, SyncMember, epoch_mark, id_mark,
 };
 use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use plimsoll::observe::{SizeClass, SizeCost};
@@ -74,6 +74,11 @@ impl World {
             Message::Names(self.names(n)),
             Message::Costs(costs(chance)),
             self.paces(chance),
+            Message::Pass(Pass {
+                bits: chance.below(8) as u8,
+                rows: self.some_changes(me.epoch, Seq(chance.below(1000)), chance),
+            }),
+            Message::Relayed(self.relayed(Seq(chance.below(1000)), chance)),
             Message::Hello(Hello { me: self.ident(to), name: format!("node-{to}"), reply: false, known_of_you: None }),
         ]
         .into_iter()
@@ -108,7 +113,22 @@ impl World {
     /// As much as fits, of the heaviest there is.
     fn huge(&self, n: usize, chance: &mut Rng) -> Vec<Message> {
         let rows = self.rows(Epoch(self.nodes[n].epoch), Seq(u64::MAX - chance.below(1000)), chance);
-        vec![Message::Names(self.names(n)), Message::Rows(rows)]
+        let pass = Pass { bits: 0, rows: Rows { part: None, ..rows.clone() } };
+        let relayed = self.relayed(Seq(u64::MAX), chance);
+        vec![Message::Names(self.names(n)), Message::Rows(rows), Message::Pass(pass), Message::Relayed(relayed)]
+    }
+
+    fn some_changes(&self, epoch: Epoch, seq: Seq, chance: &mut Rng) -> Rows {
+        Rows { part: None, ..self.rows(epoch, seq, chance) }
+    }
+
+    /// What anybody may have said, as if it had been told to be passed on.
+    fn relayed(&self, seq: Seq, chance: &mut Rng) -> Relayed {
+        let origin = self.ident(chance.below(self.nodes.len() as u64) as usize);
+        let (epoch, table) = (epoch_mark(origin.epoch), chance.below(2) as u32);
+        let mut entries = self.some_changes(origin.epoch, seq, chance).entries;
+        entries.truncate(30);
+        Relayed { news: vec![Passed { origin: id_mark(origin.id), epoch, seq, table, age_100us: 0, entries }] }
     }
 
     fn rows(&self, epoch: Epoch, seq: Seq, chance: &mut Rng) -> Rows {

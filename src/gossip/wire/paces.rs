@@ -58,7 +58,7 @@ mod tests {
     fn the_bytes_of_paces_are_these() {
         let paces = Paces { pods: vec![PodPace { pod: PodId(0x0908), ratio_x256: 512, samples: 3 }] };
         let bytes = Message::Paces(paces.clone()).encode(0x0403_0201);
-        assert_eq!(&bytes[..], [1, 11, 1, 2, 3, 4, 1, 251, 8, 9, 251, 0, 2, 3]);
+        assert_eq!(&bytes[..], [1, 12, 1, 2, 3, 4, 1, 251, 8, 9, 251, 0, 2, 3]);
         assert_eq!(Message::decode(&bytes, Channel::Datagram, 0x0403_0201), Ok(Message::Paces(paces)));
     }
 

@@ -37,13 +37,7 @@ impl Rows {
                 edge.iter().for_each(|key| put_key(out, *key));
             }
         }
-        for entry in &self.entries {
-            put_key(out, entry.key);
-            put_u32(out, entry.count);
-            put_u32(out, entry.age_100us);
-            put_u32(out, entry.remainders_ms.len() as u32);
-            entry.remainders_ms.iter().for_each(|ms| put_u32(out, *ms));
-        }
+        self.entries.iter().for_each(|entry| put_entry(out, entry));
     }
 
     pub(super) fn decode(body: &[u8]) -> Result<Rows, WireError> {
@@ -60,7 +54,7 @@ fn length(number: u32) -> usize {
     }
 }
 
-fn put_u32(out: &mut Vec<u8>, number: u32) {
+pub(super) fn put_u32(out: &mut Vec<u8>, number: u32) {
     match number {
         0..=250 => out.push(number as u8),
         251..=0xffff => {
@@ -74,7 +68,7 @@ fn put_u32(out: &mut Vec<u8>, number: u32) {
     }
 }
 
-fn put_u64(out: &mut Vec<u8>, number: u64) {
+pub(super) fn put_u64(out: &mut Vec<u8>, number: u64) {
     match u32::try_from(number) {
         Ok(number) => put_u32(out, number),
         Err(_) => {
@@ -90,8 +84,16 @@ fn put_key(out: &mut Vec<u8>, key: Key) {
     out.push(key.class.index() as u8);
 }
 
+pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_key(out, entry.key);
+    put_u32(out, entry.count);
+    put_u32(out, entry.age_100us);
+    put_u32(out, entry.remainders_ms.len() as u32);
+    entry.remainders_ms.iter().for_each(|ms| put_u32(out, *ms));
+}
+
 /// What is left to read. Every read fails at the end, and where a number is too large for its field.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
     fn byte(&mut self) -> Option<u8> {
@@ -100,7 +102,7 @@ impl Reader<'_> {
         Some(*byte)
     }
 
-    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*bytes)
@@ -114,7 +116,7 @@ impl Reader<'_> {
         }
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         match self.byte()? {
             small @ 0..=250 => Some(small.into()),
             251 => Some(u16::from_le_bytes(self.bytes()?).into()),
@@ -123,7 +125,7 @@ impl Reader<'_> {
         }
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         if self.0.first() == Some(&253) {
             self.byte()?;
             return Some(u64::from_le_bytes(self.bytes()?));
@@ -151,7 +153,7 @@ impl Reader<'_> {
         Some(Rows { epoch, seq, table, leaving, rates, part, entries })
     }
 
-    fn entry(&mut self) -> Option<Entry> {
+    pub(super) fn entry(&mut self) -> Option<Entry> {
         let (key, count, age_100us) = (self.key()?, self.u32()?, self.u32()?);
         let mut remainders_ms = Vec::new();
         let remainders = self.u64()?;
@@ -169,7 +171,7 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bincode::{Decode, Encode};
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     #[derive(Encode, Decode)]
-    struct WireKey(u32, u32, u8);
+    pub(crate) struct WireKey(u32, u32, u8);
     #[derive(Encode, Decode)]
     struct WireRows {
         epoch: u64,
@@ -189,11 +191,23 @@ mod tests {
         part: Option<(Option<WireKey>, Option<WireKey>)>,
     }
     #[derive(Encode, Decode)]
-    struct WireEntry {
+    pub(crate) struct WireEntry {
         key: WireKey,
         count: u32,
         age_100us: u32,
         remainders_ms: Vec<u32>,
+    }
+
+    pub(crate) fn wire_entry(entry: Entry) -> WireEntry {
+        let Entry { key, count, age_100us, remainders_ms } = entry;
+        WireEntry { key: wire_key(key), count, age_100us, remainders_ms }
+    }
+
+    impl WireEntry {
+        /// Whether it is more than numbers of the right length.
+        pub(crate) fn is_one(&self) -> bool {
+            SizeClass::new(self.key.2).is_some() && self.remainders_ms.len() <= MAX_REMAINDERS
+        }
     }
 
     fn wire_key(key: Key) -> WireKey {
@@ -213,10 +227,7 @@ mod tests {
                 part: rows.part.map(|part| (part.after.map(wire_key), part.upto.map(wire_key))),
             },
         );
-        for entry in &rows.entries {
-            let Entry { key, count, age_100us, remainders_ms } = entry.clone();
-            put(&mut out, WireEntry { key: wire_key(key), count, age_100us, remainders_ms });
-        }
+        rows.entries.iter().for_each(|entry| put(&mut out, wire_entry(entry.clone())));
         out
     }
 
@@ -246,7 +257,7 @@ mod tests {
     }
 
     /// Numbers of every length, and the edges between the lengths.
-    fn number() -> impl Strategy<Value = u32> {
+    pub(crate) fn number() -> impl Strategy<Value = u32> {
         prop_oneof![0..4_u32, 248..254_u32, 65_530..65_540_u32, any::<u32>()]
     }
 
@@ -255,7 +266,7 @@ mod tests {
         (number(), number(), class).prop_map(|(pod, model, class)| Key { pod, model, class })
     }
 
-    fn entry() -> impl Strategy<Value = Entry> {
+    pub(crate) fn entry() -> impl Strategy<Value = Entry> {
         let remainders = prop_oneof![Just(Vec::new()), vec(number(), 0..=MAX_REMAINDERS)];
         (key(), 0..=MAX_COUNT, number(), remainders).prop_map(|(key, count, age_100us, remainders_ms)| Entry {
             key,
