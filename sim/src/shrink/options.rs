@@ -10,7 +10,7 @@ use crate::server::ServerSpec;
 type Reset = fn(&mut Config);
 
 /// The great ones first: what they take away need not be taken away piece by piece.
-pub(super) const ALL: [(&str, Reset); 27] = [
+pub(super) const ALL: [(&str, Reset); 29] = [
     ("all that is wrong with links", |world| world.link = Link::default()),
     ("all that clients do", |world| world.clients = Clients::default()),
     ("all that pods are", |world| world.server = ServerSpec::default()),
@@ -40,6 +40,8 @@ pub(super) const ALL: [(&str, Reset); 27] = [
     }),
     ("the limits of queues", |world| world.server.max_queue = None),
     ("the batches", |world| world.server.batching = None),
+    ("the speeds", |world| world.server.speeds = Vec::new()),
+    ("who asks how much", |world| world.clients.zipf = 0),
     ("the slots", |world| world.server.slots = ServerSpec::default().slots),
     ("most of the load", |world| world.load = world.load.min(0.2)),
 ];

@@ -149,6 +149,7 @@ fn clients(draw: &mut Draw, pods: usize) -> Clients {
         cancel: draw.maybe(|draw| draw.share(10_000, 500_000)).unwrap_or(usual.cancel),
         deadline_ms: draw.maybe(|draw| draw.scale(20, 5000)),
         retries: draw.range(0, 3) as u32,
+        zipf: draw.maybe(|draw| draw.range(1, 2) as u32).filter(|_| draw.coin()).unwrap_or(0),
         models,
         served_by: served_by.unwrap_or(usual.served_by),
         ..usual
@@ -158,7 +159,9 @@ fn clients(draw: &mut Draw, pods: usize) -> Clients {
 fn server(draw: &mut Draw, mean_ms: f64) -> ServerSpec {
     let max_queue = draw.maybe(|draw| draw.scale(1, 64) as u32);
     let batching = draw.maybe(|draw| batching(draw, mean_ms)).filter(|_| draw.coin());
-    ServerSpec { max_queue, batching, drops_cancelled: draw.coin(), ..ServerSpec::default() }
+    let speed = |draw: &mut Draw| draw.range(50, 200) as u32;
+    let speeds = draw.maybe(|draw| vec![speed(draw), speed(draw), 100]).filter(|_| draw.coin()).unwrap_or_default();
+    ServerSpec { max_queue, batching, speeds, drops_cancelled: draw.coin(), ..ServerSpec::default() }
 }
 
 fn batching(draw: &mut Draw, mean_ms: f64) -> Batching {

@@ -77,6 +77,7 @@ fn clients(chance: &mut Rng) -> Clients {
         insist: one_in(chance, 6),
         bytes_tell: if one_in(chance, 6) { up_to(chance, 999_999) } else { Share::ALWAYS },
         tell_costs: !one_in(chance, 6),
+        zipf: if one_in(chance, 6) { 1 } else { 0 },
         models,
         served_by: if models > 1 && one_in(chance, 2) { Share::millionths(400_000) } else { Share::ALWAYS },
     }
@@ -110,6 +111,7 @@ fn server(chance: &mut Rng) -> ServerSpec {
         slots: *chance.pick(&[1, 1, 1, 2, 4]),
         max_queue: one_in(chance, 4).then(|| 1 + chance.below(20) as u32),
         batching: one_in(chance, 5).then(Batching::default),
+        speeds: if one_in(chance, 4) { vec![50 + chance.below(100) as u32, 100] } else { Vec::new() },
         drops_cancelled: one_in(chance, 2),
     }
 }
