@@ -37,7 +37,7 @@ fn a_pick_and_its_release_allocate_nothing() {
             // Warm: every pod was picked, and the lists have room. Then the core looks, so that what is told is told anew, and
             // what was cancelled is over: a pod with more in flight than ever before makes room for that.
             all[0].eject();
-            for _ in 0..5 {
+            for _ in 0..20 {
                 round(&busy);
                 busy.run(Duration::from_millis(400));
             }

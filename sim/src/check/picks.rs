@@ -171,6 +171,10 @@ fn grey_alone(look: &Look, world: &World, grey: usize) -> bool {
 }
 
 fn starvation(window: &Window, world: &World, picked: u64, found: &mut Found) {
+    // While a faster pod is free, a slower one should get nothing.
+    if !world.config().server.speeds.is_empty() {
+        return;
+    }
     let pods = window.picks.len();
     let busy: Vec<f64> =
         world.busy().iter().zip(&window.busy).map(|(now, then)| now.saturating_sub(*then).as_secs_f64()).collect();
