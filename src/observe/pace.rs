@@ -210,12 +210,13 @@ pub(crate) fn compare<'a>(paces: impl Iterator<Item = (&'a Pace, Option<&'a Word
     let estimates: Vec<_> = paces.map(|(pace, words)| (pace, words.and_then(|words| words.estimate(now)))).collect();
     let known = || estimates.iter().filter_map(|(_, estimate)| *estimate);
     // Of the middle one: a few that are ill move nobody else. And the spread of all, because a pod that seems fast by chance
-    // seems even as well.
+    // seems even as well; but a pod's own where that is more, because one word that is off (of a node that was stopped, of a
+    // cold start) is no speed.
     let usual = middle(known().map(|estimate| estimate.ratio));
     let spread = middle(known().map(|estimate| estimate.spread));
     for (pace, estimate) in &estimates {
-        let chance = |samples: f32| SURE * DEVIATION * spread / samples.max(1.0).sqrt();
-        let off = estimate.filter(|found| (found.ratio - usual).abs() > chance(found.samples));
+        let chance = |found: &Estimate| SURE * DEVIATION * spread.max(found.spread) / found.samples.max(1.0).sqrt();
+        let off = estimate.filter(|found| (found.ratio - usual).abs() > chance(found));
         let speed = off.map_or(1.0, |found| usual / found.ratio);
         let alike = speed < 1.0 + ALIKE && speed * (1.0 + ALIKE) > 1.0;
         let speed = if alike { 1.0 } else { speed.clamp(SPEEDS.0, SPEEDS.1) };
@@ -295,6 +296,18 @@ mod tests {
             off += compared(&paces, &mut words).iter().filter(|speed| **speed != 1.0).count();
         }
         assert!(off <= 3, "{off} of 6400 pods");
+    }
+
+    /// Where all requests take the same there is no spread, and one node that stood still for a while says eight times the truth.
+    #[test]
+    fn one_word_that_is_off_is_no_speed() {
+        let paces = [Pace::default(), Pace::default(), Pace::default()];
+        let mut words = vec![Words::default(); 3];
+        for words in &mut words {
+            (0..8).for_each(|peer| words.take(Some(NodeId(peer)), (1, 1.0), NOW));
+        }
+        words[1].take(Some(NodeId(9)), (2, 8.0), NOW);
+        assert_eq!(compared(&paces, &mut words), [1.0; 3]);
     }
 
     /// Many peers that saw a pod once each are as good as one that saw it often; and one that lies about it, however often
