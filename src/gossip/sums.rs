@@ -11,6 +11,10 @@ use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, SizeClass};
 use crate::time::Time;
 
+/// Work on one pod that one peer is believed to have there, at most, µs: 2.4 hours. Pods add up what all peers have in a word
+/// that holds 12 days ([`crate::observe::Pod`]); where claims made it wrap, a pod said to have most would seem to have none.
+const MOST_US: u64 = 1 << 33;
+
 /// A part of a pod's load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Share {
@@ -54,7 +58,8 @@ impl Share {
     }
 
     fn weighed(self, weight_x256: u64) -> Share {
-        Share { count_x256: self.count_x256 * weight_x256 / 256, cost_us: self.cost_us * weight_x256 / 256 }
+        let cost_us = (self.cost_us * weight_x256 / 256).min(MOST_US);
+        Share { count_x256: self.count_x256 * weight_x256 / 256, cost_us }
     }
 }
 
@@ -142,5 +147,30 @@ impl Sums {
     pub(super) fn applied(&self) -> impl Iterator<Item = (PodId, Share)> {
         let some = self.by_pod.iter().filter(|(_, sum)| sum.applied != Share::default());
         some.map(|(pod, sum)| (*pod, sum.applied))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::observe::PodSpec;
+
+    /// However much work peers claim, the pod that has most by their word must not seem to have little: it would draw everybody.
+    #[test]
+    fn absurd_claims_never_make_a_pod_seem_idle() {
+        let pod = Pod::new(PodSpec::new("p", "p:1"), 1, Arc::default());
+        let heaviest = SizeClass::all().last().unwrap();
+        let mut before = 0.0;
+        let mut peers: Vec<Sums> = (0..100).map(|_| Sums::default()).collect();
+        for peer in &mut peers {
+            peer.change(pod.id(), heaviest, 0, 65_535);
+            peer.apply(256, |_| Some(&pod));
+            assert!(pod.load(0).cost_ms > before, "{} after {before}", pod.load(0).cost_ms);
+            before = pod.load(0).cost_ms;
+        }
+        peers.iter_mut().for_each(|peer| peer.apply(0, |_| Some(&pod)));
+        assert_eq!((pod.load(0).cost_ms, pod.load(0).in_flight), (0.0, 0.0));
     }
 }

@@ -10,8 +10,8 @@ use crate::mutant::{self, Mutant};
 use crate::sync::{AtomicU32, AtomicU64};
 
 /// Own tickets in flight stand in the low bits of a word, everybody's work above them: one step changes both. Sixteen million
-/// in flight on one pod would take three gigabytes of tickets. Of the work, 2^40 µs are 12 days: a peer that claims more
-/// makes the sum wrap, and it is right again when that is taken back.
+/// in flight on one pod would take three gigabytes of tickets. Of the work, 2^40 µs are 12 days, and of one peer a
+/// hundredth of that is counted at most. Were it more in all, the sum would wrap, and be right again when that is taken back.
 const OWN_BITS: u32 = 24;
 const OWN: u64 = (1 << OWN_BITS) - 1;
 
@@ -140,7 +140,7 @@ impl Gauge {
         self.slots.load(Relaxed)
     }
 
-    /// It is so fast, and runs so many requests at once. Two at once may mix: the core looks again ten times a second.
+    /// It is so fast, and runs so many requests at once. Two at once may mix: the core looks again every second.
     pub(super) fn set_capacity(&self, speed: f64, slots: u32) {
         self.weight.store((speed as f32).to_bits(), Relaxed);
         self.slowness.store((1.0 / speed as f32).to_bits(), Relaxed);
