@@ -3,123 +3,39 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+#[path = "fleet/mod.rs"]
+mod fleet;
+
 use std::time::Duration;
 
-use plimsoll::core::{Core, CoreConfig, RelayStats, Transmit};
-use plimsoll::gossip::wire::{Channel, Entry, Key, Kind, Message, Pass, Passed, Relayed, Rows, epoch_mark, id_mark};
-use plimsoll::id::{Epoch, NodeId, Seq, cluster_tag};
-use plimsoll::observe::{Cost, PodSpec, SizeClass};
-use plimsoll::pick::{Outcome, Request, Ticket, Wake};
+use fleet::{Fleet, ms};
+use plimsoll::core::RelayStats;
+use plimsoll::gossip::wire::{Entry, Key, Kind, Message, Pass, Passed, Relayed, Rows, epoch_mark, id_mark};
+use plimsoll::id::{Epoch, NodeId, Seq};
+use plimsoll::observe::{Cost, SizeClass};
+use plimsoll::pick::{Outcome, Request, Ticket};
 use plimsoll::time::Time;
 
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
-const WAY: Duration = Duration::from_micros(300);
-const STEP: Duration = Duration::from_micros(500);
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn addr(n: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1 + n as u8], 7600))
-}
-
-/// Nodes that relay from two users on, on links that take 0.3 ms.
-struct Fleet {
-    cores: Vec<Option<Core>>,
-    ids: Vec<NodeId>,
-    now: Time,
-    on_the_way: VecDeque<(Time, usize, Transmit)>,
-    /// Messages that get lost: from whom, which.
-    lost: Vec<(usize, Kind)>,
-    /// Every piece that was passed on: by whom, to whom.
-    passed_on: Vec<(usize, usize, Passed)>,
-}
-
 impl Fleet {
+    /// Nodes that relay from two users on.
     fn new(nodes: usize) -> Fleet {
-        let make = |n: usize| {
-            let mut config = CoreConfig::new(format!("node-{n}"), addr(n));
-            (config.budget_bits, config.seed) = (300_000, n as u64);
+        Fleet::form(nodes, 4, (Duration::from_micros(500), ms(3000)), |config| {
+            config.budget_bits = 300_000;
             (config.direct, config.always_relay) = (2, true);
-            let mut core = Core::new(config, Time::ZERO, Box::new(NoWake));
-            core.set_pods(Time::ZERO, (0..4).map(|k| PodSpec::new(format!("p{k}"), format!("p{k}:1"))).collect());
-            core
-        };
-        let cores: Vec<Core> = (0..nodes).map(make).collect();
-        let ids: Vec<NodeId> = cores.iter().map(Core::id).collect();
-        let (cores, lost) = (cores.into_iter().map(Some).collect(), Vec::new());
-        let mut fleet = Fleet { cores, ids, now: Time::ZERO, on_the_way: VecDeque::new(), lost, passed_on: Vec::new() };
-        for a in 0..nodes {
-            for b in (0..nodes).filter(|b| *b != a) {
-                let id = fleet.ids[b];
-                fleet.core(a).handle_connected(Time::ZERO, id, addr(b));
-            }
-        }
-        fleet.run(ms(3000));
-        for n in 0..nodes {
-            let now = fleet.now;
-            assert_eq!(fleet.core(n).members(now).iter().filter(|m| m.state == "alive").count(), nodes);
-        }
-        fleet
-    }
-
-    fn core(&mut self, n: usize) -> &mut Core {
-        self.cores[n].as_mut().unwrap()
+        })
     }
 
     fn stats(&mut self, n: usize) -> RelayStats {
         self.core(n).stats().relay
     }
 
-    fn turn(&mut self, n: usize) {
-        let now = self.now;
-        let Some(core) = &mut self.cores[n] else { return };
-        core.handle_changes(now);
-        core.handle_timeout(now);
-        while core.poll_event().is_some() {}
-        while let Some(transmit) = core.poll_transmit() {
-            let message = Message::decode(&transmit.data, transmit.channel, cluster_tag("default")).unwrap();
-            if let Message::Relayed(Relayed { news }) = &message {
-                let to = self.ids.iter().position(|id| transmit.node == Some(*id)).unwrap();
-                self.passed_on.extend(news.iter().map(|passed| (n, to, passed.clone())));
-            }
-            if !self.lost.contains(&(n, message.kind())) {
-                self.on_the_way.push_back((now + WAY, n, transmit));
-            }
-        }
-    }
-
-    fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while self.now < end {
-            while let Some((_, from, transmit)) = self.on_the_way.pop_front_if(|(at, ..)| *at <= self.now) {
-                let to = self.ids.iter().position(|id| transmit.node == Some(*id));
-                let to = to.or_else(|| (0..self.ids.len()).find(|n| addr(*n) == transmit.addr)).unwrap();
-                self.deliver(from, to, transmit.channel, &transmit.data);
-            }
-            (0..self.cores.len()).for_each(|n| self.turn(n));
-            self.now = self.now + STEP;
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize, channel: Channel, data: &[u8]) {
-        let (now, id) = (self.now, self.ids[from]);
-        if let Some(core) = &mut self.cores[to] {
-            core.handle_message(now, id, addr(from), channel, data, WAY);
-        }
-    }
-
-    /// Tells node `to` something in the name of `from`.
-    fn say(&mut self, from: usize, to: usize, message: &Message) {
-        self.deliver(from, to, Channel::Datagram, &message.encode(cluster_tag("default")));
+    /// Every piece that was passed on: by whom, to whom.
+    fn passed_on(&self) -> Vec<(usize, usize, &Passed)> {
+        let relayed = self.sent.iter().filter_map(|(from, to, message)| match message {
+            Message::Relayed(Relayed { news }) => Some(news.iter().map(|piece| (*from, *to, piece))),
+            _ => None,
+        });
+        relayed.flatten().collect()
     }
 
     fn pick(&mut self, n: usize, cost_ms: f64) -> Ticket {
@@ -174,22 +90,22 @@ fn small_news_reaches_every_user_by_relays_once() {
     let mut fleet = Fleet::new(12);
     fleet.keep_busy(0, ms(3000));
     fleet.run(ms(1200));
-    fleet.passed_on.clear();
+    fleet.sent.clear();
     fleet.lost.push((0, Kind::Rows));
     let held = fleet.pick(0, 2.0);
     fleet.run(ms(1200));
-    assert!(!fleet.passed_on.is_empty());
+    assert!(!fleet.passed_on().is_empty());
     let mark = id_mark(fleet.ids[0]);
     let mut told: Vec<(usize, Seq)> = Vec::new();
-    for (relay, to, piece) in &fleet.passed_on {
-        assert!(piece.origin == mark && *relay != 0 && *to != 0 && relay != to);
-        assert!(!told.contains(&(*to, piece.seq)), "{to} was told {:?} twice", piece.seq);
+    for (relay, to, piece) in fleet.passed_on() {
+        assert!(piece.origin == mark && relay != 0 && to != 0 && relay != to);
+        assert!(!told.contains(&(to, piece.seq)), "{to} was told {:?} twice", piece.seq);
         // Thirty milliseconds and the way.
         assert!((303..=320).contains(&piece.age_100us), "{}", piece.age_100us);
-        told.push((*to, piece.seq));
+        told.push((to, piece.seq));
     }
     // Those that were given it pass it on and need not be told; a group of one is told directly, which gets lost here.
-    let relays: Vec<usize> = (1..12).filter(|n| fleet.passed_on.iter().any(|(relay, ..)| relay == n)).collect();
+    let relays: Vec<usize> = (1..12).filter(|n| fleet.passed_on().iter().any(|(relay, ..)| relay == n)).collect();
     let heard: Vec<usize> = (1..12).filter(|n| relays.contains(n) || told.iter().any(|(to, _)| to == n)).collect();
     assert!(relays.len() >= 2 && heard.len() >= 9, "{relays:?} {heard:?}");
     for n in heard {
@@ -210,7 +126,7 @@ fn what_a_relay_takes_to_its_grave_is_told_again_within_a_second() {
     for n in 0..12 {
         assert_eq!(fleet.in_flight(n), 1.0, "node {n}");
     }
-    assert!(!fleet.passed_on.is_empty(), "nothing was passed on, let alone lost");
+    assert!(!fleet.passed_on().is_empty(), "nothing was passed on, let alone lost");
     held.finish(fleet.now, Outcome::Served);
 }
 
@@ -263,7 +179,7 @@ fn a_relay_passes_on_what_is_right_and_once() {
         entries: vec![entry(2)],
     };
     let before = fleet.stats(0);
-    fleet.passed_on.clear();
+    fleet.sent.clear();
     for _ in 0..3 {
         fleet.say(1, 0, &Message::Pass(Pass { bits: 0, rows: rows(1, 5000) }));
     }
@@ -271,9 +187,9 @@ fn a_relay_passes_on_what_is_right_and_once() {
     fleet.say(1, 0, &Message::Pass(Pass { bits: 9, rows: rows(1, 5001) }));
     fleet.say(1, 0, &Message::Pass(Pass { bits: 0, rows: rows(0, 5002) }));
     fleet.run(ms(28));
-    assert!(fleet.passed_on.is_empty(), "it was not held");
+    assert!(fleet.passed_on().is_empty(), "it was not held");
     fleet.run(ms(5));
-    let mut to: Vec<usize> = fleet.passed_on.iter().map(|(_, to, _)| *to).collect();
+    let mut to: Vec<usize> = fleet.passed_on().iter().map(|(_, to, _)| *to).collect();
     to.sort_unstable();
     assert_eq!(to, (2..12).collect::<Vec<_>>(), "one group of all, without the relay and the origin");
     let after = fleet.stats(0);

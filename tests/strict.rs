@@ -3,44 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+#[path = "fleet/mod.rs"]
+mod fleet;
+
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use plimsoll::core::{AskId, Core, CoreConfig, Strict, StrictStats, Transmit};
-use plimsoll::gossip::wire::{Channel, Entry, GiveBack, Grant, Key, Kind, Message, Names, Part, Reserve, Rows};
-use plimsoll::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
-use plimsoll::observe::{Cost, PodSpec, SizeClass};
-use plimsoll::pick::{Outcome, Request, Ticket, Wake};
-use plimsoll::time::Time;
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
+use fleet::{Fleet, ms};
+use plimsoll::core::{AskId, Strict, StrictStats, Transmit};
+use plimsoll::gossip::wire::{Entry, GiveBack, Grant, Key, Kind, Message, Names, Part, Reserve, Rows};
+use plimsoll::id::{Epoch, PodId, Seq, cluster_tag};
+use plimsoll::observe::{Cost, SizeClass};
+use plimsoll::pick::{Outcome, Request, Ticket};
 
 const WAY: Duration = Duration::from_micros(300);
 const TIMEOUT: Duration = Duration::from_millis(2);
-
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
-fn addr(n: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1 + n as u8], 7600))
-}
-
-/// Nodes on links that take 0.3 ms, and lose what they are told to.
-struct Fleet {
-    cores: Vec<Option<Core>>,
-    ids: Vec<NodeId>,
-    now: Time,
-    on_the_way: VecDeque<(Time, usize, Transmit)>,
-    /// Messages that get lost: from whom, which.
-    lost: Vec<(usize, Kind)>,
-}
 
 impl Fleet {
     /// So many nodes with one shard of so many pods, that know each other.
@@ -49,35 +26,11 @@ impl Fleet {
     }
 
     fn with_budget(nodes: usize, pods: usize, budget_bits: u64) -> Fleet {
-        let make = |n: usize| {
-            let mut config = CoreConfig::new(format!("node-{n}"), addr(n));
-            config.budget_bits = budget_bits;
+        Fleet::form(nodes, pods, (Duration::from_micros(100), ms(500)), |config| {
             let mut strict = Strict::default();
             (strict.timeout, strict.shards) = (TIMEOUT, NonZeroU16::new(1));
-            (config.strict, config.seed) = (Some(strict), n as u64);
-            let mut core = Core::new(config, Time::ZERO, Box::new(NoWake));
-            core.set_pods(Time::ZERO, (0..pods).map(|k| PodSpec::new(format!("p{k}"), format!("p{k}:1"))).collect());
-            core
-        };
-        let cores: Vec<Core> = (0..nodes).map(make).collect();
-        let ids: Vec<NodeId> = cores.iter().map(Core::id).collect();
-        let cores = cores.into_iter().map(Some).collect();
-        let mut fleet = Fleet { cores, ids, now: Time::ZERO, on_the_way: VecDeque::new(), lost: Vec::new() };
-        for a in 0..nodes {
-            for b in (0..nodes).filter(|b| *b != a) {
-                let id = fleet.ids[b];
-                fleet.core(a).handle_connected(Time::ZERO, id, addr(b));
-            }
-        }
-        fleet.run(ms(500));
-        for n in 0..nodes {
-            assert_eq!(fleet.core(n).members(Time::ZERO).iter().filter(|m| m.state == "alive").count(), nodes);
-        }
-        fleet
-    }
-
-    fn core(&mut self, n: usize) -> &mut Core {
-        self.cores[n].as_mut().unwrap()
+            (config.strict, config.budget_bits) = (Some(strict), budget_bits);
+        })
     }
 
     /// The node that owns the shard, and another.
@@ -95,49 +48,6 @@ impl Fleet {
         let ask = self.core(n).reserve(now, &request());
         self.turn(n);
         ask
-    }
-
-    fn turn(&mut self, n: usize) {
-        let now = self.now;
-        let Some(core) = &mut self.cores[n] else { return };
-        core.handle_changes(now);
-        core.handle_timeout(now);
-        while core.poll_event().is_some() {}
-        while let Some(transmit) = core.poll_transmit() {
-            let kind = Message::decode(&transmit.data, transmit.channel, cluster_tag("default")).unwrap().kind();
-            if !self.lost.contains(&(n, kind)) {
-                self.on_the_way.push_back((now + WAY, n, transmit));
-            }
-        }
-    }
-
-    fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while self.now < end {
-            while let Some((_, from, transmit)) = self.on_the_way.pop_front_if(|(at, ..)| *at <= self.now) {
-                self.deliver(from, &transmit);
-            }
-            (0..self.cores.len()).for_each(|n| self.turn(n));
-            self.now = self.now + Duration::from_micros(100);
-        }
-    }
-
-    fn deliver(&mut self, from: usize, transmit: &Transmit) {
-        let to = self.ids.iter().position(|id| transmit.node == Some(*id));
-        let to = to.or_else(|| (0..self.ids.len()).find(|n| addr(*n) == transmit.addr)).unwrap();
-        let (now, id) = (self.now, self.ids[from]);
-        if let Some(core) = &mut self.cores[to] {
-            core.handle_message(now, id, addr(from), transmit.channel, &transmit.data, WAY);
-            self.turn(to);
-        }
-    }
-
-    /// Tells node `to` something in the name of `from`.
-    fn say(&mut self, from: usize, to: usize, message: &Message) {
-        let data = message.encode(cluster_tag("default"));
-        let (now, id) = (self.now, self.ids[from]);
-        self.core(to).handle_message(now, id, addr(from), Channel::Datagram, &data, WAY);
-        self.turn(to);
     }
 
     fn picked(&mut self, n: usize) -> Vec<(AskId, Ticket)> {
@@ -380,8 +290,7 @@ fn a_name_that_comes_late_ends_the_reservation_that_waited_for_it() {
     assert_eq!(fleet.stats(owner).held, 1);
     let pods = fleet.core(owner).picker().pods().iter().map(|pod| pod.id()).collect();
     let names = Names { epoch: Epoch(1), table: 1, first_pod: 0, pods, first_model: 0, models: vec!["m".into()] };
-    let (data, now, id) = (Message::Names(names).encode(cluster_tag("default")), fleet.now, fleet.ids[other]);
-    fleet.core(owner).handle_message(now, id, addr(other), Channel::Stream, &data, WAY);
+    fleet.say(other, owner, &Message::Names(names));
     assert_eq!((fleet.stats(owner).held, fleet.in_flight(owner)), (0, vec![1.0]));
 }
 

@@ -12,7 +12,8 @@ use crate::time::Time;
 /// News of costs is told this often at most. Four times as seldom costs a cluster a second after a model changed.
 const TELL: Duration = Duration::from_millis(500);
 /// And to so many peers, drawn anew each time: each keeps five voices, so that this many are enough for all to hear a few.
-const TELL_AT_MOST: usize = 16;
+/// Of pods' speeds, each hears of so many times as much as it sees itself.
+pub(super) const TELL_AT_MOST: usize = 16;
 /// Bytes of a datagram before the models.
 const HEAD: usize = 6 + 3;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Core;
+use super::costs::TELL_AT_MOST;
 use crate::gossip::wire::{Ident, MAX_PACES, Message, Paces, PodPace};
 use crate::id::{NodeId, PodId};
 use crate::observe::pace::{Words, compare};
@@ -11,10 +12,10 @@ use crate::time::Time;
 
 /// Speeds are compared this often.
 const LOOK: Duration = Duration::from_secs(1);
-/// What was seen is told this often, and to so many peers, drawn anew each time. So each hears of sixteen times as much as
-/// it sees itself, in a cluster that large, for 1 % of the default budget.
+/// What was seen is told this often, for 1 % of the default budget.
 const TELL: Duration = Duration::from_secs(2);
-const TELL_AT_MOST: usize = 16;
+/// Samples of a pod that wait to be told, at most: they count for no more, and nobody may be there to tell for days.
+const MOST_UNTOLD: u32 = 255;
 
 /// What is known of the pods' speeds.
 #[derive(Debug)]
@@ -47,8 +48,11 @@ impl Core {
         for (id, pod) in &self.pods {
             if let Some((samples, ratio)) = pod.pace.take() {
                 words.entry(*id).or_default().take(None, (samples, ratio), now);
-                let (told, sum) = untold.entry(*id).or_default();
-                (*told, *sum) = (*told + samples, *sum + ratio * samples as f32);
+                let (waiting, sum) = untold.entry(*id).or_default();
+                if *waiting < MOST_UNTOLD {
+                    let more = samples.min(MOST_UNTOLD - *waiting);
+                    (*waiting, *sum) = (*waiting + more, *sum + ratio * more as f32);
+                }
             }
         }
         compare(self.pods.iter().map(|(id, pod)| (&pod.pace, words.get(id))), now);
@@ -83,7 +87,7 @@ impl Core {
         let pace = |&(pod, samples, ratio): &(PodId, u32, f32)| PodPace {
             pod,
             ratio_x256: (ratio * 256.0).clamp(1.0, f32::from(u16::MAX)) as u16,
-            samples: samples.min(255) as u8,
+            samples: samples.min(MOST_UNTOLD) as u8,
         };
         for some in seen.chunks(MAX_PACES) {
             let message = Message::Paces(Paces { pods: some.iter().map(pace).collect() });

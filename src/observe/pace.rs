@@ -3,7 +3,8 @@
 //!
 //! A node of a hundred sees a pod idle once in ten seconds: by itself it would take minutes to tell a slow pod from chance.
 //! So nodes tell each other what they saw since they told it last, each sample once; and whoever hears it treats it as seen,
-//! but for bounds that keep a liar's word small enough to be left out.
+//! but for bounds on what one peer's word counts. A liar alone makes no pod slow and none fast; it can hide that one is slow,
+//! because words that are at odds prove nothing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
