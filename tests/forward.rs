@@ -163,7 +163,8 @@ async fn a_refused_connection_is_picked_around_and_the_pod_comes_back() {
     assert_eq!(world.outcomes()[0], 40);
 }
 
-/// A Triton that shuts down answers NOT_FOUND for two seconds, at once: the pod that looks least loaded loses every request.
+/// A Triton that shuts down answers for two seconds, at once, first that its scheduler stops and then NOT_FOUND: the pod that
+/// looks least loaded loses every request.
 #[tokio::test]
 async fn a_pod_that_shuts_down_loses_no_request() {
     let (a, b) = (Pod::start("a").await, Pod::start("b").await);
@@ -177,8 +178,9 @@ async fn a_pod_that_shuts_down_loses_no_request() {
         assert_eq!(channel.metadata().get("x-pod").unwrap(), "b");
     }
     eventually("the pod is ejected", || world.node.picker().pods()[0].is_ejected()).await;
-    // When every pod says so, it is so.
+    // When every pod says so, it is so, in the last one's words.
     b.shut_down();
+    clients.0.model_infer(infer("m", "echo")).await.unwrap_err();
     let status = clients.0.model_infer(infer("m", "echo")).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "model 'm' has no available versions"));
     eventually("no ticket is left", || world.in_flight() == 0).await;

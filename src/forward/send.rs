@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tonic::Status;
@@ -151,12 +151,16 @@ fn copy_of(call: &Call<'_>, request: &Request<RequestBody>) -> Option<Request<Re
     Some(copy)
 }
 
-/// Whether the pod says that it has the model no more. A Triton that shuts down answers so for about two seconds, at
-/// once: it would look like the least loaded of all.
+/// Whether the pod says that it takes no request for the model any more. A Triton that shuts down answers so for about two
+/// seconds, at once: it would look like the least loaded of all. First, for a moment, with UNAVAILABLE from the scheduler that
+/// stops, then with NOT_FOUND; either way nothing of the request was begun.
 fn gave_up_models(response: &Response<Incoming>) -> bool {
-    response.headers().get("grpc-status").is_some_and(|status| status == "5")
-        && Status::from_header_map(response.headers())
-            .is_some_and(|status| status.message().contains("has no available versions"))
+    let words = match response.headers().get("grpc-status").map(HeaderValue::as_bytes) {
+        Some(b"5") => "has no available versions",
+        Some(b"14") => "has stopped accepting new inference requests",
+        _ => return false,
+    };
+    Status::from_header_map(response.headers()).is_some_and(|status| status.message().contains(words))
 }
 
 async fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError> {

@@ -42,6 +42,7 @@ struct Seen {
     timeout: Mutex<String>,
     not_ready: AtomicBool,
     shuts_down: AtomicBool,
+    stopped: AtomicBool,
     full: AtomicBool,
     refused: AtomicUsize,
     config: Mutex<Option<ModelConfig>>,
@@ -178,7 +179,13 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
     headers.insert("x-pod", seen.name.parse().unwrap());
     if seen.shuts_down.load(SeqCst) {
         let live = request.uri().path().ends_with("ServerLive");
-        let status = if live { "14-Server exiting" } else { "5-model 'm' has no available versions" };
+        // For a moment the scheduler is there, and stops; then the model is gone.
+        let first = !live && !seen.stopped.swap(true, SeqCst);
+        let status = match (live, first) {
+            (true, _) => "14-Server exiting",
+            (_, true) => "14-Server is stopping, scheduler for model has stopped accepting new inference requests",
+            _ => "5-model 'm' has no available versions",
+        };
         headers.extend(trailers(status));
         return response;
     }
