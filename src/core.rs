@@ -18,7 +18,8 @@ use bytes::Bytes;
 use crate::gossip::budget::Budget;
 use crate::gossip::own::OwnRow;
 use crate::gossip::pace::Pace;
-use crate::gossip::peer::{FRESH, PeerRow};
+use crate::gossip::peer::PeerRow;
+use crate::gossip::refresh_every;
 use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message, OVERHEAD};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
@@ -50,8 +51,6 @@ use stats::{RowsSent, Traffic};
 use strict::Desk;
 pub use strict::{AskId, Reserved, Strict, StrictStats};
 
-/// A row is told in full this often, changed or not: it repairs what got lost, and says "I am here".
-const REFRESH: Duration = Duration::from_secs(1);
 /// How often rates, ages, weights and the ladder are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Full membership is exchanged with one member this often (give or take a fifth, so that nodes do not walk in step).
@@ -218,6 +217,8 @@ pub struct Core {
     /// Where somebody answered under this node's name.
     namesakes: BTreeSet<SocketAddr>,
     budget: Budget,
+    /// How often each peer is told the whole row.
+    refresh_every: Duration,
     pace: Pace,
     uses: interest::Own,
     relay: Relay,
@@ -284,6 +285,7 @@ impl Core {
             greet_at: None,
             namesakes: BTreeSet::new(),
             budget: Budget::new(config.budget_bits, now),
+            refresh_every: refresh_every(0, 1.0),
             pace: Pace::new(now),
             uses: interest::Own::new(now),
             relay: Relay::default(),
@@ -563,8 +565,7 @@ impl Core {
 
     /// Picks that were held back long enough are news now.
     fn release_held(&mut self, now: Time) {
-        let push = self.push_bytes();
-        let scarce = !self.active.is_empty() && !self.budget.is_ample(now, push);
+        let scarce = !self.active.is_empty() && !self.budget.is_ample(now);
         let hub = self.picker.hub();
         hub.published.scarce.store(scarce, Relaxed);
         loop {
@@ -598,6 +599,10 @@ impl Core {
         let picked = self.picked_by_class();
         self.rates.tick(now, &self.picker, &picked, (others, capacity), |class| !pace.at_once(class));
         self.pace.tick(now, &picked, self.budget.bytes_per_s(), self.uses.users, self.relays());
+        self.budget.reckon_with(self.pace.push_bytes(self.uses.users));
+        // Whoever invents members must not make rows come more seldom.
+        let listeners = self.active().filter(|peer| peer.is_near() && peer.connected).count();
+        self.refresh_every = refresh_every(listeners, self.budget.bytes_per_s());
         self.step_ladder(now);
         self.handle_changes(now);
         self.refresh(now);
@@ -620,7 +625,8 @@ impl Core {
         let recent = |peer: &&Peer| peer.is_active() || now.since(peer.since) < ladder::REMEMBER_DOWN;
         let expected = self.peers.values().filter(counted).filter(recent).count();
         let since = |peer: &Peer| peer.row.heard_at.unwrap_or(peer.since);
-        let fresh = self.active().filter(|peer| peer.is_near() && now.since(since(peer)) <= FRESH).count();
+        let fresh =
+            self.active().filter(|peer| peer.is_near() && now.since(since(peer)) <= peer.row.fresh_for()).count();
         let active = self.uses.near.len();
         if let Some(rung) = self.ladder.look(now, expected, active, fresh) {
             self.picker.hub().published.rung.store(rung as u8, Relaxed);

@@ -274,7 +274,7 @@ fn a_row_that_was_overtaken_ends_its_reservation() {
     let mut fleet = Fleet::new(2, 1);
     let (owner, other) = fleet.owner_and_another();
     fleet.say(other, owner, &question_after_all_rows(9));
-    fleet.say(other, owner, &row(2, 0, Some(Part { after: None, upto: None }), None));
+    fleet.say(other, owner, &row(2, 0, Some(Part { after: None, upto: None, every: 10 }), None));
     assert_eq!(fleet.stats(owner).held, 1);
     fleet.say(other, owner, &row(1, 0, None, Some(1)));
     assert_eq!((fleet.stats(owner).held, fleet.in_flight(owner)), (0, vec![0.0]));

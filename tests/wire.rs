@@ -47,7 +47,7 @@ fn samples() -> Vec<Message> {
         Message::Rows(rows.clone()),
         Message::Rows(Rows {
             leaving: true,
-            part: Some(Part { after: Some(key(3, 1)), upto: None }),
+            part: Some(Part { after: Some(key(3, 1)), upto: None, every: 10 }),
             entries: vec![],
             ..rows
         }),
@@ -263,7 +263,7 @@ fn values_out_of_bounds_are_refused_or_clamped() {
         assert_eq!(Message::decode(&bytes, Channel::Datagram, TAG), Err(WireError::Body("reserve")));
     }
     let Pass { rows, .. } = pass();
-    let whole = Rows { part: Some(Part { after: None, upto: None }), ..rows.clone() };
+    let whole = Rows { part: Some(Part { after: None, upto: None, every: 10 }), ..rows.clone() };
     for wrong in [Pass { bits: 65, ..pass() }, Pass { rows: whole, ..pass() }] {
         let bytes = Message::Pass(wrong).encode(TAG);
         assert_eq!(Message::decode(&bytes, Channel::Datagram, TAG), Err(WireError::Body("pass")));
@@ -349,10 +349,10 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
-    let part = prop::option::of((prop::option::of(any_key()), prop::option::of(any_key())));
+    let part = prop::option::of((prop::option::of(any_key()), prop::option::of(any_key()), any::<u8>()));
     let rows = (any::<(u64, u64, u32, bool, (u32, u32))>(), part, prop::collection::vec(any_entry(), 0..20)).prop_map(
         |((epoch, seq, table, leaving, rates), part, entries)| {
-            let part = part.map(|(after, upto)| Part { after, upto });
+            let part = part.map(|(after, upto, every)| Part { after, upto, every });
             Message::Rows(Rows { epoch: Epoch(epoch), seq: Seq(seq), table, leaving, rates, part, entries })
         },
     );

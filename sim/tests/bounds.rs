@@ -104,7 +104,7 @@ fn rows(seq: u64, entries: Vec<Entry>) -> Message {
         table: 0,
         leaving: false,
         rates: (u32::MAX, u32::MAX),
-        part: Some(Part { after: None, upto: None }),
+        part: Some(Part { after: None, upto: None, every: 10 }),
         entries,
     })
 }

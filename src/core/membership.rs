@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use foca::Member;
 
 use super::{Core, Event, GREET_AT_MOST, GREET_FIRST, HELLO_GAP, RENEW_GAP, SYNC, TICK};
-use crate::gossip::peer::FRESH;
 use crate::gossip::swim::Heard;
 use crate::gossip::wire::{self, Hello, Ident, Kind, Known, MAX_STREAM, MemberState, Message, Sync, Told};
 use crate::id::{Epoch, NodeId};
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
+
+/// Who is known from a connection alone is kept for so long after that ended.
+const HEARSAY: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn handle_swim(&mut self, now: Time, from: NodeId, packet: &[u8]) {
@@ -274,7 +277,7 @@ impl Core {
                 // Replaced: somebody else has its address. Whatever connection is left leads nowhere.
                 (peer.state, peer.since, peer.unsaid) = (MemberState::Down, now, true);
                 self.apply_row(now, id);
-            } else if !peer.connected && now.since(peer.since) > FRESH {
+            } else if !peer.connected && now.since(peer.since) > HEARSAY {
                 // Known from a connection alone: kept while it lasts, as the Hello that makes it a member may be under way.
                 self.drop_peer(now, id);
             }

@@ -188,7 +188,7 @@ impl Core {
         };
         // Who went down meanwhile counts nowhere.
         self.relay.held.retain(counts);
-        let at = self.budget.flush_at(now, self.push_bytes());
+        let at = self.budget.flush_at(now);
         if at > now {
             self.relay.due = (!self.relay.held.is_empty()).then_some(at);
             return;

@@ -140,6 +140,7 @@ impl Core {
             row_epoch: peer.row.epoch(),
             row_seq: peer.row.floor(),
             row_age: peer.row.age(now),
+            row_every: peer.row.every(),
             weight_x256: peer.weight_x256(now),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::stats::Why;
 use super::strict::Mentions;
-use super::{Core, Event, Peer, REFRESH};
+use super::{Core, Event, Peer};
 use crate::gossip::own::pack;
 use crate::gossip::peer::News;
 use crate::gossip::wire::{Entry, Ident, Key, Kind, Message, Names, OVERHEAD, Part, Rows};
@@ -15,10 +15,12 @@ use crate::mutant::{self, Mutant};
 use crate::observe::{By, Change, Pod};
 use crate::time::Time;
 
-/// Who is to hear the whole row so soon hears it with the next change: it hardly costs more than the change alone.
-const REFRESH_EARLY: Duration = Duration::from_millis(250);
-/// A row in one part.
-const WHOLE: Part = Part { after: None, upto: None };
+/// Who is to hear the whole row within so much of its period hears it with the next change: it hardly costs more than the
+/// change alone.
+const REFRESH_EARLY: u32 = 4;
+/// Who says that its row comes more than so many times as seldom as ours is not believed: it would count for as long after
+/// it is gone. Nodes of one cluster have about as many peers and about the same budget.
+const SELDOM: u32 = 2;
 
 impl Core {
     pub(super) fn tell_what_changed(&mut self, now: Time) {
@@ -31,22 +33,17 @@ impl Core {
         let (at, why) = if self.pace.at_once(costliest) {
             // What weighs less than the mean leaves room for what weighs more, even where all of it fits: it comes in bursts.
             let heavy = costliest.typical().as_ms() >= self.picker.mean_cost_ms();
-            let at = if heavy { self.budget.heavy_at(now) } else { self.budget.flush_at(now, self.push_bytes()) };
+            let at = if heavy { self.budget.heavy_at(now) } else { self.budget.flush_at(now) };
             (at, Why::AtOnce)
         } else {
             let spread = (self.flushed_at + self.pace.flush()).max(self.own.oldest_change() + self.pace.hold());
-            (self.budget.flush_at(now, self.push_bytes()).max(spread), Why::Flush)
+            (self.budget.flush_at(now).max(spread), Why::Flush)
         };
         if at <= now {
             self.tell_changes(now, why);
         } else {
             self.flush_at = Some(at);
         }
-    }
-
-    /// About how many bytes it takes to tell everybody something.
-    pub(super) fn push_bytes(&self) -> f64 {
-        self.pace.push_bytes(self.uses.users)
     }
 
     pub(super) fn handle_names(&mut self, now: Time, from: NodeId, names: Names) {
@@ -61,7 +58,10 @@ impl Core {
         self.settle_reservations(from, &Mentions::default());
     }
 
-    pub(super) fn handle_rows(&mut self, now: Time, from: NodeId, rows: Rows, transit: Duration) {
+    pub(super) fn handle_rows(&mut self, now: Time, from: NodeId, mut rows: Rows, transit: Duration) {
+        if let Some(part) = &mut rows.part {
+            part.every = part.every.min(tenths(SELDOM * self.refresh_every));
+        }
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
         let ident = peer.ident;
         let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
@@ -145,22 +145,24 @@ impl Core {
             return;
         }
         if why == Why::Flush && self.uses_relays() {
-            if self.budget.is_ample(now, self.push_bytes()) {
+            if self.budget.is_ample(now) {
                 self.own.repeat(now, &mut changes);
             }
             return self.tell_by_relays(now, changes, &to);
         }
         if let Some(whole) = self.own.whole_if_short(now, &changes).filter(|_| !mutant::is(Mutant::NeverRefresh)) {
             self.seq.0 += 1;
-            self.push(now, why, Some(WHOLE), whole, &to);
+            let part = self.part(None, None);
+            self.push(now, why, Some(part), whole, &to);
             to.iter().for_each(|ident| self.put_off_refresh(now, ident.id));
             return;
         }
-        let due = |ident: &Ident| self.peers.get(&ident.id).is_some_and(|peer| peer.refresh_at <= now + REFRESH_EARLY);
+        let due = |ident: &Ident| {
+            self.peers.get(&ident.id).is_some_and(|peer| peer.refresh_at <= now + self.refresh_every / REFRESH_EARLY)
+        };
         let (due, rest): (Vec<Ident>, Vec<Ident>) = to.iter().copied().partition(due);
         // Repeats are for when there is room: at 100 nodes on 1 Mbit/s they took the mean from 63 to 92 ms.
-        let push = self.push_bytes();
-        if self.budget.is_ample(now, push) {
+        if self.budget.is_ample(now) {
             self.own.repeat(now, &mut changes);
         }
         for group in pack(changes) {
@@ -178,13 +180,19 @@ impl Core {
         self.pace.pushed(to.len() as u64, to.len() as u64 * (bytes as u64 + OVERHEAD));
     }
 
-    /// `node` was told the whole row: the next time is at its half of a second, at most a second from now. Each peer has its
+    /// The part of the whole row between two keys, as it is told now.
+    fn part(&self, after: Option<Key>, upto: Option<Key>) -> Part {
+        Part { after, upto, every: tenths(self.refresh_every) }
+    }
+
+    /// `node` was told the whole row: the next time is at its half of a period, at most a period from now. Each peer has its
     /// own, so that a crowd is not told all at once, which would put the budget into debt and make what is heavy wait.
     fn put_off_refresh(&mut self, now: Time, node: NodeId) {
+        let every = self.refresh_every;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        let step = REFRESH.as_nanos() as u64 / 2;
-        let over = (now + REFRESH).as_nanos().wrapping_sub(node.0 % step) % step;
-        peer.refresh_at = now + REFRESH - Duration::from_nanos(over);
+        let step = every.as_nanos() as u64 / 2;
+        let over = (now + every).as_nanos().wrapping_sub(node.0 % step) % step;
+        peer.refresh_at = now + every - Duration::from_nanos(over);
     }
 
     /// Tells the whole row to those who are due.
@@ -210,7 +218,7 @@ impl Core {
         let last = groups.len() - 1;
         for (k, group) in groups.into_iter().enumerate() {
             let upto = if k == last { None } else { group.last().map(|entry| entry.key) };
-            self.tell(now, Why::Refresh, Some(Part { after, upto }), group, to);
+            self.tell(now, Why::Refresh, Some(self.part(after, upto)), group, to);
             after = upto;
         }
         to.iter().for_each(|ident| self.put_off_refresh(now, ident.id));
@@ -276,6 +284,10 @@ impl Core {
             self.telling.greet(to);
         }
     }
+}
+
+fn tenths(every: Duration) -> u8 {
+    u8::try_from(every.as_millis() / 100).unwrap_or(u8::MAX)
 }
 
 /// What is played through of `peer`'s requests is forgotten on all pods.

@@ -7,6 +7,7 @@ mod interest;
 pub(crate) mod own;
 pub(crate) mod pace;
 pub(crate) mod peer;
+mod refresh;
 pub(crate) mod relay;
 mod sums;
 pub(crate) mod swim;
@@ -15,4 +16,5 @@ pub mod wire;
 
 pub use interest::Interest;
 pub(crate) use interest::{choose, rank};
+pub use refresh::refresh_every;
 pub use swim::{PROBE_PERIOD, SUSPECT_FOR};

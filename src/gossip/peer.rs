@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::refresh::{LEAST_REFRESH, MOST_REFRESH};
 use super::sums::{Share, Sums};
 use super::table::Table;
 use super::wire::{Entry, Key, Names, Part, Rows};
@@ -15,16 +16,16 @@ use crate::mutant::{self, Mutant};
 use crate::observe::{Model, Pod, SizeClass};
 use crate::time::Time;
 
-/// A row counts in full until nothing was heard from its origin for this long; rows come every second, changed or not.
-pub(crate) const FRESH: Duration = Duration::from_secs(2);
-/// Then it fades to nothing within this.
-const FADE: Duration = Duration::from_secs(1);
+/// A row counts in full until nothing was heard from its origin for so many of the periods at which it comes in full ...
+const FRESH: u32 = 2;
+/// ... and fades to nothing within so many more.
+const FADE: u32 = 1;
 /// Entries one row may have; over this they are dropped and counted.
 const MAX_ENTRIES: usize = 4096;
 /// Pods and models one table may have.
 const MAX_TABLE: u32 = 16_384;
 /// A relay may say so many requests more or fewer of an entry than the origin itself said last. Small news is of one
-/// request or a few; a relay that lies moves a pod by no more than this for each of its members, for a second.
+/// request or a few; a relay that lies moves a pod by no more than this for each of its members, until the next whole row.
 const MAX_RELAYED: u32 = 16;
 
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ pub(crate) struct PeerRow {
     floor: Seq,
     entries: BTreeMap<Key, PeerEntry>,
     pub(crate) heard_at: Option<Time>,
+    /// How often the origin said it comes in full, tenths of a second; 0 where it said nothing yet.
+    every: u8,
     pub(crate) leaving: bool,
     /// Work it picks for, in pods: small requests, heavy ones.
     pub(crate) rates: [f64; 2],
@@ -201,6 +204,7 @@ impl PeerRow {
         let mut news = AllNews::new();
         if let Some(part) = rows.part {
             self.floor = rows.seq;
+            self.every = part.every;
             self.drop_absent(&rows, part, transit, &mut news);
         }
         let mut unused = None;
@@ -247,7 +251,7 @@ impl PeerRow {
 
     /// Merges what a relay passed on of the origin's report `seq`; `transit` is what it spent on all the way. It is taken
     /// for the origin's word until that speaks itself: it never makes a row younger, and a whole row overrules it, so
-    /// that a relay that lies is believed for a second at most.
+    /// that a relay that lies is believed until the next one at most.
     pub(crate) fn merge_relayed(
         &mut self,
         now: Time,
@@ -310,14 +314,23 @@ impl PeerRow {
         if mutant::is(Mutant::NeverFade) {
             return 256;
         }
-        let fresh = if mutant::is(Mutant::FadeEarly) { FRESH / 8 } else { FRESH };
+        let fresh = if mutant::is(Mutant::FadeEarly) { self.fresh_for() / 8 } else { self.fresh_for() };
         let age = now.since(heard_at);
         if age <= fresh {
             return 256;
         }
-        let over = age - fresh;
-        let left = FADE.saturating_sub(over).as_nanos();
-        (256 * left / FADE.as_nanos()) as u64
+        let (over, fade) = (age - fresh, FADE * self.every());
+        (256 * fade.saturating_sub(over).as_nanos() / fade.as_nanos()) as u64
+    }
+
+    /// How often it comes in full, as its origin said: between what is the least and the most, whatever it said.
+    pub(crate) fn every(&self) -> Duration {
+        (Duration::from_millis(100) * self.every.into()).clamp(LEAST_REFRESH, MOST_REFRESH)
+    }
+
+    /// How long it counts in full when nothing is heard.
+    pub(crate) fn fresh_for(&self) -> Duration {
+        FRESH * self.every()
     }
 
     pub(crate) fn age(&self, now: Time) -> Option<Duration> {
@@ -438,7 +451,7 @@ mod tests {
         row.shares(at(0)).into_iter().map(|(pod, share)| (pod.0, share.count_x256 / 256)).collect()
     }
 
-    const WHOLE: Option<Part> = Some(Part { after: None, upto: None });
+    const WHOLE: Option<Part> = Some(Part { after: None, upto: None, every: 10 });
 
     /// Datagrams overtake each other: what ended must not come back by a packet that was late.
     #[test]
@@ -449,7 +462,7 @@ mod tests {
         row.merge(at(0), rows(1, None, vec![entry(0, 1)]), Duration::ZERO);
         assert_eq!(counts(&row), BTreeMap::new());
         // A part of an old full row, after news that is newer than it, and after a newer full row.
-        let second = Some(Part { after: Some(key(0, 39)), upto: None });
+        let second = Some(Part { after: Some(key(0, 39)), upto: None, every: 10 });
         row.merge(at(0), rows(4, None, vec![entry(1, 0)]), Duration::ZERO);
         row.merge(at(0), rows(3, second, vec![entry(1, 5)]), Duration::ZERO);
         assert_eq!(counts(&row), BTreeMap::new());
@@ -565,8 +578,8 @@ mod tests {
                 let part = |from: u32, to: u32| (from..to).filter_map(|p| truth.get(&p).map(|c| entry(p, *c))).collect();
                 let edge = Some(key(cut, 39));
                 [
-                    rows(seq, Some(Part { after: None, upto: edge }), part(0, cut + 1)),
-                    rows(seq, Some(Part { after: edge, upto: None }), part(cut + 1, 6)),
+                    rows(seq, Some(Part { after: None, upto: edge, every: 10 }), part(0, cut + 1)),
+                    rows(seq, Some(Part { after: edge, upto: None, every: 10 }), part(cut + 1, 6)),
                 ]
             };
             for (pod, count, cut) in steps {

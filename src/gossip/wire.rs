@@ -348,6 +348,8 @@ pub struct Part {
     pub after: Option<Key>,
     /// Inclusive; none to the end.
     pub upto: Option<Key>,
+    /// The next full row comes within so many tenths of a second.
+    pub every: u8,
 }
 
 /// What an entry is about: pod and model by the sender's indexes, and the size class.

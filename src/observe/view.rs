@@ -158,6 +158,8 @@ pub struct Belief {
     pub row_seq: Seq,
     /// Since anything came from it; none where nothing ever did.
     pub row_age: Option<Duration>,
+    /// How often its row comes in full, as it said.
+    pub row_every: Duration,
     /// What its row counts, in 1/256.
     pub weight_x256: u64,
 }

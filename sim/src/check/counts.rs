@@ -127,7 +127,7 @@ impl Counts {
         let since = since.max(look.weather.calm_since(world));
         // A slow clock's remainder ends later by its drift.
         let drift = (remains.since(Time::ZERO) / 1_000_000).saturating_mul(world.config().drift_ppm);
-        look.now.since(since) > SETTLES + self.bounds.faded + 2 * drift
+        look.now.since(since) > SETTLES + self.bounds.faded(look.weather) + 2 * drift
     }
 
     /// A reservation stands for a request that no row tells of yet.

@@ -20,13 +20,11 @@ const CROWD: usize = 100;
 const EFFECTS_LAST: Duration = Duration::from_secs(10);
 /// In a run without faults, from so early on.
 const FORMED: Duration = Duration::from_secs(5);
-/// Rows are silent after 2 s, the ladder looks at every tick and takes 0.2 s; it remembers who went down for 30 s.
-const CUT_OFF: (Duration, Duration) = (Duration::from_millis(4500), Duration::from_secs(25));
+/// So long after rows went silent, as the ladder looks at every tick and takes 0.2 s; and before it forgets who went down,
+/// after 30 s.
+const CUT_OFF: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(25));
 /// Who went down is missed for 30 s, and then the ladder takes its time.
 const MISSED: Duration = Duration::from_secs(35);
-/// When a row still counts in full, and when it does not count any more.
-const FRESH: Duration = Duration::from_secs(2);
-const FADED: Duration = Duration::from_secs(3);
 /// A goodbye is known everywhere so soon after it was said, and the way.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -87,13 +85,14 @@ fn fades(world: &World, found: &mut Found) {
             let Some(belief) = world.belief(n, m) else { continue };
             let Some(age) = belief.row_age else { continue };
             let member = belief.active && belief.epoch == belief.row_epoch && !belief.leaving;
+            let (fresh, faded) = (2 * belief.row_every, 3 * belief.row_every);
             let right = match belief.weight_x256 {
-                256 => member && age < FADED,
-                0 => !member || age > FRESH,
-                _ => member && age > FRESH && age < FADED,
+                256 => member && age < faded,
+                0 => !member || age > fresh,
+                _ => member && age > fresh && age < faded,
             };
             found.judge(Rule::Fades, Some(n), None, right, || {
-                format!("expected node-{m}'s row to count in full for {FRESH:?}, not from {FADED:?} on; got {belief:?}")
+                format!("expected node-{m}'s row to count in full for {fresh:?}, not from {faded:?} on; got {belief:?}")
             });
         }
     }
@@ -206,7 +205,7 @@ impl Members {
             // Between two looks, a wall may fall and another stand up.
             let since = since.max(world.tally().heard_at[n]);
             let lasted = look.now.since(since.max(look.weather.links_well_since()));
-            if lasted > from + self.bounds.way && lasted < to && look.weather.hostile_at.is_none() {
+            if lasted > from + self.bounds.fresh + self.bounds.way && lasted < to && look.weather.hostile_at.is_none() {
                 let rung = world.core(n).picker().rung();
                 found.judge(Rule::Rung, Some(n), None, rung != Rung::Fill, || {
                     format!("expected no trust in a view without news since {since:?}; got {rung:?}")
@@ -288,7 +287,7 @@ impl Members {
                 let weather = look.weather;
                 self.look_after_goodbye(look, world, (n, m), life, found);
                 let since = life.ended.max(weather.node_well_since(n)).max(weather.links_well_since());
-                if look.now.since(since) <= self.bounds.faded {
+                if look.now.since(since) <= self.bounds.faded(weather) {
                     continue;
                 }
                 let belief = world.belief(n, m);
@@ -316,7 +315,7 @@ impl Members {
     ) {
         let gone_for = look.now.since(life.ended);
         let reborn = world.is_up(m) && world.core(m).me().epoch == life.epoch;
-        if !life.left || reborn || gone_for <= FAREWELL + self.bounds.way || gone_for > FRESH {
+        if !life.left || reborn || gone_for <= FAREWELL + self.bounds.way || gone_for > self.bounds.fresh {
             return;
         }
         if !self.would_hear(look, world, (n, m), life.ended) {

@@ -7,7 +7,7 @@ use crate::observe::SizeClass;
 
 impl Rows {
     /// The most that everything before the entries can take: header, epoch, seq, table, flag, rates, part.
-    pub(crate) const HEAD: usize = HEADER + 9 + 9 + 5 + 1 + 10 + 1 + 2 * (1 + 11);
+    pub(crate) const HEAD: usize = HEADER + 9 + 9 + 5 + 1 + 10 + 1 + 2 * (1 + 11) + 1;
 
     /// The fewest bytes that an entry takes: each of its numbers in one.
     pub(crate) const LEAST_ENTRY: usize = 6;
@@ -36,6 +36,7 @@ impl Rows {
                 out.push(edge.is_some().into());
                 edge.iter().for_each(|key| put_key(out, *key));
             }
+            out.push(part.every);
         }
         self.entries.iter().for_each(|entry| put_entry(out, entry));
     }
@@ -141,11 +142,15 @@ impl Reader<'_> {
         Some(if self.flag()? { Some(self.key()?) } else { None })
     }
 
+    fn part(&mut self) -> Option<Part> {
+        Some(Part { after: self.edge()?, upto: self.edge()?, every: self.byte()? })
+    }
+
     fn rows(&mut self) -> Option<Rows> {
         let (epoch, seq) = (Epoch(self.u64()?), Seq(self.u64()?));
         let (table, leaving) = (self.u32()?, self.flag()?);
         let rates = (self.u32()?, self.u32()?);
-        let part = if self.flag()? { Some(Part { after: self.edge()?, upto: self.edge()? }) } else { None };
+        let part = if self.flag()? { Some(self.part()?) } else { None };
         let mut entries = Vec::with_capacity(self.0.len() / Rows::LEAST_ENTRY);
         while !self.0.is_empty() {
             entries.push(self.entry()?);
@@ -188,7 +193,7 @@ pub(super) mod tests {
         table: u32,
         leaving: bool,
         rates: (u32, u32),
-        part: Option<(Option<WireKey>, Option<WireKey>)>,
+        part: Option<(Option<WireKey>, Option<WireKey>, u8)>,
     }
     #[derive(Encode, Decode)]
     pub(crate) struct WireEntry {
@@ -224,7 +229,7 @@ pub(super) mod tests {
                 table: rows.table,
                 leaving: rows.leaving,
                 rates: rows.rates,
-                part: rows.part.map(|part| (part.after.map(wire_key), part.upto.map(wire_key))),
+                part: rows.part.map(|part| (part.after.map(wire_key), part.upto.map(wire_key), part.every)),
             },
         );
         rows.entries.iter().for_each(|entry| put(&mut out, wire_entry(entry.clone())));
@@ -237,7 +242,7 @@ pub(super) mod tests {
         let head: WireRows = take(&mut body, "rows").ok()?;
         let part = match head.part {
             None => None,
-            Some((after, upto)) => Some(Part { after: edge(after)?, upto: edge(upto)? }),
+            Some((after, upto, every)) => Some(Part { after: edge(after)?, upto: edge(upto)?, every }),
         };
         let mut entries = Vec::new();
         while !body.is_empty() {
@@ -280,10 +285,10 @@ pub(super) mod tests {
         fn rows()(
             (epoch, seq) in (any::<u64>(), prop_oneof![0..300_u64, any::<u64>()]),
             (table, leaving, rates) in (number(), any::<bool>(), (number(), number())),
-            part in prop::option::of((prop::option::of(key()), prop::option::of(key()))),
+            part in prop::option::of((prop::option::of(key()), prop::option::of(key()), any::<u8>())),
             entries in vec(entry(), 0..8),
         ) -> Rows {
-            let part = part.map(|(after, upto)| Part { after, upto });
+            let part = part.map(|(after, upto, every)| Part { after, upto, every });
             Rows { epoch: Epoch(epoch), seq: Seq(seq), table, leaving, rates, part, entries }
         }
     }
