@@ -601,7 +601,7 @@ impl Core {
         self.pace.tick(now, &picked, self.budget.bytes_per_s(), self.uses.users, self.relays());
         self.budget.reckon_with(self.pace.push_bytes(self.uses.users));
         // Whoever invents members must not make rows come more seldom.
-        let listeners = self.active().filter(|peer| peer.is_near() && peer.connected).count();
+        let listeners = self.active().filter(|peer| peer.connected && (peer.is_near() || self.strict.is_on())).count();
         self.refresh_every = refresh_every(listeners, self.budget.bytes_per_s());
         self.step_ladder(now);
         self.handle_changes(now);

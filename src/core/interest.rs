@@ -182,8 +182,9 @@ impl Core {
         self.active().filter(uses_any).map(|peer| peer.ident).collect()
     }
 
-    /// Whether `peer` must hear from this node though nothing changes: it shares pods, or uses one where something is.
+    /// Whether `peer` must hear from this node though nothing changes: it shares pods, or uses one where something is; or it
+    /// owned pods that it does not use, and heard of a request there whose end went to the next owner.
     pub(super) fn is_kept_told(&self, peer: &Peer) -> bool {
-        peer.is_near() || self.own.told_pods().any(|pod| peer.interest().uses(pod))
+        peer.is_near() || self.strict.is_on() || self.own.told_pods().any(|pod| peer.interest().uses(pod))
     }
 }

@@ -164,7 +164,8 @@ fn baseline(look: &Look, world: &World, n: usize, kept: &Footprint, found: &mut 
     if look.weather.ghosts {
         return;
     }
-    let (nodes, lanes) = (world.config().nodes, world.lanes() as usize);
+    // A pod that was replaced ends what it began, which takes it long where it was cold.
+    let (nodes, lanes) = (world.config().nodes, world.lanes() as usize + world.under_way());
     let ghosts = if look.weather.hostile_at.is_some() { MOST_MEMBERS } else { 0 };
     let strict = kept.asked == 0 && kept.relayed == 0 && (kept.reservations == 0 || look.weather.hostile_at.is_some());
     let within = strict && kept.own_lanes <= lanes && kept.peers <= nodes + ghosts && kept.members <= nodes + ghosts;
