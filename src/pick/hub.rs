@@ -156,9 +156,10 @@ impl Hub {
 
     /// What a policy is told beside the candidates.
     pub(super) fn context(&self, model: &Model, cost: Cost, draw: Draw) -> Context {
-        let cost_ms = cost.as_ms() as f32;
+        let (cost_ms, mean_ms) = (cost.as_ms() as f32, self.mean_cost_ms());
         Context {
-            heavy: cost_ms > self.mean_cost_ms(),
+            heavy: cost_ms > mean_ms,
+            alike: (cost_ms / mean_ms).min(mean_ms / cost_ms).clamp(0.0, 1.0),
             unseen_ms: f32::from_bits(self.published.unseen_ms.load(Relaxed)),
             others: f32::from_bits(self.published.others.load(Relaxed)),
             rung: self.rung(),

@@ -25,6 +25,12 @@ use crate::observe::Part;
 /// Heavy requests pour this much more: a heavy one on a wrong pod costs everybody behind it. Worth 10 % of the wait on
 /// two-sized mixes at 10 ms of age, within 2.5 % elsewhere.
 const HEAVY_SPREAD: f32 = 3.0;
+/// Where requests are alike and run in batches, so many times the batches' gain to this power are poured at most: batches of
+/// requests that are alike fill by themselves, and aiming at one that is open brings everybody there. All of 20 ms, at
+/// three times the load that pods could do one by one: 56 / 87 ms instead of 65 / 111 (mean / p99), with news 10 ms old 69
+/// instead of 86. Unlike ones must find their like, and are left as they are.
+const ALIKE_POWER: f32 = 2.0;
+const MOST_FOR_ALIKE: f32 = 16.0;
 /// The least that is poured, ms: a request without cost still goes to the lowest pod.
 const LEAST_POURED: f32 = 1e-3;
 
@@ -57,6 +63,7 @@ impl Policy for Plimsoll {
 fn fill(pods: &Candidates<'_>, context: &Context) -> usize {
     let spread = if context.heavy { HEAVY_SPREAD } else { 1.0 };
     let water = (context.unseen_ms * spread + context.others * context.cost_ms).max(LEAST_POURED);
+    let water = water * more_for_alike(context);
     let mut vessels = Scratch::of(&VESSELS);
     pods.collect(&mut vessels, |pod| lowest(&pod, context));
     let lowest = lowest_of(&vessels);
@@ -101,6 +108,12 @@ fn fill(pods: &Candidates<'_>, context: &Context) -> usize {
     let start = (context.draw.phase() % pods.len() as u64) as u32;
     let start = owners.partition_point(|owner| *owner < start);
     owners[drop_into(&wet, surface, water * context.draw.even(), start)] as usize
+}
+
+/// How many times as much is poured for a request in batches of its like.
+fn more_for_alike(context: &Context) -> f32 {
+    let gain = context.batches.gain;
+    if gain <= 1.0 { 1.0 } else { gain.powf(ALIKE_POWER * context.alike).min(MOST_FOR_ALIKE) }
 }
 
 /// The lowest part of the pod.
@@ -225,7 +238,7 @@ fn drop_into(pods: &[Vessel], level: f32, depth: f32, start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::PodLoad;
+    use crate::observe::{BatchLaw, PodLoad};
     use crate::pick::Draw;
 
     fn load(index: usize, cost_ms: f32) -> PodLoad {
@@ -260,6 +273,19 @@ mod tests {
             let expected = 1000.0 * room / 105.0;
             assert!((*hit as f32 - expected).abs() < 15.0, "{hits:?}");
         }
+    }
+
+    /// Batches of eight that gain four, of requests that are all alike, pour sixteen times as much; of such as are five times
+    /// as long as the mean, 1.7 times. One by one, nothing changes.
+    #[test]
+    fn more_is_poured_where_batches_fill_by_themselves() {
+        let alone = Context::alone(20.0, Draw::new(3, 1));
+        let with = |gain: f32, alike: f32| {
+            more_for_alike(&Context { alike, batches: BatchLaw { gain, ..alone.batches }, ..alone.clone() })
+        };
+        assert_eq!(with(4.0, 1.0), 16.0);
+        assert!((with(4.0, 0.2) - 1.74).abs() < 0.01);
+        assert_eq!((with(1.0, 1.0), with(60.0, 1.0)), (1.0, MOST_FOR_ALIKE));
     }
 
     /// Without parts a pod with a free slot still starts a request at once, however much work its other slots have.

@@ -37,6 +37,8 @@ pub struct Context {
     pub class_ms: f32,
     /// Whether it costs more than the mean request.
     pub heavy: bool,
+    /// How like the mean request it is in cost: the smaller of the two over the larger.
+    pub alike: f32,
     /// Work of the other nodes that lands before this node hears of it, ms.
     pub unseen_ms: f32,
     /// The share of all work that the other nodes pick for: 0 where this node is alone, near 1 in a crowd.
@@ -57,6 +59,7 @@ impl Context {
             cost_ms,
             class_ms: class_ms(cost_ms),
             heavy: false,
+            alike: 0.0,
             unseen_ms: 0.0,
             others: 0.0,
             rung: Rung::Fill,

@@ -18,6 +18,8 @@ use crate::world::{Done, End, World};
 /// expected, chance gives 4 or fewer once in 10^12.
 const WINDOW: Duration = Duration::from_secs(5);
 const PER_POD: u64 = 40;
+/// The half-life of what is known of a pod's speed is a minute; what is left after three says nothing any more.
+const SPEED_REMEMBERED: Duration = Duration::from_secs(180);
 /// A pod must get this share of the mean.
 const LEAST_SHARE: f64 = 0.1;
 /// Waits are worse than by chance when they are longer than this many times, and so much more.
@@ -124,7 +126,7 @@ impl Picks {
             return;
         }
         if self.known_busy {
-            starvation(window, world, picked, found);
+            starvation(look, window, world, picked, found);
         }
         // What waited when it began would be counted as this window's doing.
         let pods = world.config().pods;
@@ -170,7 +172,7 @@ fn grey_alone(look: &Look, world: &World, grey: usize) -> bool {
     nodes && pods && long_ago(weather.links_well_since()) && long_ago(weather.surge_since()) && world.pod_is_up(grey)
 }
 
-fn starvation(window: &Window, world: &World, picked: u64, found: &mut Found) {
+fn starvation(look: &Look, window: &Window, world: &World, picked: u64, found: &mut Found) {
     // While a faster pod is free, a slower one should get nothing.
     if !world.config().server.speeds.is_empty() {
         return;
@@ -180,6 +182,10 @@ fn starvation(window: &Window, world: &World, picked: u64, found: &mut Found) {
         world.busy().iter().zip(&window.busy).map(|(now, then)| now.saturating_sub(*then).as_secs_f64()).collect();
     let (fair, mean_busy) = (picked as f64 / pods as f64, busy.iter().sum::<f64>() / pods as f64);
     for (k, busy) in busy.into_iter().enumerate() {
+        // And one that was slow is believed to be until that is forgotten.
+        if look.weather.pod_slow_until(k).is_some_and(|until| look.now.since(until) < SPEED_REMEMBERED) {
+            continue;
+        }
         let got = (world.tally().picks[k] - window.picks[k]) as f64;
         let fed = got >= LEAST_SHARE * fair || busy >= LEAST_SHARE * mean_busy;
         found.judge(Rule::Starvation, None, Some(k), fed, || {

@@ -24,6 +24,8 @@ pub(crate) struct Weather {
     /// The last time at which something was wrong with each node, its links included.
     nodes: Vec<Time>,
     pods: Vec<Time>,
+    /// Until when each pod was slower than it should be.
+    slow: Vec<Option<Time>>,
     /// The last time at which all links were other than they should be.
     links: Time,
     surge: Time,
@@ -62,6 +64,7 @@ impl Weather {
             looked_at: Time::ZERO,
             nodes: vec![Time::ZERO; plan.world.nodes],
             pods: vec![Time::ZERO; plan.world.pods],
+            slow: vec![None; plan.world.pods],
             links: Time::ZERO,
             surge: Time::ZERO,
             sick: Time::ZERO,
@@ -133,6 +136,9 @@ impl Weather {
         }
         if let Some(k) = fault.pod() {
             self.pods[k] = self.pods[k].max(until);
+            if matches!(fault, Fault::PodSlow { .. }) {
+                self.slow[k] = self.slow[k].max(Some(until));
+            }
         }
         match fault {
             Fault::Loss { .. } | Fault::Delay { .. } => self.links = self.links.max(until),
@@ -155,6 +161,11 @@ impl Weather {
 
     pub(crate) fn pod_well_since(&self, k: usize) -> Time {
         self.pods[k]
+    }
+
+    /// When pod `k` was slower than the others last, while nothing else was wrong with it.
+    pub(crate) fn pod_slow_until(&self, k: usize) -> Option<Time> {
+        self.slow[k]
     }
 
     pub(crate) fn links_well_since(&self) -> Time {
