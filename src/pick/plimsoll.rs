@@ -281,7 +281,7 @@ mod tests {
     fn more_is_poured_where_batches_fill_by_themselves() {
         let alone = Context::alone(20.0, Draw::new(3, 1));
         let with = |gain: f32, alike: f32| {
-            more_for_alike(&Context { alike, batches: BatchLaw { gain, ..alone.batches }, ..alone.clone() })
+            more_for_alike(&Context { alike, batches: BatchLaw { gain, ..alone.batches }, ..alone })
         };
         assert_eq!(with(4.0, 1.0), 16.0);
         assert!((with(4.0, 0.2) - 1.74).abs() < 0.01);
