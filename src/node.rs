@@ -183,7 +183,7 @@ impl Node {
         let me = tls::PeerName { cluster: config.cluster, name: config.name.clone() };
         let start = Start { core, socket, identity, me, join: config.join, wake, commands: receiver };
         runner::start(start).await.map_err(JoinError::Start)?;
-        let patience = config.strict.map(|strict| strict.timeout + OVERDUE);
+        let patience = config.strict.map(|strict| strict.timeout.saturating_add(OVERDUE));
         Ok(Node { name: config.name.into(), gossip: advertise, picker, patience, commands })
     }
 

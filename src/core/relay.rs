@@ -22,7 +22,7 @@ use crate::time::Time;
 /// Users of a pod that are told small news directly, unless a node is told otherwise. At 100 nodes and 50 pods with
 /// requests of 22 ms and 2 Mbit/s relays made the mean 46.5 ms instead of 37.5: so many can be told directly of most.
 pub const DIRECT: usize = 100;
-/// What could not be passed on for so long is dropped: the whole row of every second is near.
+/// What could not be passed on for so long is dropped: the next whole row is near.
 const LATE: Duration = Duration::from_millis(500);
 /// Entries that are held at most; beyond, the oldest news is dropped.
 const MOST_HELD: usize = 2048;

@@ -18,9 +18,6 @@ use crate::time::Time;
 /// Who is to hear the whole row within so much of its period hears it with the next change: it hardly costs more than the
 /// change alone.
 const REFRESH_EARLY: u32 = 4;
-/// Who says that its row comes more than so many times as seldom as ours is not believed: it would count for as long after
-/// it is gone. Nodes of one cluster have about as many peers and about the same budget.
-const SELDOM: u32 = 2;
 
 impl Core {
     pub(super) fn tell_what_changed(&mut self, now: Time) {
@@ -58,10 +55,7 @@ impl Core {
         self.settle_reservations(from, &Mentions::default());
     }
 
-    pub(super) fn handle_rows(&mut self, now: Time, from: NodeId, mut rows: Rows, transit: Duration) {
-        if let Some(part) = &mut rows.part {
-            part.every = part.every.min(tenths(SELDOM * self.refresh_every));
-        }
+    pub(super) fn handle_rows(&mut self, now: Time, from: NodeId, rows: Rows, transit: Duration) {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
         let ident = peer.ident;
         let (left, full) = (rows.leaving && !peer.row.leaving, rows.part.is_some());
@@ -182,7 +176,7 @@ impl Core {
 
     /// The part of the whole row between two keys, as it is told now.
     fn part(&self, after: Option<Key>, upto: Option<Key>) -> Part {
-        Part { after, upto, every: tenths(self.refresh_every) }
+        Part { after, upto, every: u8::try_from(self.refresh_every.as_millis() / 100).unwrap_or(u8::MAX) }
     }
 
     /// `node` was told the whole row: the next time is at its half of a period, at most a period from now. Each peer has its
@@ -284,10 +278,6 @@ impl Core {
             self.telling.greet(to);
         }
     }
-}
-
-fn tenths(every: Duration) -> u8 {
-    u8::try_from(every.as_millis() / 100).unwrap_or(u8::MAX)
 }
 
 /// What is played through of `peer`'s requests is forgotten on all pods.

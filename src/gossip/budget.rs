@@ -152,7 +152,7 @@ mod tests {
     fn room_for_pushes_is_saved_up_where_they_are_large() {
         let mut budget = Budget::new(1_000_000, at(0));
         budget.reckon_with(100_000.0);
-        budget.spend(at(20_000), 927, 1_200);
+        budget.spend(at(20_000), 927, 1_199);
         assert_eq!(budget.heavy_at(at(20_000)), at(20_000));
         budget.spend(at(20_000), 927, 100);
         assert!(budget.heavy_at(at(20_000)) > at(20_300));

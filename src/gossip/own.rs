@@ -28,7 +28,7 @@ const MAX_REPEATED: usize = 16;
 /// What is told so soon after it happened counts as told at once: the least time between two flushes.
 const AT_ONCE: Duration = Duration::from_millis(2);
 /// The whole row is told instead of what changed where it is no more bytes than this longer: it makes good whatever was
-/// lost before, and the row of every second, which costs twenty times as much, need not be told.
+/// lost before, and the next whole row, which costs twenty times as much, need not be told.
 const WHOLE_FOR: usize = 8;
 
 pub(crate) struct OwnRow {

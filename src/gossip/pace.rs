@@ -345,7 +345,7 @@ mod tests {
         assert!(!usual.at_once(class(5.0)) && (0.7..0.9).contains(&usual.share()), "{usual:?}");
         assert!((5.0..120.0).contains(&usual.theta_ms()));
         assert_eq!((rich.theta_ms(), rich.share()), (0.0, 1.0));
-        // Nothing is left for flushes of what waits but the row of every second.
+        // Nothing is left for flushes of what waits but the next whole row.
         assert_eq!(poor.flush(), MOST_FLUSH);
     }
 

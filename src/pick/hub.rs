@@ -159,7 +159,7 @@ impl Hub {
         let (cost_ms, mean_ms) = (cost.as_ms() as f32, self.mean_cost_ms());
         Context {
             heavy: cost_ms > mean_ms,
-            alike: (cost_ms / mean_ms).min(mean_ms / cost_ms).clamp(0.0, 1.0),
+            alike: if cost_ms.min(mean_ms) > 0.0 { cost_ms.min(mean_ms) / cost_ms.max(mean_ms) } else { 0.0 },
             unseen_ms: f32::from_bits(self.published.unseen_ms.load(Relaxed)),
             others: f32::from_bits(self.published.others.load(Relaxed)),
             rung: self.rung(),

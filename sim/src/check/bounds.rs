@@ -76,7 +76,7 @@ impl Bounds {
 
 impl Bounds {
     /// After this without a word, a row counts nothing: twice as late where a liar said in its origin's name that it comes
-    /// as seldom as is believed.
+    /// twice as seldom.
     pub(crate) fn faded(&self, weather: &Weather) -> Duration {
         if weather.hostile_at.is_some() { 2 * self.faded } else { self.faded }
     }

@@ -138,7 +138,7 @@ impl World {
             age_100us: u32::MAX,
             remainders_ms: vec![u32::MAX; 2],
         };
-        let part = (chance.below(2) == 0).then_some(Part { after: None, upto: None, every: u8::MAX });
+        let part = (chance.below(2) == 0).then_some(Part { after: None, upto: None, every: 20 });
         let entries = (0..self.pods.len().min(40)).map(entry).collect();
         Rows { epoch, seq, table: u32::MAX, leaving: chance.below(4) == 0, rates: (u32::MAX, u32::MAX), part, entries }
     }
