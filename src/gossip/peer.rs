@@ -453,6 +453,21 @@ mod tests {
 
     const WHOLE: Option<Part> = Some(Part { after: None, upto: None, every: 10 });
 
+    /// In a large fleet rows come every 8 s: in between they must not fade. And whatever an origin says, it counts for no
+    /// longer than three of the longest periods after its last word, and for no less than of the shortest.
+    #[test]
+    fn a_row_counts_for_as_long_as_it_said_within_bounds() {
+        let weights = |every: u8, ms: [u64; 3]| {
+            let mut row = PeerRow::default();
+            row.merge(at(0), rows(1, Some(Part { after: None, upto: None, every }), vec![]), Duration::ZERO);
+            ms.map(|ms| row.weight_x256(at(ms)))
+        };
+        assert_eq!(weights(10, [2_000, 2_500, 3_000]), [256, 128, 0]);
+        assert_eq!(weights(45, [9_000, 11_250, 13_500]), [256, 128, 0]);
+        assert_eq!(weights(u8::MAX, [16_000, 20_000, 24_000]), [256, 128, 0]);
+        assert_eq!(weights(0, [2_000, 2_500, 3_000]), [256, 128, 0]);
+    }
+
     /// Datagrams overtake each other: what ended must not come back by a packet that was late.
     #[test]
     fn nothing_ended_comes_back_by_a_late_packet() {

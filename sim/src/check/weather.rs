@@ -163,7 +163,7 @@ impl Weather {
         self.pods[k]
     }
 
-    /// When pod `k` was slower than the others last, while nothing else was wrong with it.
+    /// Until when pod `k` was slower than it should be; none where it never was.
     pub(crate) fn pod_slow_until(&self, k: usize) -> Option<Time> {
         self.slow[k]
     }
