@@ -153,7 +153,8 @@ pub enum Event {
     /// Another process uses this node's name (give each its own), or this node was told to join itself by an address that
     /// it does not advertise. Once per address.
     NameTaken(SocketAddr),
-    /// A member sent what is no message: the reason, once per member and reason until it connects again.
+    /// A member sent what is no message, or says of itself what cannot be: the reason, once per member and reason until it
+    /// connects again. What is wrong of it is not used, and counted.
     Refused(NodeId, String),
 }
 
@@ -588,7 +589,9 @@ impl Core {
         self.own.collect(&self.picker);
         self.own.expire(now, self.picker.hub().plays);
         self.expire_reservations(now);
-        self.peers.values_mut().for_each(|peer| peer.apply_row(now, &self.pods));
+        for peer in self.peers.values_mut() {
+            peer.apply_row(now, &self.pods);
+        }
         let others = self.peers.values().filter(|peer| peer.weight_x256(now) > 0);
         let others = others.map(|peer| peer.share() * peer.row.rates.iter().sum::<f64>()).sum::<f64>();
         // All together can pick for no more than the pods can do; who claims more must not turn every pick into chance.

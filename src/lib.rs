@@ -3,6 +3,8 @@
 //! Every caller is a node. It counts what it has in flight on each pod, weighted by cost, gossips those counts to its
 //! peers, and picks a pod for each request from its own, eventually consistent load view, in process.
 
+#[cfg(feature = "driver")]
+mod bounds;
 pub mod core;
 pub mod gossip;
 pub mod id;

@@ -11,6 +11,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::bounds::{check_budget, check_costs, check_pods, check_strict};
 use crate::core::{Core, CoreConfig, Strict};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
@@ -18,6 +19,7 @@ use crate::id::Epoch;
 use crate::observe::{Formula, MemberView, Pod, PodSpec, View};
 use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
 
+pub use crate::bounds::InvalidSetting;
 pub use crate::driver::runner::GossipStats;
 pub use crate::driver::tls::TlsError;
 
@@ -72,7 +74,7 @@ pub struct NodeConfig {
     pub credentials: Credentials,
     /// How it picks.
     pub policy: PolicyKind,
-    /// Gossip budget, bit/s, all that it sends together. Less makes news older, more costs network.
+    /// Gossip budget, bit/s, all that it sends together: 10,000 to 10^10. Less makes news older, more costs network.
     pub budget_bits: u64,
     /// Whether [`Node::pick_strict`] asks the owners of shards, and how.
     pub strict: Option<Strict>,
@@ -112,6 +114,9 @@ pub enum JoinError {
     /// A secret that is too short to be one.
     #[error("the cluster secret has {0} bytes: it needs at least {SECRET_AT_LEAST}; make one with `plimsoll secret`")]
     Secret(usize),
+    /// A setting that cannot be used.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
     /// Certificates that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -158,6 +163,10 @@ impl Node {
         {
             return Err(JoinError::Secret(secret.len()));
         }
+        check_budget(config.budget_bits)?;
+        config.strict.as_ref().map_or(Ok(()), check_strict)?;
+        check_costs(&config.costs)?;
+        check_pods(&config.pods)?;
         let identity = tls::identity(&config.name, &config.cluster, &config.credentials)?;
         let (socket, advertise) = bind(config.gossip, config.advertise)?;
         let entropy = || SysRng.try_next_u64().map_err(|error| JoinError::Start(io::Error::other(error)));
@@ -227,8 +236,13 @@ impl Node {
     }
 
     /// Replaces the set of pods. Pods that stay keep their counters; tickets on those that go end as they would have.
-    pub fn set_pods(&self, pods: Vec<PodSpec>) {
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] where picks could not go by what is said of one of them; nothing changed then.
+    pub fn set_pods(&self, pods: Vec<PodSpec>) -> Result<(), InvalidSetting> {
+        check_pods(&pods)?;
         self.tell(Command::SetPods(pods));
+        Ok(())
     }
 
     /// Replaces the addresses to greet until somebody there is a member.

@@ -290,7 +290,7 @@ async fn what_is_given_for_a_pod_wins_over_what_is_read() {
 
     let mut spec = given.spec();
     spec.slots = 2;
-    world.node.set_pods(vec![spec]);
+    world.node.set_pods(vec![spec]).unwrap();
     let mut client = Client::new(world.node.channel("m"));
     eventually("it is the only pod", || world.node.picker().pods()[0].name() == "given").await;
     client.model_infer(infer("m", "echo")).await.unwrap();

@@ -30,5 +30,10 @@ pub(crate) fn within(
     (low, high): (f64, f64),
     remedy: &'static str,
 ) -> Result<(), BadValue> {
-    if (low..=high).contains(&number) { Ok(()) } else { Err(BadValue::new(field, number, "is out of range", remedy)) }
+    if (low..=high).contains(&number) {
+        return Ok(());
+    }
+    // 1e300 in words that fit a line.
+    let value = if number.abs() < 1e15 { number.to_string() } else { format!("{number:e}") };
+    Err(BadValue::new(field, value, "is out of range", remedy))
 }

@@ -1,6 +1,7 @@
 //! What a world is made of, as people write it down: every field has a default and a unit in its name.
 
 use plimsoll::core::{DIRECT, SUBSET};
+use plimsoll::gossip::wire::MAX_SHARDS;
 use plimsoll::observe::PodSpec;
 use serde::{Deserialize, Serialize};
 
@@ -250,6 +251,16 @@ impl Config {
                 "a list of existing nodes for each node",
             ));
         }
+        within("clients.retries", f64::from(self.clients.retries), (0.0, 16.0), "at most 16 other pods")?;
+        let timeout_us = self.strict.timeout_us as f64;
+        within("strict.timeout_us", timeout_us, (100.0, 1e6), "100 to 1000000, a second")?;
+        let shards = f64::from(self.strict.shards);
+        within(
+            "strict.shards",
+            shards,
+            (0.0, f64::from(MAX_SHARDS)),
+            "at most 1024, or 0 for as many as fit the pods",
+        )?;
         self.arrivals.check()?;
         self.server.check()?;
         self.redis.check()?;

@@ -132,7 +132,8 @@ fn another_clusters_messages_are_counted_and_ignored() {
     assert_eq!(told, 1);
 }
 
-/// A member that lies about itself may fence its own share of a pod off, for as long as it lies; it may not overflow.
+/// A member that lies about itself may fence its own share of a pod off, for as long as it lies; it may not overflow, and
+/// whoever operates the cluster is told once who it is.
 #[test]
 fn absurd_counts_are_clamped() {
     let mut core = met();
@@ -144,6 +145,9 @@ fn absurd_counts_are_clamped() {
     for pod in &view.pods {
         assert!(pod.in_flight <= 65_535.0 + 3.0 && pod.cost_ms.is_finite() && pod.wait_ms.is_finite(), "{pod:?}");
     }
+    assert_eq!(core.stats().refused.get("absurd_claim"), Some(&49));
+    let told = std::iter::from_fn(|| core.poll_event()).filter(|event| matches!(event, Event::Refused(..))).count();
+    assert_eq!(told, 1);
     // It can still be picked with, and the liar's silence ends the lie.
     assert!(core.picker().pick(at(60), &plimsoll::pick::Request::new("m")).is_ok());
     core.handle_timeout(at(3100));
@@ -194,6 +198,32 @@ fn the_dead_of_the_past_are_not_missed() {
     }
     assert_eq!(core.picker().rung(), Rung::Fill);
     assert_eq!(core.stats().rung_steps, 0);
+}
+
+/// Small claims add up, too: of all sizes and models on one pod no more counts than a node can have there.
+#[test]
+fn many_claims_on_one_pod_are_clamped_as_one() {
+    let mut core = met();
+    hear(&mut core, at(2), &names(0, vec![spec(0, 1).id()], vec!["m".into()]));
+    hear(&mut core, at(3), &rows(1, (0..40).map(|class| entry(0, class, 60_000)).collect()));
+    let view = core.view(at(4));
+    assert_eq!(view.pods[0].in_flight, 65_535.0);
+    assert_eq!(core.stats().refused.get("absurd_claim"), Some(&1));
+    hear(&mut core, at(5), &rows(2, vec![entry(0, 3, 100)]));
+    assert_eq!(core.view(at(6)).pods[0].in_flight, 103.0);
+    assert_eq!(core.stats().refused.get("absurd_claim"), Some(&1));
+}
+
+/// The budget is a promise to whoever pays for the network. Here two to eight times as much is to be told as fits, for
+/// a minute; what does not fit waits.
+#[test]
+fn starved_budgets_are_kept() {
+    for budget_bits in [60_000, 250_000] {
+        let config = Config { nodes: 20, pods: 20, budget_bits, ..Config::default() };
+        let gossip = measure(&Plan::new("steady", config, 60_000)).0.gossip;
+        let share = gossip.bytes_per_node_s * 8.0 / budget_bits as f64;
+        assert!(share > 0.8 && share < 1.02, "{budget_bits} bit/s: {share} of it, {gossip:?}");
+    }
 }
 
 /// A lost datagram is a wrong view until the next full row, unless what follows it repeats it: one lost in twenty cost a

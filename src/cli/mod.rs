@@ -11,10 +11,11 @@ mod view;
 
 use std::fmt::Display;
 use std::io::Write;
+use std::num::{ParseFloatError, ParseIntError};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, pods_from_file, random_secret};
 use crate::demo::pod::PodArgs;
@@ -50,7 +51,9 @@ enum Command {
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    // `--slots -1` is a wrong number, not an unknown option.
+    let command = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let cli = match command.try_get_matches().and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
         Err(error) => return misread(&error),
     };
@@ -80,7 +83,17 @@ fn misread(error: &clap::Error) -> ExitCode {
     let told = text.trim_start_matches("error: ").split("\n\n");
     let told = told.filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"));
     let told: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    Failure::bad_input(format!("{}; see --help", told.join("; "))).tell()
+    let remedy = remedy(error).unwrap_or("see --help");
+    Failure::bad_input(format!("{}; {remedy}", told.join("; "))).tell()
+}
+
+/// What to write instead of a word that the standard library would not read as a number.
+fn remedy(error: &clap::Error) -> Option<&'static str> {
+    match std::error::Error::source(error)? {
+        source if source.is::<ParseIntError>() => Some("write a whole number, such as 4"),
+        source if source.is::<ParseFloatError>() => Some("write a number, such as 0.5"),
+        _ => None,
+    }
 }
 
 /// Runs a command that reports its own errors.
@@ -138,8 +151,6 @@ fn require_pods(config: &Config) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// Two arguments of one name panic only when that command is used; this asks all of them.

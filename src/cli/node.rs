@@ -26,6 +26,7 @@ use crate::driver::discovery::Discovery;
 use crate::driver::metrics::Metrics;
 use crate::forward::{self, FrontOptions};
 use crate::node::{JoinError, Node};
+use crate::observe::PodSpec;
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
 /// keep a node from serving the pods it knows.
@@ -141,8 +142,15 @@ async fn serve_front(node: Node, listener: TcpListener, config: Config, shutdown
 async fn settle(discovery: &mut Discovery, node: &Node) {
     while !discovery.is_settled() {
         if let Some(pods) = discovery.report().await {
-            node.set_pods(pods);
+            take_pods(node, pods);
         }
+    }
+}
+
+/// Every source judges what it says; what only all of them together have wrong leaves the pods as they are.
+fn take_pods(node: &Node, pods: Vec<PodSpec>) {
+    if let Err(wrong) = node.set_pods(pods) {
+        error!("cannot use the pods that were found: {wrong}; keeping those from before");
     }
 }
 
@@ -150,7 +158,7 @@ async fn settle(discovery: &mut Discovery, node: &Node) {
 async fn follow(discovery: &mut Discovery, node: &Node) {
     loop {
         if let Some(pods) = discovery.report().await {
-            node.set_pods(pods);
+            take_pods(node, pods);
         }
     }
 }

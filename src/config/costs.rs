@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::error::{ConfigError, shown};
 use super::raw::Reader;
+use crate::bounds::check_formula;
 use crate::observe::{Cost, Formula};
 
 /// More formulas than this is a mistake: a node keeps no more models apart.
@@ -48,22 +49,19 @@ pub(super) fn read_costs(raw: Vec<RawCost>, reader: &Reader<'_>) -> Result<BTree
 }
 
 fn read_cost(raw: RawCost, key: &dyn Fn(&str) -> String, reader: &Reader<'_>) -> Result<Formula, ConfigError> {
-    let ms = |leaf: &str, value: Option<f64>, default: f64| match value {
-        Some(value) => reader.float(&key(leaf), value, 0.0..=Cost::MAX.as_ms()),
-        None => Ok(default),
-    };
     if raw.base_ms.is_none() && raw.per_kib_ms.is_none() {
         let remedy = "give base_ms, per_kib_ms or both".to_owned();
         return Err(reader.invalid(&key("base_ms"), ("the formula says nothing".to_owned(), remedy)));
     }
-    let mut formula = Formula::new(ms("base_ms", raw.base_ms, 0.0)?);
-    formula.per_kib_ms = ms("per_kib_ms", raw.per_kib_ms, 0.0)?;
-    formula.min_ms = ms("min_ms", raw.min_ms, 0.0)?;
-    formula.max_ms = ms("max_ms", raw.max_ms, Cost::MAX.as_ms())?;
-    formula.learn = raw.learn.unwrap_or(true);
-    if formula.min_ms > formula.max_ms {
-        let problem = format!("`{}` is more than max_ms, `{}`", formula.min_ms, formula.max_ms);
-        return Err(reader.invalid(&key("min_ms"), (problem, "write the smaller one as min_ms".into())));
+    let formula = Formula {
+        base_ms: raw.base_ms.unwrap_or(0.0),
+        per_kib_ms: raw.per_kib_ms.unwrap_or(0.0),
+        min_ms: raw.min_ms.unwrap_or(0.0),
+        max_ms: raw.max_ms.unwrap_or(Cost::MAX.as_ms()),
+        learn: raw.learn.unwrap_or(true),
+    };
+    match check_formula(&formula) {
+        Ok(()) => Ok(formula),
+        Err(wrong) => Err(reader.invalid(&key(&wrong.field), (wrong.problem, wrong.remedy))),
     }
-    Ok(formula)
 }

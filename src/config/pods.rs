@@ -8,6 +8,7 @@ use super::addr;
 use super::error::{ConfigError, Source, shown};
 use super::layers::Parsed;
 use super::raw::{Reader, typed};
+use crate::bounds::{MOST_SLOTS, WEIGHT};
 use crate::observe::PodSpec;
 
 /// More pods than this from one place is a mistake, and every pick looks at each pod of its model.
@@ -99,10 +100,10 @@ fn read_pod(index: usize, raw: RawPod, reader: &Reader<'_>) -> Result<PodSpec, C
     reader.label(&key("name"), &name)?;
     let mut pod = PodSpec::new(name, grpc);
     if let Some(slots) = raw.slots {
-        pod.slots = reader.integer(&key("slots"), slots, 1..=65_535)? as u32;
+        pod.slots = reader.integer(&key("slots"), slots, 1..=i64::from(MOST_SLOTS))? as u32;
     }
     if let Some(weight) = raw.weight {
-        pod.weight = reader.float(&key("weight"), weight, 0.001..=1000.0)?;
+        pod.weight = reader.float(&key("weight"), weight, WEIGHT)?;
     }
     if let Some(uid) = raw.uid {
         reader.label(&key("uid"), &uid)?;

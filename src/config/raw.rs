@@ -15,6 +15,7 @@ use super::error::{ConfigError, Source, one_line, shown};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
 use super::{Config, DiscoveryConfig, DnsName, FrontConfig, Identity, LogFormat};
+use crate::bounds;
 use crate::core::Strict;
 use crate::driver::tls;
 use crate::gossip::wire::MAX_SHARDS;
@@ -125,7 +126,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         policy: policy(&raw.pick.policy, &r)?,
         after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
         costs: read_costs(raw.costs, &r)?,
-        budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, 0.01..=10_000.0)? * 1e6) as u64,
+        budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, budget_mbit())? * 1e6) as u64,
         strict: strict(&raw.strict, &r)?,
         front: FrontConfig {
             max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as u64) << 20,
@@ -227,9 +228,14 @@ fn policy(written: &str, r: &Reader<'_>) -> Result<PolicyKind, ConfigError> {
     })
 }
 
+fn budget_mbit() -> RangeInclusive<f64> {
+    let [least, most] = [bounds::BUDGET_BITS.start(), bounds::BUDGET_BITS.end()].map(|bits| *bits as f64 / 1e6);
+    least..=most
+}
+
 /// Judged whether it is on or not: who turns it on at night should not find out then.
 fn strict(raw: &RawStrict, r: &Reader<'_>) -> Result<Option<Strict>, ConfigError> {
-    let timeout_ms = r.float("strict.timeout_ms", raw.timeout_ms, 0.1..=1000.0)?;
+    let timeout_ms = r.float("strict.timeout_ms", raw.timeout_ms, bounds::STRICT_TIMEOUT_MS)?;
     let shards = raw.shards.map(|shards| r.integer("strict.shards", shards, 1..=i64::from(MAX_SHARDS))).transpose()?;
     let shards = shards.and_then(|shards| NonZeroU16::new(shards as u16));
     let strict = Strict { timeout: Duration::from_secs_f64(timeout_ms / 1e3), shards };
@@ -291,12 +297,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn float(&self, key: &str, value: f64, range: RangeInclusive<f64>) -> Result<f64, ConfigError> {
-        // NaN is in no range.
-        if range.contains(&value) {
-            return Ok(value);
-        }
-        let remedy = format!("write {} to {}", range.start(), range.end());
-        Err(self.invalid(key, (format!("`{value}` is out of range"), remedy)))
+        bounds::within(value, &range).map(|()| value).map_err(|problem| self.invalid(key, problem))
     }
 
     fn seconds(&self, key: &str, value: f64, range: RangeInclusive<f64>) -> Result<Duration, ConfigError> {

@@ -8,7 +8,7 @@ use super::stats::Why;
 use super::strict::Mentions;
 use super::{Core, Event, Peer};
 use crate::gossip::own::pack;
-use crate::gossip::peer::News;
+use crate::gossip::peer::{News, Unused};
 use crate::gossip::wire::{Entry, Ident, Key, Kind, Message, Names, OVERHEAD, Part, Rows};
 use crate::id::{NodeId, PodId};
 use crate::mutant::{self, Mutant};
@@ -47,7 +47,7 @@ impl Core {
         let Some(peer) = self.peers.get_mut(&from) else { return self.stats.refuse("stranger") };
         match peer.row.learn_names(names, |name| self.picker.model(name).clone()) {
             Ok(()) => peer.row.share_names(&mut self.latest_names),
-            Err(unused) => self.stats.refuse(unused.name()),
+            Err(unused) => self.refuse_part(from, unused),
         }
         self.forget_if_it_did(now, from);
         // Entries may have come first.
@@ -63,13 +63,13 @@ impl Core {
         let mentions = self.strict.mentions(&rows);
         let (news, unused) = peer.row.merge(now, rows, transit);
         let nameless = full && peer.row.misses_names();
-        peer.apply_row(now, &self.pods);
+        let absurd = peer.apply_row(now, &self.pods);
         let active = peer.is_active();
         if left {
             self.events.push_back(Event::MemberLeft(peer.name.clone()));
         }
-        if let Some(unused) = unused {
-            self.stats.refuse(unused.name());
+        if let Some(unused) = unused.or(absurd.then_some(Unused::Absurd)) {
+            self.refuse_part(from, unused);
         }
         self.forget_if_it_did(now, from);
         self.take_in(now, from, &news);
@@ -107,6 +107,14 @@ impl Core {
                 _ => Change::Ended { by, class, at },
             };
             lane.tell(pod, change, news.delta.unsigned_abs(), now);
+        }
+    }
+
+    /// Counts what was not used of a message of `from`'s, and says so where an honest node would not have sent it.
+    fn refuse_part(&mut self, from: NodeId, unused: Unused) {
+        self.stats.refuse(unused.name());
+        if let Some(why) = unused.is_wrong() {
+            self.note_refusal(from, why.to_owned());
         }
     }
 
@@ -289,13 +297,14 @@ fn forget(now: Time, peer: NodeId, pods: &BTreeMap<PodId, Arc<Pod>>) {
 
 impl Peer {
     /// Makes the pods' peer parts say what its row says now.
-    pub(super) fn apply_row(&mut self, now: Time, pods: &BTreeMap<PodId, Arc<Pod>>) {
+    /// Says whether that claims more than a node can have on a pod.
+    pub(super) fn apply_row(&mut self, now: Time, pods: &BTreeMap<PodId, Arc<Pod>>) -> bool {
         let weight = self.weight_x256(now);
         if self.counted && weight == 0 {
             forget(now, self.ident.id, pods);
         }
         self.counted = weight > 0;
-        self.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref));
+        self.row.apply(now, weight, |id| pods.get(&id).map(Arc::as_ref))
     }
 
     /// A row counts if and only if its origin is an active member and its epoch is the member's, by its age.

@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(status, 503);
         assert_eq!(body, r#"{"ready":false,"reason":"no pods: nothing is configured or discovered yet"}"#);
 
-        node.set_pods(vec![PodSpec::new("t0", "http://127.0.0.1:1"), PodSpec::new("t1", "http://127.0.0.1:2")]);
+        node.set_pods(vec![PodSpec::new("t0", "http://127.0.0.1:1"), PodSpec::new("t1", "http://127.0.0.1:2")])
+            .unwrap();
         let (status, content_type, body) = ask(address, "GET /v1/view").await;
         assert_eq!((status, content_type.as_str()), (200, "application/json"));
         let view: serde_json::Value = serde_json::from_str(&body).unwrap();

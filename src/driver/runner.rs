@@ -374,6 +374,6 @@ fn log(event: Event) {
             %addr,
             "whoever answers at {addr} has this node's name: give each its own; if it is this node, leave that out of node.join"
         ),
-        Event::Refused(node, why) => warn!(%node, "refused a message of member {node}: {why}"),
+        Event::Refused(node, why) => warn!(%node, "member {node} is refused or bounded: {why}"),
     }
 }

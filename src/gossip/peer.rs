@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::refresh::{LEAST_REFRESH, MOST_REFRESH};
 use super::sums::{Share, Sums};
 use super::table::Table;
-use super::wire::{Entry, Key, Names, Part, Rows};
+use super::wire::{Entry, Key, MAX_COUNT, Names, Part, Rows};
 use crate::id::{Epoch, PodId, Seq};
 use crate::mutant::{self, Mutant};
 use crate::observe::{Model, Pod, SizeClass};
@@ -113,6 +113,8 @@ pub(crate) enum Unused {
     Old,
     /// Over a bound.
     TooMany,
+    /// A claim of more than a node can have in flight: it counts as the most that one can.
+    Absurd,
 }
 
 impl Unused {
@@ -120,6 +122,20 @@ impl Unused {
         match self {
             Unused::Old => "old",
             Unused::TooMany => "too_many",
+            Unused::Absurd => "absurd_claim",
+        }
+    }
+
+    /// What is wrong with its sender, where that is not just the network's disorder.
+    pub(crate) fn is_wrong(self) -> Option<&'static str> {
+        match self {
+            Unused::Old => None,
+            Unused::TooMany => {
+                Some("it names more pods, models or requests than are kept of one member; the rest is left out")
+            }
+            Unused::Absurd => Some(
+                "it claims more requests on one pod than a node can have there; it counts as if it had 65535 of 2.4 hours at most",
+            ),
         }
     }
 }
@@ -208,7 +224,11 @@ impl PeerRow {
             self.drop_absent(&rows, part, transit, &mut news);
         }
         let mut unused = None;
-        for entry in rows.entries {
+        for mut entry in rows.entries {
+            if entry.count > MAX_COUNT {
+                entry.count = MAX_COUNT;
+                unused = Some(Unused::Absurd);
+            }
             let word = if full { Word::Whole(rows.seq) } else { Word::Own(rows.seq) };
             match self.merge_entry(now, word, entry, transit) {
                 Ok(new) => news.extend(new),
@@ -337,12 +357,13 @@ impl PeerRow {
         self.heard_at.map(|at| now.since(at))
     }
 
-    /// Makes the pods' peer parts say what this row says now, at `weight_x256`. Pods it does not name are left alone.
-    pub(crate) fn apply<'a>(&mut self, now: Time, weight_x256: u64, pod: impl Fn(PodId) -> Option<&'a Pod>) {
+    /// Makes the pods' peer parts say what this row says now, at `weight_x256`. Pods it does not name are left alone. Says
+    /// whether it claims more of any of them than a node can have there.
+    pub(crate) fn apply<'a>(&mut self, now: Time, weight_x256: u64, pod: impl Fn(PodId) -> Option<&'a Pod>) -> bool {
         if self.sums.are_stale(now) {
             self.count_anew(now);
         }
-        self.sums.apply(weight_x256, pod);
+        self.sums.apply(weight_x256, pod)
     }
 
     fn count_anew(&mut self, now: Time) {

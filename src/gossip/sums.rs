@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 
 use smallvec::SmallVec;
 
+use super::wire::MAX_COUNT;
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
 use crate::observe::{Pod, SizeClass};
@@ -59,7 +60,13 @@ impl Share {
 
     fn weighed(self, weight_x256: u64) -> Share {
         let cost_us = (self.cost_us * weight_x256 / 256).min(MOST_US);
-        Share { count_x256: self.count_x256 * weight_x256 / 256, cost_us }
+        let count_x256 = (self.count_x256 * weight_x256 / 256).min(u64::from(MAX_COUNT) * 256);
+        Share { count_x256, cost_us }
+    }
+
+    /// Whether no node can have so much on one pod.
+    fn is_absurd(self) -> bool {
+        self.count_x256 > u64::from(MAX_COUNT) * 256 || self.cost_us > MOST_US
     }
 }
 
@@ -119,20 +126,26 @@ impl Sums {
         self.weight_x256 = None;
     }
 
-    /// Makes the pods' peer parts say what the sums say now, at `weight_x256`.
-    pub(super) fn apply<'a>(&mut self, weight_x256: u64, pod: impl Fn(PodId) -> Option<&'a Pod>) {
+    /// Makes the pods' peer parts say what the sums say now, at `weight_x256`. Says whether more is claimed of any pod that was
+    /// looked at than is believed.
+    pub(super) fn apply<'a>(&mut self, weight_x256: u64, pod: impl Fn(PodId) -> Option<&'a Pod>) -> bool {
+        let mut absurd = false;
         if self.weight_x256 != Some(weight_x256) || mutant::is(Mutant::WithdrawAgain) {
             self.weight_x256 = Some(weight_x256);
             self.changed.clear();
-            self.by_pod.retain(|id, sum| sum.apply(weight_x256, pod(*id)));
+            self.by_pod.retain(|id, sum| {
+                absurd |= sum.said.is_absurd();
+                sum.apply(weight_x256, pod(*id))
+            });
         }
         for id in self.changed.drain(..) {
-            if let Entry::Occupied(mut sum) = self.by_pod.entry(id)
-                && !sum.get_mut().apply(weight_x256, pod(id))
-            {
+            let Entry::Occupied(mut sum) = self.by_pod.entry(id) else { continue };
+            absurd |= sum.get().said.is_absurd();
+            if !sum.get_mut().apply(weight_x256, pod(id)) {
                 sum.remove();
             }
         }
+        absurd
     }
 
     /// Takes back what was put on a pod that picks no longer go to.
@@ -170,7 +183,9 @@ mod tests {
             assert!(pod.load(0).cost_ms > before, "{} after {before}", pod.load(0).cost_ms);
             before = pod.load(0).cost_ms;
         }
-        peers.iter_mut().for_each(|peer| peer.apply(0, |_| Some(&pod)));
+        for peer in &mut peers {
+            peer.apply(0, |_| Some(&pod));
+        }
         assert_eq!((pod.load(0).cost_ms, pod.load(0).in_flight), (0.0, 0.0));
     }
 }

@@ -50,7 +50,8 @@ pub const MAX_STREAM: usize = 64 * 1024;
 pub(crate) const MAX_SWIM: usize = 1100;
 /// Node and model names longer than this are refused.
 pub const MAX_NAME: usize = 256;
-/// Requests of one class that one entry may claim; more is clamped, so one member's influence is bounded.
+/// Requests of one class that one entry may claim, and all of a peer's on one pod. No more count, so that one member's
+/// influence is bounded; who claims more is named.
 pub(crate) const MAX_COUNT: u32 = 65_535;
 /// Remainders that one entry may tell of.
 pub(crate) const MAX_REMAINDERS: usize = 64;

@@ -10,9 +10,9 @@ impl Cost {
     /// The most one request is believed to cost (one hour): a wrong estimate must not fence a pod off for ever.
     pub const MAX: Cost = Cost(3_600_000.0);
 
-    /// `ms` milliseconds, clamped to 0..=[`Cost::MAX`]; `None` where `ms` is not a number.
+    /// `ms` milliseconds, [`Cost::MAX`] where that is less; `None` where `ms` is not a number or below zero.
     pub fn from_ms(ms: f64) -> Option<Cost> {
-        (!ms.is_nan()).then(|| Cost(ms.clamp(0.0, Cost::MAX.0)))
+        (ms >= 0.0).then(|| Cost(ms.min(Cost::MAX.0)))
     }
 
     /// Milliseconds of pod time.
@@ -151,9 +151,10 @@ mod tests {
 
     /// Costs come from configuration and learned floats: nothing absurd may enter a counter.
     #[test]
-    fn costs_are_clamped_and_never_nan() {
+    fn costs_are_bounded_and_never_below_zero_or_nan() {
         assert_eq!(Cost::from_ms(f64::NAN), None);
-        assert_eq!(Cost::from_ms(-1.0), Some(Cost::ZERO));
+        assert_eq!(Cost::from_ms(-1.0), None);
+        assert_eq!(Cost::from_ms(0.0), Some(Cost::ZERO));
         assert_eq!(Cost::from_ms(f64::INFINITY), Some(Cost::MAX));
     }
 }

@@ -37,8 +37,7 @@ pub struct PodSpec {
     pub slots: u32,
     /// Whether it runs requests in batches, where that is not read from the model's configuration.
     pub batching: Option<Batching>,
-    /// Its speed relative to the others; 2 takes half the time for the same request. Clamped to 0.001 to 1000, and 1 where
-    /// it is not a number.
+    /// Its speed relative to the others, 0.001 to 1000; 2 takes half the time for the same request.
     pub weight: f64,
 }
 

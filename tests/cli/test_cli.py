@@ -113,6 +113,23 @@ def test_a_flag_that_is_none():
     assert ended.returncode == 2 and "--gprc" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["demo", "--nodes", "many"], ["'many'", "--nodes", "whole number"]),
+        (["demo", "--nodes", "-2"], ["'-2'", "--nodes", "whole number"]),
+        (["demo", "--load", "-1"], ["--load -1", "above 0"]),
+        (["demo", "--slots", "0"], ["'0'", "--slots", "whole number"]),
+        (["pod", "--slow", "fast"], ["'fast'", "--slow", "a number"]),
+        (["node", *POD, "--budget-mbit", "-1"], ["--budget-mbit", "`-1`", "0.01 to 10000"]),
+        (["node", *POD, "--budget-mbit", "1e300"], ["--budget-mbit", "`1e300`", "0.01 to 10000"]),
+    ],
+)
+def test_a_number_that_is_none(words, named):
+    """Below zero is a wrong number and no unknown option, and 1e300 no line of three hundred digits."""
+    complaint(plimsoll(*words), *named)
+
+
 # ---- configuration files ----
 
 GOOD = '[pick]\npolicy = "least_cost"\n\n' + '[[pods]]\nname = "one"\ngrpc = "http://127.0.0.1:9"\n'

@@ -29,7 +29,8 @@ mod swarm;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, ValueValidation};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
 /// What a command ends with.
@@ -94,7 +95,7 @@ enum Command {
 /// Runs what the command line says.
 pub(crate) fn main() -> ExitCode {
     log();
-    let done = match Cli::parse().command {
+    let done = match parse().command {
         Command::Run(run) => run.main(),
         Command::Bench(bench) => bench.main(),
         Command::Costs(costs) => costs.main(),
@@ -114,6 +115,33 @@ pub(crate) fn main() -> ExitCode {
         eprintln!("cargo sim: {error}");
         ExitCode::from(exit::USAGE)
     })
+}
+
+/// What the command line says; where it makes no sense, the process ends with a line that says so.
+fn parse() -> Cli {
+    // `--slots -1` is a wrong number, not an unknown option.
+    let command = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let read = command.try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    read.unwrap_or_else(|error| {
+        if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+            error.exit()
+        }
+        // One line, like all other errors: what is wrong stands first, or in a list below a first line.
+        let text = error.to_string();
+        let told = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        eprintln!("cargo sim: {told}; {}", remedy(&error).unwrap_or("see --help"));
+        std::process::exit(exit::USAGE.into())
+    })
+}
+
+/// What to write instead of a word that the standard library would not read as a number.
+fn remedy(error: &clap::Error) -> Option<&'static str> {
+    let source = std::error::Error::source(error).filter(|_| error.kind() == ValueValidation)?;
+    if source.is::<std::num::ParseIntError>() {
+        return Some("write a whole number, such as 4");
+    }
+    source.is::<std::num::ParseFloatError>().then_some("write a number, such as 0.5")
 }
 
 /// See [`say!`].

@@ -30,7 +30,7 @@ pub(crate) struct Shape {
     #[arg(long)]
     slots: Option<u32>,
     /// Share of what the pods can do that callers ask for [default: 0.8]
-    #[arg(long, value_parser = load, allow_negative_numbers = true)]
+    #[arg(long, value_parser = load)]
     pub(crate) load: Option<f64>,
     /// How long callers ask, in virtual time
     #[arg(long, default_value_t = 60, value_parser = seconds)]
@@ -93,7 +93,7 @@ pub(crate) struct Shape {
     /// To a Redis and back, where the policy has one, µs [default: 500]
     #[arg(long)]
     redis_rtt_us: Option<u64>,
-    /// Shards of strict mode, where the policy is that [default: one for 50 pods, two at least]
+    /// Shards of strict mode, where the policy is that; 0: one for 50 pods, two at least [default: 0]
     #[arg(long)]
     shards: Option<u16>,
     /// How long a pick of strict mode waits for an owner, µs [default: 2000]

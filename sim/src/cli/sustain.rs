@@ -63,13 +63,7 @@ impl Search {
 
 impl Sustain {
     pub(crate) fn main(&self) -> Result {
-        let [low, high] = self.between[..] else { return Err("--between: two loads, such as 0.1,4".into()) };
-        let ranges = [("--p99-ms", self.p99_ms > 0.0), ("--between", low < high), ("--within", self.within >= 1e-3)];
-        if let Some((flag, _)) = ranges.iter().find(|(_, holds)| !holds) {
-            return Err(
-                format!("{flag}: takes a p99 above 0, a lower and a higher load, a share of 0.001 at least").into()
-            );
-        }
+        let [low, high] = self.check()?;
         let world = self.shape.config()?;
         let seeds = self.seeds.as_ref().map_or_else(|| vec![world.seed], |seeds| seeds.0.clone());
         let plans_for = |policy, load| {
@@ -114,6 +108,24 @@ impl Sustain {
         pace.clear();
         self.show(&searches, [low, high]);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What makes no sense, before hours are spent on it. Returns where to look.
+    fn check(&self) -> std::result::Result<[f64; 2], String> {
+        let Sustain { p99_ms, within, between, .. } = self;
+        if !(0.0..=3.6e6).contains(p99_ms) || *p99_ms == 0.0 {
+            return Err(format!("--p99-ms `{p99_ms:e}` bounds nothing: write milliseconds above 0, an hour at most"));
+        }
+        if !(1e-3..=1.0).contains(within) {
+            return Err(format!("--within `{within:e}` cannot be reached: write a share from 0.001 to 1"));
+        }
+        match between[..] {
+            [low, high] if low < high => Ok([low, high]),
+            _ => {
+                let loads: Vec<String> = between.iter().map(f64::to_string).collect();
+                Err(format!("--between `{}`: write a lower and a higher load, such as 0.1,4", loads.join(",")))
+            }
+        }
     }
 
     fn show(&self, searches: &[Search], [low, high]: [f64; 2]) {

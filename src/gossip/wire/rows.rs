@@ -1,7 +1,7 @@
 //! The bytes of rows, by hand: nearly all that nodes tell each other is rows, and a reader that knows its fields takes a
 //! fifth of what bincode's takes. The format is bincode's all the same, and a test holds the two together.
 
-use super::{Entry, HEADER, Key, MAX_COUNT, MAX_REMAINDERS, Part, Rows, WireError, malformed};
+use super::{Entry, HEADER, Key, MAX_REMAINDERS, Part, Rows, WireError, malformed};
 use crate::id::{Epoch, Seq};
 use crate::observe::SizeClass;
 
@@ -171,7 +171,7 @@ impl Reader<'_> {
                 remainders_ms.push(self.u32()?);
             }
         }
-        Some(Entry { key, count: count.min(MAX_COUNT), age_100us, remainders_ms })
+        Some(Entry { key, count, age_100us, remainders_ms })
     }
 }
 
@@ -252,7 +252,7 @@ pub(super) mod tests {
             }
             entries.push(Entry {
                 key: key(entry.key)?,
-                count: entry.count.min(MAX_COUNT),
+                count: entry.count,
                 age_100us: entry.age_100us,
                 remainders_ms: entry.remainders_ms,
             });
@@ -273,7 +273,7 @@ pub(super) mod tests {
 
     pub(crate) fn entry() -> impl Strategy<Value = Entry> {
         let remainders = prop_oneof![Just(Vec::new()), vec(number(), 0..=MAX_REMAINDERS)];
-        (key(), 0..=MAX_COUNT, number(), remainders).prop_map(|(key, count, age_100us, remainders_ms)| Entry {
+        (key(), number(), number(), remainders).prop_map(|(key, count, age_100us, remainders_ms)| Entry {
             key,
             count,
             age_100us,

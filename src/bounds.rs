@@ -1,0 +1,181 @@
+//! What settings may be, the same for who writes them into a file and for who sets them in a program.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::core::Strict;
+use crate::observe::{Cost, Formula, PodSpec};
+
+/// Gossip budget, bit/s: less than a few datagrams a second tells nothing, more than a network card is no bound.
+pub(crate) const BUDGET_BITS: RangeInclusive<u64> = 10_000..=10_000_000_000;
+/// How long a pick of strict mode may wait, ms.
+pub(crate) const STRICT_TIMEOUT_MS: RangeInclusive<f64> = 0.1..=1000.0;
+/// A pod's speed relative to the others.
+pub(crate) const WEIGHT: RangeInclusive<f64> = 0.001..=1000.0;
+/// Requests, or batches, that a pod runs at once, at most.
+pub(crate) const MOST_SLOTS: u32 = 65_535;
+/// Requests that run together, at most.
+const MOST_BATCHED: u32 = 65_535;
+/// What one request more adds to a batch, as a share.
+const SLOPE: RangeInclusive<f64> = 0.0..=1.0;
+/// How long an idle slot waits for a batch to fill, ms.
+const BATCH_DELAY_MS: RangeInclusive<f64> = 0.0..=60_000.0;
+
+/// A setting that cannot be used. Nothing was started or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}; {remedy}")]
+#[non_exhaustive]
+pub struct InvalidSetting {
+    /// The setting, as it is written in a program: `pods[3].weight`.
+    pub field: String,
+    /// What is wrong, with the value in backticks.
+    pub problem: String,
+    /// What to set instead.
+    pub remedy: String,
+}
+
+impl InvalidSetting {
+    fn new(field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> InvalidSetting {
+        InvalidSetting { field: field.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+/// A number as people write it: 1e300 and not three hundred digits.
+pub(crate) fn number(value: f64) -> String {
+    if value != 0.0 && !(1e-6..1e15).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() }
+}
+
+/// What to answer where `value` is not in `range`. NaN is in no range.
+pub(crate) fn within(value: f64, range: &RangeInclusive<f64>) -> Result<(), (String, String)> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let remedy = format!("write {} to {}", number(*range.start()), number(*range.end()));
+    Err((format!("`{}` is out of range", number(value)), remedy))
+}
+
+fn float(field: impl Display, value: f64, range: &RangeInclusive<f64>) -> Result<(), InvalidSetting> {
+    within(value, range).map_err(|(problem, remedy)| InvalidSetting::new(field.to_string(), problem, remedy))
+}
+
+pub(crate) fn check_budget(bits: u64) -> Result<(), InvalidSetting> {
+    if BUDGET_BITS.contains(&bits) {
+        return Ok(());
+    }
+    let remedy = format!("write {} to {} bit/s; the default is 1000000", BUDGET_BITS.start(), BUDGET_BITS.end());
+    Err(InvalidSetting::new("budget_bits", format!("`{bits}` is out of range"), remedy))
+}
+
+pub(crate) fn check_strict(strict: &Strict) -> Result<(), InvalidSetting> {
+    float("strict.timeout (ms)", strict.timeout.as_secs_f64() * 1e3, &STRICT_TIMEOUT_MS)
+}
+
+pub(crate) fn check_costs(costs: &BTreeMap<Box<str>, Formula>) -> Result<(), InvalidSetting> {
+    costs.iter().try_for_each(|(model, formula)| {
+        let at = |field: &str| format!("costs[`{model}`].{field}");
+        check_formula(formula).map_err(|wrong| InvalidSetting { field: at(&wrong.field), ..wrong })
+    })
+}
+
+/// Whether a formula says what any request costs.
+pub(crate) fn check_formula(formula: &Formula) -> Result<(), InvalidSetting> {
+    let Formula { base_ms, per_kib_ms, min_ms, max_ms, .. } = *formula;
+    let fields = [("base_ms", base_ms), ("per_kib_ms", per_kib_ms), ("min_ms", min_ms), ("max_ms", max_ms)];
+    fields.into_iter().try_for_each(|(field, ms)| float(field, ms, &(0.0..=Cost::MAX.as_ms())))?;
+    if min_ms > max_ms {
+        let problem = format!("`{}` is more than max_ms, `{}`", number(min_ms), number(max_ms));
+        return Err(InvalidSetting::new("min_ms", problem, "write the smaller one as min_ms"));
+    }
+    Ok(())
+}
+
+/// Whether picks can go by what is said of these pods.
+pub(crate) fn check_pods(pods: &[PodSpec]) -> Result<(), InvalidSetting> {
+    let mut names = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    for (k, pod) in pods.iter().enumerate() {
+        let at = |field: &str| format!("pods[{k}].{field}");
+        check_pod(pod).map_err(|wrong| InvalidSetting { field: at(&wrong.field), ..wrong })?;
+        // A name twice would merge two pods in every metric; an incarnation twice would charge one pod as two.
+        let address = pod.uid.as_ref().map_or(("grpc", &pod.grpc), |uid| ("uid", uid));
+        let first = names.insert(&pod.name, k).map(|first| ("name", &pod.name, first));
+        let first = first.or(ids.insert(pod.id(), k).map(|first| (address.0, address.1, first)));
+        if let Some((field, value, first)) = first {
+            return Err(InvalidSetting::new(
+                at(field),
+                format!("`{}` is taken by pods[{first}]", value.escape_debug()),
+                "each pod is listed once",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_pod(pod: &PodSpec) -> Result<(), InvalidSetting> {
+    let at_most = |field: &str, value: u32, most: u32| {
+        let wrong =
+            || InvalidSetting::new(field, format!("`{value}` is out of range"), format!("write at most {most}"));
+        if value <= most { Ok(()) } else { Err(wrong()) }
+    };
+    if pod.grpc.is_empty() {
+        return Err(InvalidSetting::new("grpc", "`` is no address", "write it as in `http://10.0.0.7:8001`"));
+    }
+    float("weight", pod.weight, &WEIGHT)?;
+    at_most("slots", pod.slots, MOST_SLOTS)?;
+    let Some(batching) = pod.batching else { return Ok(()) };
+    at_most("batching.max", batching.max, MOST_BATCHED)?;
+    if batching.max == 0 {
+        return Err(InvalidSetting::new("batching.max", "`0` runs nothing", "write at least 1"));
+    }
+    float("batching.slope", f64::from(batching.slope), &SLOPE)?;
+    float("batching.delay (ms)", ms(batching.delay), &BATCH_DELAY_MS)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Batching;
+
+    /// Whoever sets these in a program has no file whose line could be named: the field and the value must do.
+    #[test]
+    fn each_wrong_setting_is_named_with_its_value() {
+        let said = |wrong: Result<(), InvalidSetting>| wrong.unwrap_err().to_string();
+        assert_eq!(
+            said(check_budget(0)),
+            "budget_bits: `0` is out of range; write 10000 to 10000000000 bit/s; the default is 1000000"
+        );
+        let strict = Strict { timeout: Duration::MAX, ..Strict::default() };
+        assert!(said(check_strict(&strict)).ends_with("is out of range; write 0.1 to 1000"));
+        let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
+        let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));
+        assert_eq!(said(costs(formula(-1.0, 5.0))), "costs[`m`].base_ms: `-1` is out of range; write 0 to 3600000");
+        assert!(said(costs(formula(1e300, 5.0))).starts_with("costs[`m`].base_ms: `1e300` is out of range"));
+        assert!(said(costs(formula(1.0, f64::NAN))).starts_with("costs[`m`].max_ms: `NaN` is out of range"));
+        assert_eq!(costs(formula(1.0, 5.0)), Ok(()));
+
+        let pod = |name: &str, port: u32| PodSpec::new(name, format!("http://10.0.0.1:{port}"));
+        let with = |change: &dyn Fn(&mut PodSpec)| {
+            let mut second = pod("b", 2);
+            change(&mut second);
+            check_pods(&[pod("a", 1), second])
+        };
+        assert_eq!(with(&|_| {}), Ok(()));
+        assert_eq!(said(with(&|p| p.weight = f64::NAN)), "pods[1].weight: `NaN` is out of range; write 0.001 to 1000");
+        assert_eq!(said(with(&|p| p.slots = 70_000)), "pods[1].slots: `70000` is out of range; write at most 65535");
+        assert_eq!(
+            said(with(&|p| p.name = "a".into())),
+            "pods[1].name: `a` is taken by pods[0]; each pod is listed once"
+        );
+        let twice = with(&|p| p.grpc = "10.0.0.1:1".into());
+        assert_eq!(said(twice), "pods[1].grpc: `10.0.0.1:1` is taken by pods[0]; each pod is listed once");
+        let batches = |max, slope| Some(Batching { slope, ..Batching::padded(max) });
+        assert!(said(with(&|p| p.batching = batches(0, 0.1))).starts_with("pods[1].batching.max: `0` runs nothing"));
+        assert!(said(with(&|p| p.batching = batches(8, f32::NAN))).starts_with("pods[1].batching.slope: `NaN`"));
+    }
+}
