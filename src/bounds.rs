@@ -12,6 +12,8 @@ use crate::observe::{Cost, Formula, PodSpec};
 pub(crate) const BUDGET_BITS: RangeInclusive<u64> = 10_000..=10_000_000_000;
 /// How long a pick of strict mode may wait, ms.
 pub(crate) const STRICT_TIMEOUT_MS: RangeInclusive<f64> = 0.1..=1000.0;
+/// How long a pod may start slowly, s.
+pub(crate) const SLOW_START_S: RangeInclusive<f64> = 0.0..=3600.0;
 /// A pod's speed relative to the others.
 pub(crate) const WEIGHT: RangeInclusive<f64> = 0.001..=1000.0;
 /// Requests, or batches, that a pod runs at once, at most.
@@ -77,6 +79,10 @@ pub(crate) fn check_costs(costs: &BTreeMap<Box<str>, Formula>) -> Result<(), Inv
         let at = |field: &str| format!("costs[`{model}`].{field}");
         check_formula(formula).map_err(|wrong| InvalidSetting { field: at(&wrong.field), ..wrong })
     })
+}
+
+pub(crate) fn check_slow_start(window: Duration) -> Result<(), InvalidSetting> {
+    float("slow_start (s)", window.as_secs_f64(), &SLOW_START_S)
 }
 
 /// Whether a formula says what any request costs.

@@ -36,6 +36,7 @@ mod rates;
 mod relay;
 mod report;
 mod rows;
+mod slow_start;
 mod speeds;
 mod stats;
 mod strict;
@@ -45,6 +46,7 @@ use ladder::Ladder;
 use rates::Rates;
 pub use relay::DIRECT;
 use relay::Relay;
+use slow_start::SlowStarts;
 use speeds::Speeds;
 pub use stats::{Ages, RelayStats, Stats, Why};
 use stats::{RowsSent, Traffic};
@@ -65,6 +67,8 @@ const HELLO_GAP: Duration = Duration::from_millis(500);
 const RENEW_GAP: Duration = Duration::from_millis(200);
 /// Pods that a node uses at most, unless it is told otherwise: below it balances worse, above it news costs more.
 pub const SUBSET: usize = 64;
+/// How long a pod starts slowly, unless a node is told otherwise.
+pub const SLOW_START: Duration = Duration::from_secs(10);
 /// Addresses at which this node's own name is reported as taken; whoever shares a name meets it at every greeting.
 const MOST_NAMESAKES: usize = 16;
 
@@ -100,6 +104,9 @@ pub struct CoreConfig {
     /// Uses relays wherever pods have users enough. By itself a node does so where that tells small news half as often
     /// again as telling it directly, and most of the work is in small news. For trying relays out in small fleets.
     pub always_relay: bool,
+    /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only; zero: it
+    /// takes part in all at once. Pods that are there when the node starts are not new.
+    pub slow_start: Duration,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -120,6 +127,7 @@ impl CoreConfig {
             subset: SUBSET,
             direct: DIRECT,
             always_relay: false,
+            slow_start: SLOW_START,
             seed: 0,
         }
     }
@@ -226,6 +234,7 @@ pub struct Core {
     rates: Rates,
     telling: Telling,
     speeds: Speeds,
+    slow_starts: SlowStarts,
     ladder: Ladder,
     strict: Desk,
     lives: u64,
@@ -307,6 +316,7 @@ impl Core {
             flushed_at: Time::ZERO,
             full_at: None,
             held: None,
+            slow_starts: SlowStarts::default(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             sent: Traffic::default(),
@@ -362,6 +372,11 @@ impl Core {
             .collect();
         for gone in old.iter().filter(|pod| !pods.iter().any(|kept| Arc::ptr_eq(kept, pod))) {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
+        }
+        if !self.config.slow_start.is_zero() && !old.is_empty() {
+            for new in pods.iter().filter(|pod| !old.iter().any(|old| old.id() == pod.id())) {
+                self.slow_starts.begin(now, new);
+            }
         }
         self.own.learn_pods(&pods);
         self.strict.set_pods(pods.iter().map(|pod| pod.id()));
@@ -607,6 +622,7 @@ impl Core {
         let listeners = self.active().filter(|peer| peer.connected && (peer.is_near() || self.strict.is_on())).count();
         self.refresh_every = refresh_every(listeners, self.budget.bytes_per_s());
         self.step_ladder(now);
+        self.step_slow_starts(now);
         self.handle_changes(now);
         self.refresh(now);
         self.look_at_speeds(now);

@@ -11,8 +11,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::bounds::{check_budget, check_costs, check_pods, check_strict};
-use crate::core::{Core, CoreConfig, Strict};
+use crate::bounds::{check_budget, check_costs, check_pods, check_slow_start, check_strict};
+use crate::core::{Core, CoreConfig, SLOW_START, Strict};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
 use crate::id::Epoch;
@@ -78,6 +78,9 @@ pub struct NodeConfig {
     pub budget_bits: u64,
     /// Whether [`Node::pick_strict`] asks the owners of shards, and how.
     pub strict: Option<Strict>,
+    /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only, an hour at
+    /// most; zero: in all at once.
+    pub slow_start: Duration,
     /// What requests cost, by model, where somebody knows; the one of the empty name is for all other models. Costs are
     /// learned, so that most fleets need none.
     pub costs: BTreeMap<Box<str>, Formula>,
@@ -98,6 +101,7 @@ impl NodeConfig {
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
             strict: None,
+            slow_start: SLOW_START,
             costs: BTreeMap::new(),
             pods: Vec::new(),
         }
@@ -165,6 +169,7 @@ impl Node {
         }
         check_budget(config.budget_bits)?;
         config.strict.as_ref().map_or(Ok(()), check_strict)?;
+        check_slow_start(config.slow_start)?;
         check_costs(&config.costs)?;
         check_pods(&config.pods)?;
         let identity = tls::identity(&config.name, &config.cluster, &config.credentials)?;
@@ -179,6 +184,7 @@ impl Node {
             policy: config.policy,
             budget_bits: config.budget_bits,
             strict: config.strict,
+            slow_start: config.slow_start,
             formulas: config.costs,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)

@@ -1,6 +1,6 @@
 //! What a world is made of, as people write it down: every field has a default and a unit in its name.
 
-use plimsoll::core::{DIRECT, SUBSET};
+use plimsoll::core::{DIRECT, SLOW_START, SUBSET};
 use plimsoll::gossip::wire::MAX_SHARDS;
 use plimsoll::observe::PodSpec;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ pub struct Config {
     pub direct: usize,
     /// There, even where that is worth nothing.
     pub always_relay: bool,
+    /// How long a pod that is new, or back, takes part in a growing share of the picks only, ms; 0: in all at once.
+    pub slow_start_ms: u64,
     /// Whom each node is told to join.
     pub join: Join,
     /// From a pick to the core's looking at it, µs.
@@ -85,6 +87,7 @@ impl Default for Config {
             subset: SUBSET,
             direct: DIRECT,
             always_relay: false,
+            slow_start_ms: SLOW_START.as_millis() as u64,
             join: Join::All,
             reaction_us: 20,
             drift_ppm: 0,

@@ -22,6 +22,7 @@ struct Pod {
     addr: String,
     slots: u32,
     ejected: bool,
+    start_share: Option<f64>,
     in_flight: f64,
     own_in_flight: u32,
     peers_in_flight: f64,
@@ -87,7 +88,7 @@ pub(super) fn view(view: View) -> String {
             number(format!("{:.1}", pod.wait_ms)),
             number(age(oldest(|peer| peer.news_age_ms))),
             number(age(oldest(|peer| peer.row_age_ms))),
-            if pod.ejected { Cell::new("ejected").fg(Color::Red) } else { Cell::new("in") },
+            state(pod),
             number(pod.served),
             number(pod.failed),
             number(pod.cancelled),
@@ -149,6 +150,15 @@ fn age(ms: Option<f64>) -> String {
     }
 }
 
+/// Whether picks go there.
+fn state(pod: &Pod) -> Cell {
+    match pod.start_share {
+        _ if pod.ejected => Cell::new("ejected").fg(Color::Red),
+        Some(share) if share < 1.0 => Cell::new(format!("starting:{:.0}%", 100.0 * share)).fg(Color::Yellow),
+        _ => Cell::new("in"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +198,8 @@ mod tests {
             ]
         );
         assert!(!text.contains('\u{1b}'), "no colour without a terminal");
+        let starting = json.replace("\"ejected\":true", "\"ejected\":false,\"start_share\":0.25");
+        assert!(view(serde_json::from_str(&starting).unwrap()).contains(" starting:25% "));
     }
 
     /// A member that was never heard has no row age, and that is not zero.

@@ -2,6 +2,8 @@
 
 use toml::{Table, Value};
 
+use crate::core::SLOW_START;
+
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
 /// Triton's metrics port: views and metrics of this node stand where those of a pod would.
@@ -39,6 +41,11 @@ const LONGEST_HOST: usize = 100;
 pub(super) fn table() -> Table {
     let section =
         |keys: Vec<(&str, Value)>| Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    let pick = vec![
+        ("policy", "plimsoll".into()),
+        ("after_refusal", AFTER_REFUSAL.into()),
+        ("slow_start_s", SLOW_START.as_secs_f64().into()),
+    ];
     let node = vec![
         ("name", name().into()),
         ("grpc", GRPC.into()),
@@ -56,7 +63,7 @@ pub(super) fn table() -> Table {
     let triton = vec![("read_model_config", true.into())];
     Table::from_iter([
         ("node".to_owned(), section(node)),
-        ("pick".to_owned(), section(vec![("policy", "plimsoll".into()), ("after_refusal", AFTER_REFUSAL.into())])),
+        ("pick".to_owned(), section(pick)),
         ("discovery".to_owned(), section(vec![("dns_interval_s", DNS_INTERVAL_S.into())])),
         ("front".to_owned(), section(front)),
         ("triton".to_owned(), section(triton)),

@@ -52,6 +52,7 @@ pub(super) const KEYS: &[Key] = &[
     key("node.key_file", Kind::Text, "key-file"),
     key("pick.policy", Kind::Text, "policy"),
     bare("pick.after_refusal", Kind::Integer),
+    bare("pick.slow_start_s", Kind::Float),
     key("discovery.file", Kind::Text, "discovery-file"),
     key("discovery.dns", Kind::List, "dns"),
     bare("discovery.dns_interval_s", Kind::Float),

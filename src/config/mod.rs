@@ -76,6 +76,8 @@ pub struct Config {
     pub policy: PolicyKind,
     /// To how many other pods a request is offered that a full queue refused.
     pub after_refusal: u32,
+    /// How long a pod that is new, or back, takes part in a growing share of the picks only.
+    pub slow_start: Duration,
     /// What requests cost, by model, where it was written down; the one of the empty name is for all other models.
     pub costs: BTreeMap<Box<str>, Formula>,
     /// Gossip budget, bit/s.
@@ -203,6 +205,7 @@ impl Config {
             policy: self.policy,
             budget_bits: self.budget_bits,
             strict: self.strict,
+            slow_start: self.slow_start,
             costs: self.costs.clone(),
             pods: self.pods.clone(),
         })

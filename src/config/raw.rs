@@ -60,6 +60,7 @@ struct RawNode {
 struct RawPick {
     policy: String,
     after_refusal: i64,
+    slow_start_s: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +126,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
         after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
+        slow_start: r.seconds("pick.slow_start_s", raw.pick.slow_start_s, bounds::SLOW_START_S)?,
         costs: read_costs(raw.costs, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, budget_mbit())? * 1e6) as u64,
         strict: strict(&raw.strict, &r)?,

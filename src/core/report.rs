@@ -51,6 +51,7 @@ impl Core {
             slots: pod.slots(),
             speed: pod.speed(),
             ejected: pod.is_ejected(),
+            start_share: pod.start_share(),
             in_flight: f64::from(load.in_flight),
             own_in_flight: load.own_in_flight,
             peers_in_flight: pod.peers_in_flight(),

@@ -120,6 +120,10 @@ fn describe() {
     describe_gauge!("plimsoll_pod_slots", "Requests the pod can run at once.");
     describe_gauge!("plimsoll_pod_speed", "Speed relative to the other pods, configured or learned.");
     describe_gauge!("plimsoll_pod_ejected", "1 where picks of this node avoid the pod.");
+    describe_gauge!(
+        "plimsoll_pod_start_share",
+        "Share of the picks that the pod takes part in: below 1 while it starts slowly."
+    );
     describe_counter!("plimsoll_picks_total", "Tickets this node charged.");
     describe_counter!("plimsoll_outcomes_total", "Tickets that ended, by how.");
     describe_counter!("plimsoll_ejections_total", "Times this node ejected the pod.");
@@ -167,6 +171,7 @@ fn pod_values(pod: &PodView) {
     gauge!("plimsoll_pod_slots", "pod" => name()).set(f64::from(pod.slots));
     gauge!("plimsoll_pod_speed", "pod" => name()).set(pod.speed);
     gauge!("plimsoll_pod_ejected", "pod" => name()).set(one_if(pod.ejected));
+    gauge!("plimsoll_pod_start_share", "pod" => name()).set(pod.start_share);
     counter!("plimsoll_picks_total", "pod" => name()).absolute(pod.picks);
     counter!("plimsoll_ejections_total", "pod" => name()).absolute(pod.ejections);
     let outcomes =
@@ -270,6 +275,7 @@ mod tests {
             slots: 2,
             speed: 1.0,
             ejected: false,
+            start_share: 0.25,
             in_flight: 3.5,
             own_in_flight: 1,
             peers_in_flight: 2.5,
@@ -336,6 +342,7 @@ mod tests {
             "plimsoll_outcomes_total{pod=\"t0\",outcome=\"cancelled\"} 2",
             "plimsoll_pod_ejected{pod=\"t0\"} 0",
             "plimsoll_pod_ejected{pod=\"t1\"} 1",
+            "plimsoll_pod_start_share{pod=\"t0\"} 0.25",
             "plimsoll_ejections_total{pod=\"t1\"} 4",
             "plimsoll_pods{state=\"ejected\"} 1",
             "plimsoll_row_age_seconds{node=\"b\"} 0.25",

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{
-    AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, OnceLock};
@@ -73,6 +73,9 @@ fn authority(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// Takes part in all picks.
+const ALL: u32 = 1 << 16;
+
 /// One pod (one incarnation), shared by everything that charges or reads it.
 pub struct Pod {
     spec: PodSpec,
@@ -89,6 +92,9 @@ pub struct Pod {
     /// What was learned of its speed, and whether its samples are what they seem.
     pub(crate) pace: Pace,
     pub(crate) stats: PodStats,
+    /// The share of the picks that it takes part in, of [`ALL`]; and whether it was readmitted since the core looked.
+    start_share: AtomicU32,
+    readmitted: AtomicBool,
     /// The most slots that the configuration of any of its models names.
     slots_read: AtomicU32,
     lanes: ArcSwap<Vec<Option<Arc<Lane>>>>,
@@ -115,6 +121,8 @@ impl Pod {
             peers_us: AtomicU64::new(0),
             pace: Pace::default(),
             stats: PodStats::default(),
+            start_share: AtomicU32::new(ALL),
+            readmitted: AtomicBool::new(false),
             slots_read: AtomicU32::new(0),
             lanes: ArcSwap::default(),
             lane_count: AtomicU32::new(0),
@@ -205,8 +213,35 @@ impl Pod {
         let was_out = self.gauge.set_out(false);
         if was_out {
             self.out.0.fetch_sub(1, Relaxed);
+            self.readmitted.store(true, Relaxed);
         }
         was_out
+    }
+
+    /// Whether it was readmitted since this was asked last.
+    pub(crate) fn take_readmitted(&self) -> bool {
+        self.readmitted.load(Relaxed) && self.readmitted.swap(false, Relaxed)
+    }
+
+    /// Lets it take part in this share of the picks; from 1 on in all. The core's alone.
+    pub(crate) fn set_start_share(&self, share: f64) {
+        let share = if share < 1.0 { (share * f64::from(ALL)) as u32 } else { ALL };
+        match (self.start_share.swap(share, Relaxed) < ALL, share < ALL) {
+            (false, true) => _ = self.out.0.fetch_add(1, Relaxed),
+            (true, false) => _ = self.out.0.fetch_sub(1, Relaxed),
+            _ => {}
+        }
+    }
+
+    /// The share of the picks that it takes part in: less than 1 while it starts slowly.
+    pub fn start_share(&self) -> f64 {
+        f64::from(self.start_share.load(Relaxed)) / f64::from(ALL)
+    }
+
+    /// Whether it takes part in a pick for which `chance` draws from the whole numbers below its argument.
+    pub(crate) fn takes_part(&self, chance: impl FnOnce(usize) -> usize) -> bool {
+        let share = self.start_share.load(Relaxed);
+        share == ALL || (chance(ALL as usize) as u32) < share
     }
 
     /// Whether picks avoid it.
@@ -369,11 +404,12 @@ impl Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         self.readmit();
+        self.set_start_share(1.0);
     }
 }
 
-/// How many pods of a node are ejected, those included that it picks from no longer while a ticket is left: mostly none,
-/// and then a pick need not look at each.
+/// How many pods of a node are ejected or start slowly, those included that it picks from no longer while a ticket is left:
+/// mostly none, and then a pick need not look at each. One that is both counts twice.
 #[derive(Debug, Default)]
 pub(crate) struct Out(AtomicU32);
 

@@ -70,6 +70,8 @@ pub struct PodView {
     pub speed: f64,
     /// Whether picks of this node avoid it.
     pub ejected: bool,
+    /// The share of the picks that it takes part in: less than 1 while it starts slowly.
+    pub start_share: f64,
     /// Requests in flight from all nodes, and remainders; peers count by the weight of their rows.
     pub in_flight: f64,
     /// Tickets of this node.

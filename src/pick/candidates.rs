@@ -7,10 +7,13 @@ use std::cell::Cell;
 
 use super::places::{Place, Serving};
 use super::scratch::Scratch;
-use super::{ENOUGH, Request};
+use super::{Draw, ENOUGH, Request};
 use crate::mutant::{self, Mutant};
 use crate::observe::{Model, Part, PodLoad};
 use crate::time::Time;
+
+/// No more than one in so many pods stays out of a pick because it starts slowly.
+const MOST_ABSENT: usize = 4;
 
 thread_local! {
     static SOME: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
@@ -173,8 +176,9 @@ pub(super) struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
-    /// [`ENOUGH`] of these are left. `any_out` says whether any pod at all is ejected.
-    pub(super) fn of(serving: &'a Serving, request: &Request<'_>, any_out: bool) -> Choice<'a> {
+    /// [`ENOUGH`] of these are left. Those that start slowly take part as `draw` has it, while they are few. `any_out` says
+    /// whether any pod at all is ejected or starts slowly.
+    pub(super) fn of(serving: &'a Serving, request: &Request<'_>, any_out: bool, draw: &Draw) -> Choice<'a> {
         let (places, used) = (&serving.places[..], serving.used);
         let parted = used < places.len();
         if !any_out && request.exclude.is_empty() && (!parted || used >= ENOUGH) {
@@ -192,6 +196,14 @@ impl<'a> Choice<'a> {
         }
         if some.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) {
             some.extend(untried(places.len()));
+        } else if any_out {
+            let chance = |k: u32| move |below| draw.below(u64::from(k) + 1, below);
+            let takes_part = |k: &u32| places[*k as usize].pod.takes_part(chance(*k));
+            let absent = some.iter().filter(|k| !takes_part(k)).count();
+            // Where many are new (all of a fleet was replaced), the few old ones must not have to do it all.
+            if absent > 0 && absent <= some.len() / MOST_ABSENT {
+                some.retain(takes_part);
+            }
         }
         Choice { places, some: Some(some) }
     }

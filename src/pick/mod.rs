@@ -137,16 +137,17 @@ impl Picker {
         hub.saw(now);
         let model = models.get(request.model);
         let table = table.load();
-        let choice = Choice::of(table.serving(model), request, hub.out.is_any());
+        let number = hub.next_number();
+        let draw = Draw::new(*seed, number);
+        let choice = Choice::of(table.serving(model), request, hub.out.is_any(), &draw);
         let pods = choice.candidates(model, now);
         if pods.is_empty() {
             return Err(self.none_left(&table, request));
         }
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
-        let number = hub.next_number();
         let chosen = match pods.len() {
             1 => 0,
-            n => policy.choose(&pods, &hub.context(model, cost, Draw::new(*seed, number))).min(n - 1),
+            n => policy.choose(&pods, &hub.context(model, cost, draw)).min(n - 1),
         };
         Ok(self.charge(now, request, (model, cost, number), choice.place(chosen)))
     }

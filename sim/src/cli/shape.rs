@@ -74,6 +74,10 @@ pub(crate) struct Shape {
     /// There, even where that is worth nothing
     #[arg(long)]
     always_relay: bool,
+    /// How long a pod that is new, or back, takes part in a growing share of the picks only, ms; 0: in all at once [default:
+    /// 10000]
+    #[arg(long, value_name = "MS")]
+    slow_start_ms: Option<u64>,
     /// Nodes that everybody is told to join [default: all, but 3 in fleets of more than 200]
     #[arg(long, value_name = "COUNT")]
     join: Option<usize>,
@@ -144,6 +148,7 @@ impl Shape {
         set(&mut config.subset, shape.subset);
         set(&mut config.direct, shape.direct);
         config.always_relay |= shape.always_relay;
+        set(&mut config.slow_start_ms, shape.slow_start_ms);
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
         set(&mut config.strict.shards, shape.shards);
         set(&mut config.strict.timeout_us, shape.strict_timeout_us);

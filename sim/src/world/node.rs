@@ -154,6 +154,7 @@ impl World {
         config.budget_bits = self.config.budget_bits;
         config.tell_costs = self.config.clients.tell_costs;
         config.subset = self.config.subset;
+        config.slow_start = Duration::from_millis(self.config.slow_start_ms);
         (config.direct, config.always_relay) = (self.config.direct, self.config.always_relay);
         node.latencies = Latencies::default();
         let woken = Flag::default();
