@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::pod_url;
 use crate::core::Strict;
 use crate::observe::{Cost, Formula, PodSpec};
 
@@ -71,12 +72,13 @@ pub(crate) fn check_budget(bits: u64) -> Result<(), InvalidSetting> {
 }
 
 pub(crate) fn check_strict(strict: &Strict) -> Result<(), InvalidSetting> {
-    float("strict.timeout (ms)", strict.timeout.as_secs_f64() * 1e3, &STRICT_TIMEOUT_MS)
+    // Wider than in a file: next to nothing makes picks local, seconds let a slow machine be tried.
+    float("strict.timeout (ms)", ms(strict.timeout), &(0.0..=60_000.0))
 }
 
 pub(crate) fn check_costs(costs: &BTreeMap<Box<str>, Formula>) -> Result<(), InvalidSetting> {
     costs.iter().try_for_each(|(model, formula)| {
-        let at = |field: &str| format!("costs[`{model}`].{field}");
+        let at = |field: &str| format!("costs[`{}`].{field}", model.escape_debug());
         check_formula(formula).map_err(|wrong| InvalidSetting { field: at(&wrong.field), ..wrong })
     })
 }
@@ -90,6 +92,10 @@ pub(crate) fn check_formula(formula: &Formula) -> Result<(), InvalidSetting> {
     let Formula { base_ms, per_kib_ms, min_ms, max_ms, .. } = *formula;
     let fields = [("base_ms", base_ms), ("per_kib_ms", per_kib_ms), ("min_ms", min_ms), ("max_ms", max_ms)];
     fields.into_iter().try_for_each(|(field, ms)| float(field, ms, &(0.0..=Cost::MAX.as_ms())))?;
+    if base_ms > max_ms {
+        let problem = format!("`{}` is more than max_ms, `{}`", number(base_ms), number(max_ms));
+        return Err(InvalidSetting::new("base_ms", problem, "raise max_ms: nothing would cost what base_ms says"));
+    }
     if min_ms > max_ms {
         let problem = format!("`{}` is more than max_ms, `{}`", number(min_ms), number(max_ms));
         return Err(InvalidSetting::new("min_ms", problem, "write the smaller one as min_ms"));
@@ -125,9 +131,7 @@ fn check_pod(pod: &PodSpec) -> Result<(), InvalidSetting> {
             || InvalidSetting::new(field, format!("`{value}` is out of range"), format!("write at most {most}"));
         if value <= most { Ok(()) } else { Err(wrong()) }
     };
-    if pod.grpc.is_empty() {
-        return Err(InvalidSetting::new("grpc", "`` is no address", "write it as in `http://10.0.0.7:8001`"));
-    }
+    pod_url(&pod.grpc).map_err(|(problem, remedy)| InvalidSetting::new("grpc", problem, remedy))?;
     float("weight", pod.weight, &WEIGHT)?;
     at_most("slots", pod.slots, MOST_SLOTS)?;
     let Some(batching) = pod.batching else { return Ok(()) };
@@ -157,7 +161,7 @@ mod tests {
             "budget_bits: `0` is out of range; write 10000 to 10000000000 bit/s; the default is 1000000"
         );
         let strict = Strict { timeout: Duration::MAX, ..Strict::default() };
-        assert!(said(check_strict(&strict)).ends_with("is out of range; write 0.1 to 1000"));
+        assert!(said(check_strict(&strict)).ends_with("is out of range; write 0 to 60000"));
         let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
         let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));
         assert_eq!(said(costs(formula(-1.0, 5.0))), "costs[`m`].base_ms: `-1` is out of range; write 0 to 3600000");

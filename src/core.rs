@@ -277,10 +277,12 @@ impl Core {
     pub fn with_policy(config: CoreConfig, now: Time, wake: Box<dyn Wake>, policy: Box<dyn Policy>) -> Core {
         let id = NodeId::of(&config.name);
         let me = Ident { id, epoch: config.epoch, r#gen: 0, addr: config.advertise };
+        let picker = Picker::new(policy, config.seed ^ id.0, config.formulas.clone(), wake);
+        picker.out().starts_slowly.store(!config.slow_start.is_zero(), Relaxed);
         Core {
             tag: cluster_tag(&config.cluster),
             id,
-            picker: Picker::new(policy, config.seed ^ id.0, config.formulas.clone(), wake),
+            picker,
             pods: BTreeMap::new(),
             swim: Swim::new(me, config.seed ^ id.0),
             own: OwnRow::new(),
@@ -373,11 +375,7 @@ impl Core {
         for gone in old.iter().filter(|pod| !pods.iter().any(|kept| Arc::ptr_eq(kept, pod))) {
             self.peers.values_mut().for_each(|peer| peer.row.withdraw(gone));
         }
-        if !self.config.slow_start.is_zero() && !old.is_empty() {
-            for new in pods.iter().filter(|pod| !old.iter().any(|old| old.id() == pod.id())) {
-                self.slow_starts.begin(now, new);
-            }
-        }
+        self.note_new_pods(now, &old, &pods);
         self.own.learn_pods(&pods);
         self.strict.set_pods(pods.iter().map(|pod| pod.id()));
         self.pods = pods.iter().map(|pod| (pod.id(), pod.clone())).collect();

@@ -113,7 +113,7 @@ impl NodeConfig {
 #[non_exhaustive]
 pub enum JoinError {
     /// A name that cannot be part of an identity.
-    #[error("`{0}` cannot name a node or cluster: take 1 to 128 letters, digits or `-._~`")]
+    #[error("`{}` cannot name a node or cluster: take 1 to 128 letters, digits or `-._~`", .0.escape_debug())]
     Name(String),
     /// A secret that is too short to be one.
     #[error("the cluster secret has {0} bytes: it needs at least {SECRET_AT_LEAST}; make one with `plimsoll secret`")]

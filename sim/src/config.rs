@@ -255,6 +255,7 @@ impl Config {
             ));
         }
         within("clients.retries", f64::from(self.clients.retries), (0.0, 16.0), "at most 16 other pods")?;
+        within("slow_start_ms", self.slow_start_ms as f64, (0.0, 3.6e6), "at most 3600000, an hour")?;
         let timeout_us = self.strict.timeout_us as f64;
         within("strict.timeout_us", timeout_us, (100.0, 1e6), "100 to 1000000, a second")?;
         let shards = f64::from(self.strict.shards);

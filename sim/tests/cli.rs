@@ -25,6 +25,7 @@ fn a_wrong_number_is_named_with_its_flag_and_a_remedy() {
         ("run --load -0.5", "`-0.5` is no load", "such as 0.85"),
         ("run --retries 4000000000", "clients.retries = `4000000000`", "at most 16"),
         ("run --strict-timeout-us 0", "strict.timeout_us = `0`", "100 to 1000000"),
+        ("run --slow-start-ms 18446744073709551615", "slow_start_ms", "at most 3600000"),
         ("run --shards 60000", "strict.shards = `60000`", "at most 1024"),
         ("run --budget-bits 0", "budget_bits = `0`", "1 or more"),
         ("compare --jobs 0", "'0' for '--jobs", "write a whole number"),

@@ -43,7 +43,7 @@ pub(super) fn host_port(written: &str) -> Result<(String, u16), Problem> {
 }
 
 /// The URL of a pod, `http://` in front where it was left out.
-pub(super) fn pod_url(written: &str) -> Result<String, Problem> {
+pub(crate) fn pod_url(written: &str) -> Result<String, Problem> {
     let problem = |remedy: &str| (format!("{} is not the URL of a pod", shown(written)), remedy.to_owned());
     let rest = match written.split_once("://") {
         None => written,

@@ -1,6 +1,7 @@
 //! Defaults < file < environment < flags: one table, and beside it where each value came from.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -271,7 +272,14 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     if size > LARGEST {
         return Err(unreadable(format!("it has {size} bytes, more than the {LARGEST} a configuration may have")));
     }
-    std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+    // Devices and pipes have no size, and no end perhaps.
+    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    if text.len() as u64 > LARGEST {
+        return Err(unreadable(format!("it has more than the {LARGEST} bytes a configuration may have")));
+    }
+    Ok(text)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

@@ -35,7 +35,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use self::addr::bracketed;
+pub(crate) use self::addr::{bracketed, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
 pub use self::error::{ConfigError, CredentialsError, Source};

@@ -63,12 +63,12 @@ impl Core {
         let mentions = self.strict.mentions(&rows);
         let (news, unused) = peer.row.merge(now, rows, transit);
         let nameless = full && peer.row.misses_names();
-        let absurd = peer.apply_row(now, &self.pods);
         let active = peer.is_active();
         if left {
             self.events.push_back(Event::MemberLeft(peer.name.clone()));
         }
-        if let Some(unused) = unused.or(absurd.then_some(Unused::Absurd)) {
+        self.apply_row(now, from);
+        if let Some(unused) = unused {
             self.refuse_part(from, unused);
         }
         self.forget_if_it_did(now, from);
@@ -128,8 +128,9 @@ impl Core {
 
     /// Makes the pods' peer parts say what `node`'s row says now.
     pub(super) fn apply_row(&mut self, now: Time, node: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.apply_row(now, &self.pods);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.apply_row(now, &self.pods) {
+            self.refuse_part(node, Unused::Absurd);
         }
     }
 
@@ -296,8 +297,7 @@ fn forget(now: Time, peer: NodeId, pods: &BTreeMap<PodId, Arc<Pod>>) {
 }
 
 impl Peer {
-    /// Makes the pods' peer parts say what its row says now.
-    /// Says whether that claims more than a node can have on a pod.
+    /// Makes the pods' peer parts say what its row says now. Says whether that claims more than a node can have on a pod.
     pub(super) fn apply_row(&mut self, now: Time, pods: &BTreeMap<PodId, Arc<Pod>>) -> bool {
         let weight = self.weight_x256(now);
         if self.counted && weight == 0 {

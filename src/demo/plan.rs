@@ -89,7 +89,7 @@ pub struct DemoArgs {
 pub enum PlanError {
     /// There is no load, or more than queues survive.
     #[error(
-        "`--load {0}`: must be above 0 and at most {MAX_LOAD}; beyond that queues grow for as long as the run lasts, and \
+        "`--load {0:?}`: must be above 0 and at most {MAX_LOAD}; beyond that queues grow for as long as the run lasts, and \
          the figures would tell its length"
     )]
     Load(f64),

@@ -107,7 +107,7 @@ pub(crate) struct News {
 pub(crate) type AllNews = SmallVec<[News; 4]>;
 
 /// Why rows or names were not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unused {
     /// Older than what is known.
     Old,
@@ -134,7 +134,7 @@ impl Unused {
                 Some("it names more pods, models or requests than are kept of one member; the rest is left out")
             }
             Unused::Absurd => Some(
-                "it claims more requests on one pod than a node can have there; it counts as if it had 65535 of 2.4 hours at most",
+                "it claims more on one pod than a node can have there: 65535 requests and 2.4 hours of work count at most",
             ),
         }
     }
@@ -227,12 +227,12 @@ impl PeerRow {
         for mut entry in rows.entries {
             if entry.count > MAX_COUNT {
                 entry.count = MAX_COUNT;
-                unused = Some(Unused::Absurd);
+                unused = unused.max(Some(Unused::Absurd));
             }
             let word = if full { Word::Whole(rows.seq) } else { Word::Own(rows.seq) };
             match self.merge_entry(now, word, entry, transit) {
                 Ok(new) => news.extend(new),
-                Err(why) => unused = Some(why),
+                Err(why) => unused = unused.max(Some(why)),
             }
         }
         (news, unused)
@@ -286,7 +286,7 @@ impl PeerRow {
         for entry in entries {
             match self.merge_entry(now, Word::Relayed(seq), entry, transit) {
                 Ok(new) => news.extend(new),
-                Err(why) => unused = Some(why),
+                Err(why) => unused = unused.max(Some(why)),
             }
         }
         (news, unused)

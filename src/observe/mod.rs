@@ -23,7 +23,7 @@ pub(crate) use lane::Lane;
 pub use model::{CostModel, Model, SizeCost};
 pub(crate) use models::{Formulas, Hearing, MAX_MODELS, Models};
 pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
-pub(crate) use pod::{Out, Parts};
+pub(crate) use pod::{FIRST_SHARE, Out, Parts};
 pub use schedule::Open;
 pub(crate) use schedule::{By, Change};
 pub use shape::{Batching, ModelShape};

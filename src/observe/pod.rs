@@ -73,6 +73,8 @@ fn authority(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// The share of picks that a pod takes part in when it starts slowly, at first.
+pub(crate) const FIRST_SHARE: f64 = 0.1;
 /// Takes part in all picks.
 const ALL: u32 = 1 << 16;
 
@@ -203,7 +205,7 @@ impl Pod {
         if self.gauge.set_out(true) {
             return Ejection::AlreadyOut;
         }
-        self.out.0.fetch_add(1, Relaxed);
+        self.out.restless.fetch_add(1, Relaxed);
         self.stats.ejections.fetch_add(1, Relaxed);
         Ejection::Now
     }
@@ -212,8 +214,11 @@ impl Pod {
     pub fn readmit(&self) -> bool {
         let was_out = self.gauge.set_out(false);
         if was_out {
-            self.out.0.fetch_sub(1, Relaxed);
-            self.readmitted.store(true, Relaxed);
+            self.out.restless.fetch_sub(1, Relaxed);
+            if self.out.starts_slowly.load(Relaxed) {
+                self.set_start_share(FIRST_SHARE);
+                self.readmitted.store(true, Relaxed);
+            }
         }
         was_out
     }
@@ -227,8 +232,8 @@ impl Pod {
     pub(crate) fn set_start_share(&self, share: f64) {
         let share = if share < 1.0 { (share * f64::from(ALL)) as u32 } else { ALL };
         match (self.start_share.swap(share, Relaxed) < ALL, share < ALL) {
-            (false, true) => _ = self.out.0.fetch_add(1, Relaxed),
-            (true, false) => _ = self.out.0.fetch_sub(1, Relaxed),
+            (false, true) => _ = self.out.restless.fetch_add(1, Relaxed),
+            (true, false) => _ = self.out.restless.fetch_sub(1, Relaxed),
             _ => {}
         }
     }
@@ -411,11 +416,15 @@ impl Drop for Pod {
 /// How many pods of a node are ejected or start slowly, those included that it picks from no longer while a ticket is left:
 /// mostly none, and then a pick need not look at each. One that is both counts twice.
 #[derive(Debug, Default)]
-pub(crate) struct Out(AtomicU32);
+pub(crate) struct Out {
+    restless: AtomicU32,
+    /// Whether who is readmitted starts slowly.
+    pub(crate) starts_slowly: AtomicBool,
+}
 
 impl Out {
     pub(crate) fn is_any(&self) -> bool {
-        self.0.load(Relaxed) > 0
+        self.restless.load(Relaxed) > 0
     }
 }
 

@@ -12,8 +12,8 @@ use crate::mutant::{self, Mutant};
 use crate::observe::{Model, Part, PodLoad};
 use crate::time::Time;
 
-/// No more than one in so many pods stays out of a pick because it starts slowly.
-const MOST_ABSENT: usize = 4;
+/// Chance of its own: policies draw by small numbers.
+const SLOW_START: u64 = 1 << 32;
 
 thread_local! {
     static SOME: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
@@ -197,11 +197,11 @@ impl<'a> Choice<'a> {
         if some.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) {
             some.extend(untried(places.len()));
         } else if any_out {
-            let chance = |k: u32| move |below| draw.below(u64::from(k) + 1, below);
+            let chance = |k: u32| move |below| draw.below(SLOW_START + u64::from(k), below);
             let takes_part = |k: &u32| places[*k as usize].pod.takes_part(chance(*k));
             let absent = some.iter().filter(|k| !takes_part(k)).count();
-            // Where many are new (all of a fleet was replaced), the few old ones must not have to do it all.
-            if absent > 0 && absent <= some.len() / MOST_ABSENT {
+            // A model's pods may be few, and most of them new: then the old ones must not have to do it all.
+            if absent > 0 && absent <= some.len() / 2 {
                 some.retain(takes_part);
             }
         }
