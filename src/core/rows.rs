@@ -63,12 +63,12 @@ impl Core {
         let mentions = self.strict.mentions(&rows);
         let (news, unused) = peer.row.merge(now, rows, transit);
         let nameless = full && peer.row.misses_names();
+        let absurd = peer.apply_row(now, &self.pods);
         let active = peer.is_active();
         if left {
             self.events.push_back(Event::MemberLeft(peer.name.clone()));
         }
-        self.apply_row(now, from);
-        if let Some(unused) = unused {
+        if let Some(unused) = unused.max(absurd.then_some(Unused::Absurd)) {
             self.refuse_part(from, unused);
         }
         self.forget_if_it_did(now, from);
