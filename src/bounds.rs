@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::pod_url;
+use crate::config::{pod_url, shown};
 use crate::core::Strict;
 use crate::observe::{Cost, Formula, PodSpec};
 
@@ -112,14 +112,11 @@ pub(crate) fn check_pods(pods: &[PodSpec]) -> Result<(), InvalidSetting> {
         check_pod(pod).map_err(|wrong| InvalidSetting { field: at(&wrong.field), ..wrong })?;
         // A name twice would merge two pods in every metric; an incarnation twice would charge one pod as two.
         let address = pod.uid.as_ref().map_or(("grpc", &pod.grpc), |uid| ("uid", uid));
-        let first = names.insert(&pod.name, k).map(|first| ("name", &pod.name, first));
-        let first = first.or(ids.insert(pod.id(), k).map(|first| (address.0, address.1, first)));
-        if let Some((field, value, first)) = first {
-            return Err(InvalidSetting::new(
-                at(field),
-                format!("`{}` is taken by pods[{first}]", value.escape_debug()),
-                "each pod is listed once",
-            ));
+        let named = names.insert(&pod.name, k).map(|first| ("name", &pod.name, first));
+        let known = ids.insert(pod.id(), k).map(|first| (address.0, address.1, first));
+        if let Some((field, value, first)) = known.or(named) {
+            let problem = format!("{} is taken by pods[{first}]", shown(value));
+            return Err(InvalidSetting::new(at(field), problem, "each pod is listed once"));
         }
     }
     Ok(())

@@ -144,7 +144,7 @@ pub enum CredentialsError {
 }
 
 /// The value as an error shows it: on one line, in backticks, not longer than a line should be.
-pub(super) fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     const LONGEST: usize = 80;
     let escaped: String = value.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     // `escape_debug` is for literals; quotes and apostrophes need no escape between backticks.

@@ -38,6 +38,7 @@ use std::time::Duration;
 pub(crate) use self::addr::{bracketed, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
+pub(crate) use self::error::shown;
 pub use self::error::{ConfigError, CredentialsError, Source};
 pub use self::layers::Layers;
 pub use self::pods::pods_from_file;

@@ -8,7 +8,7 @@ use super::addr;
 use super::error::{ConfigError, Source, shown};
 use super::layers::Parsed;
 use super::raw::{Reader, typed};
-use crate::bounds::{MOST_SLOTS, WEIGHT};
+use crate::bounds::{MOST_SLOTS, WEIGHT, check_pods};
 use crate::observe::PodSpec;
 
 /// More pods than this from one place is a mistake, and every pick looks at each pod of its model.
@@ -65,22 +65,9 @@ pub(super) fn read_pods(raw: Vec<RawPod>, reader: &Reader<'_>) -> Result<Vec<Pod
             reader.invalid("pods", (format!("`{}` pods are too many", raw.len()), format!("list at most {MOST_PODS}")))
         );
     }
-    let mut pods: Vec<PodSpec> = Vec::with_capacity(raw.len());
-    for (index, raw) in raw.into_iter().enumerate() {
-        let pod = read_pod(index, raw, reader)?;
-        // A name twice would merge two pods in every metric; an incarnation twice would charge one pod as two.
-        let twin = |other: &PodSpec| other.name == pod.name || other.id() == pod.id();
-        if let Some(first) = pods.iter().position(twin) {
-            let (key, value) = match &pod.uid {
-                _ if pods[first].id() != pod.id() => ("name", &pod.name),
-                Some(uid) => ("uid", uid),
-                None => ("grpc", &pod.grpc),
-            };
-            let problem = format!("{} is taken by pods[{first}]", shown(value));
-            return Err(reader.invalid(&format!("pods[{index}].{key}"), (problem, "each pod is listed once".into())));
-        }
-        pods.push(pod);
-    }
+    let pods = raw.into_iter().enumerate().map(|(index, raw)| read_pod(index, raw, reader));
+    let pods = pods.collect::<Result<Vec<PodSpec>, ConfigError>>()?;
+    check_pods(&pods).map_err(|wrong| reader.invalid(&wrong.field, (wrong.problem, wrong.remedy)))?;
     Ok(pods)
 }
 
