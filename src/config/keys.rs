@@ -72,7 +72,7 @@ pub(super) const KEYS: &[Key] = &[
 /// Lists of tables, and what one table of each may say.
 const LISTS: [(&str, &[&str]); 2] = [
     ("costs", &["model", "base_ms", "per_kib_ms", "min_ms", "max_ms", "learn"]),
-    ("pods", &["name", "grpc", "http", "models", "slots", "weight", "uid"]),
+    ("pods", &["name", "grpc", "http", "metrics", "models", "slots", "weight", "uid", "zone"]),
 ];
 
 impl Key {

@@ -21,6 +21,8 @@ pub(super) struct RawPod {
     name: Option<String>,
     grpc: Option<String>,
     http: Option<String>,
+    metrics: Option<String>,
+    zone: Option<String>,
     #[serde(default)]
     models: Vec<String>,
     slots: Option<i64>,
@@ -79,13 +81,16 @@ fn read_pod(index: usize, raw: RawPod, reader: &Reader<'_>) -> Result<PodSpec, C
         return Err(reader.invalid(&key("grpc"), missing));
     };
     let grpc = addr::pod_url(&grpc).map_err(|problem| reader.invalid(&key("grpc"), problem))?;
-    if let Some(http) = raw.http {
-        // Written for the HTTP front, which reads it once it is there; a bad one is refused already.
-        addr::pod_url(&http).map_err(|problem| reader.invalid(&key("http"), problem))?;
-    }
     let name = raw.name.unwrap_or_else(|| grpc.trim_start_matches("http://").to_owned());
     reader.label(&key("name"), &name)?;
     let mut pod = PodSpec::new(name, grpc);
+    let url = |leaf: &str, url: &str| addr::pod_url(url).map_err(|problem| reader.invalid(&key(leaf), problem));
+    pod.http = raw.http.as_deref().map(|http| url("http", http)).transpose()?;
+    pod.metrics = raw.metrics.as_deref().map(|metrics| url("metrics", metrics)).transpose()?;
+    if let Some(zone) = raw.zone {
+        reader.label(&key("zone"), &zone)?;
+        pod.zone = Some(zone);
+    }
     if let Some(slots) = raw.slots {
         pod.slots = reader.integer(&key("slots"), slots, 1..=i64::from(MOST_SLOTS))? as u32;
     }

@@ -28,6 +28,10 @@ pub struct PodSpec {
     pub name: String,
     /// Where it takes gRPC: a URL like `http://10.0.0.7:8001`.
     pub grpc: String,
+    /// Where it takes HTTP, the same way; without, the HTTP front never picks it.
+    pub http: Option<String>,
+    /// Where its metrics are read, a URL like `http://10.0.0.7:8002` (the path is /metrics); without, they are not.
+    pub metrics: Option<String>,
     /// Its unique id where discovery knows one; else the gRPC address stands for the incarnation.
     pub uid: Option<String>,
     /// The models it serves; empty means all.
@@ -39,6 +43,10 @@ pub struct PodSpec {
     pub batching: Option<Batching>,
     /// Its speed relative to the others, 0.001 to 1000; 2 takes half the time for the same request.
     pub weight: f64,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
+    /// Whether it is about to end: it gets new requests only where no other pod is left.
+    pub draining: bool,
 }
 
 impl PodSpec {
@@ -47,11 +55,15 @@ impl PodSpec {
         PodSpec {
             name: name.into(),
             grpc: grpc.into(),
+            http: None,
+            metrics: None,
             uid: None,
             models: Vec::new(),
             slots: 0,
             batching: None,
             weight: 1.0,
+            zone: None,
+            draining: false,
         }
     }
 
