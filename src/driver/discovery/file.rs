@@ -54,7 +54,7 @@ mod tests {
     use super::super::tests::{changed, names};
     use super::*;
     use crate::config::Config;
-    use crate::driver::discovery::Discovery;
+    use crate::driver::discovery::{Clients, Discovery};
 
     /// An operator edits the file, breaks it, mends it, deletes it: pods must follow what is right and survive the rest.
     #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write("[[pods]]\nname = 'a'\ngrpc = 'h:1'\n");
         let config = format!("discovery.file = '{}'\n[[pods]]\nname = 'fixed'\ngrpc = 'h:9'", path.display());
-        let mut discovery = Discovery::with_resolver(&Config::from_toml_str(&config).unwrap(), None);
+        let mut discovery = Discovery::with_clients(&Config::from_toml_str(&config).unwrap(), Clients::default());
         assert_eq!((names(discovery.pods()), discovery.is_settled()), (vec!["fixed"], false));
         assert_eq!(names(&changed(&mut discovery).await), ["fixed", "a"]);
         assert!(discovery.is_settled());

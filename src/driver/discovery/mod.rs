@@ -30,6 +30,14 @@ pub enum DiscoveryError {
     Resolver(String),
 }
 
+/// What sources are asked through, where a program brings its own.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Clients {
+    /// For `discovery.dns`.
+    pub resolver: Option<TokioResolver>,
+}
+
 /// What the sources say together. Dropping it stops them.
 #[derive(Debug)]
 pub struct Discovery {
@@ -46,31 +54,31 @@ impl Discovery {
     /// Starts the sources of `config`, with the system's resolver. The pods that are listed are taken as known already.
     ///
     /// # Errors
-    /// [`DiscoveryError`], only where names are to be resolved.
+    /// [`DiscoveryError`], only where such a source is configured.
     pub fn start(config: &Config) -> Result<Discovery, DiscoveryError> {
-        let resolver = match config.discovery.dns.is_empty() {
-            true => None,
-            false => Some(dns::system_resolver()?),
-        };
-        Ok(Discovery::with_resolver(config, resolver))
+        let mut clients = Clients::default();
+        if !config.discovery.dns.is_empty() {
+            clients.resolver = Some(dns::system_resolver()?);
+        }
+        Ok(Discovery::with_clients(config, clients))
     }
 
-    /// Starts the sources with a resolver of one's own; names are not looked up without one.
-    pub fn with_resolver(config: &Config, resolver: Option<TokioResolver>) -> Discovery {
+    /// Starts the sources with clients of one's own; what is configured and has none is not looked for.
+    pub fn with_clients(config: &Config, clients: Clients) -> Discovery {
         let (outbox, inbox) = mpsc::channel(16);
         let mut sources = JoinSet::new();
         let mut reports = vec![Some(config.pods.clone())];
-        if let Some(path) = &config.discovery.file {
-            let voice = Voice::new(reports.len(), "file", path.display().to_string(), outbox.clone());
-            sources.spawn(file::watch(path.clone(), voice));
+        let mut voice = |kind: &'static str, what: String| {
             reports.push(None);
+            Voice::new(reports.len() - 1, kind, what, outbox.clone())
+        };
+        if let Some(path) = &config.discovery.file {
+            sources.spawn(file::watch(path.clone(), voice("file", path.display().to_string())));
         }
-        if let Some(resolver) = resolver {
+        if let Some(resolver) = clients.resolver {
             for name in &config.discovery.dns {
-                let voice = Voice::new(reports.len(), "dns", name.to_string(), outbox.clone());
-                let interval = config.discovery.dns_interval;
-                sources.spawn(dns::watch(name.clone(), interval, resolver.clone(), voice));
-                reports.push(None);
+                let watch = dns::Watch::new(name.clone(), resolver.clone(), &config.discovery);
+                sources.spawn(watch.run(voice("dns", name.to_string())));
             }
         }
         let reporters = reports.len() - 1;
