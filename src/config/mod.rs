@@ -39,6 +39,8 @@ pub(crate) use self::addr::{bracketed, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
 pub use self::discovery::{DiscoveryConfig, DnsName, KubernetesService, Port};
+#[cfg(feature = "kubernetes")]
+pub(crate) use self::error::one_line;
 pub(crate) use self::error::shown;
 pub use self::error::{ConfigError, CredentialsError, Source};
 pub use self::layers::Layers;

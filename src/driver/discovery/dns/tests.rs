@@ -66,8 +66,7 @@ async fn resolver(zone: &Zone) -> TokioResolver {
 
 async fn discovery(config: &str, zone: &Zone) -> Discovery {
     let config = Config::from_toml_str(config).unwrap();
-    let mut clients = Clients::default();
-    clients.resolver = Some(resolver(zone).await);
+    let clients = Clients { resolver: Some(resolver(zone).await), ..Clients::default() };
     Discovery::with_clients(&config, clients)
 }
 
