@@ -128,7 +128,7 @@ impl Forwarder {
             request = match sent {
                 Sent::Answer(ticket, answer) => match self.judge(trip, ticket, answer, copy) {
                     Ok(done) => return Ok(done),
-                    Err(again) => again,
+                    Err(again) => *again,
                 },
                 Sent::Died(ticket, why) => {
                     let pod = ticket.pod().clone();
@@ -164,7 +164,7 @@ impl Forwarder {
         ticket: Ticket,
         answer: Answer,
         copy: Option<Request<RequestBody>>,
-    ) -> Result<Done, Request<RequestBody>> {
+    ) -> Result<Done, Box<Request<RequestBody>>> {
         let pod = ticket.pod().clone();
         let copy = copy.filter(|_| trip.route.may_move());
         let Some(refusal) = answer.refusal() else {
@@ -175,7 +175,7 @@ impl Forwarder {
                     trip.again += 1;
                     ticket.finish(of_code(code, text));
                     trip.tried.answered(pod, answer);
-                    Err(copy)
+                    Err(copy.into())
                 }
                 None => Ok((answer, Some(ticket), pod)),
             };
@@ -211,7 +211,7 @@ impl Forwarder {
         match copy.filter(|_| offered) {
             Some(copy) => {
                 trip.tried.answered(pod, answer);
-                Err(copy)
+                Err(copy.into())
             }
             None => Ok((answer, None, pod)),
         }

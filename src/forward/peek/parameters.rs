@@ -9,7 +9,7 @@ use prost::Message;
 
 /// What a request's `parameters` say, as far as anybody here asks. Empty for most requests, and then it holds nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in crate::forward) struct Parameters(Option<Box<HashMap<String, Value>>>);
+pub(in crate::forward) struct Parameters(HashMap<String, Value>);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::forward) enum Value {
@@ -43,8 +43,7 @@ struct Head {
 impl Parameters {
     /// Those that are not told apart by their types in the text they came in.
     pub(in crate::forward) fn new(values: impl IntoIterator<Item = (String, Value)>) -> Parameters {
-        let values: HashMap<String, Value> = values.into_iter().collect();
-        Parameters((!values.is_empty()).then(|| Box::new(values)))
+        Parameters(values.into_iter().collect())
     }
 
     /// Those in the protobuf fields `bytes`; none where they are none.
@@ -57,7 +56,7 @@ impl Parameters {
     }
 
     pub(in crate::forward) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.as_ref()?.get(name)
+        self.0.get(name)
     }
 
     /// The sequence it belongs to. An id of 0 or of no letters is none, as for Triton.
