@@ -13,6 +13,8 @@ mod fleet;
 mod front;
 mod outcome;
 mod peek;
+#[allow(dead_code, reason = "used as soon as requests are pinned")]
+mod pin;
 mod readmit;
 mod response;
 mod send;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tracing::debug;
 
 use super::body::RequestBody;
+use super::pin::spell;
 use super::shape::Asked;
 use crate::observe::{Pod, PodSpec};
 
@@ -97,6 +98,8 @@ pub(super) enum SendError {
 /// One pod's connection.
 pub(super) struct Upstream {
     target: Result<Authority, AddressError>,
+    /// Its name as headers spell it.
+    pub(super) spelled: HeaderValue,
     sender: ArcSwapOption<Sender>,
     /// How many attempts to connect have ended: lets those who waited for one see that it was theirs too.
     attempts: AtomicU64,
@@ -113,16 +116,17 @@ pub(super) struct Upstream {
 impl Upstream {
     /// The connection of `pod`.
     pub(super) fn of(pod: &Pod) -> &Upstream {
-        let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(Upstream::new(&pod.spec().grpc)) };
+        let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(Upstream::new(pod.spec())) };
         match pod.attachment(make).downcast_ref() {
             Some(upstream) => upstream,
             None => unreachable!("nothing else attaches itself to a pod"),
         }
     }
 
-    fn new(url: &str) -> Upstream {
+    fn new(spec: &PodSpec) -> Upstream {
         Upstream {
-            target: target(url),
+            target: target(&spec.grpc),
+            spelled: spell(&spec.name),
             sender: ArcSwapOption::empty(),
             attempts: AtomicU64::new(0),
             connections: AtomicU64::new(0),
