@@ -15,6 +15,8 @@ pub(crate) const BUDGET_BITS: RangeInclusive<u64> = 10_000..=10_000_000_000;
 pub(crate) const STRICT_TIMEOUT_MS: RangeInclusive<f64> = 0.1..=1000.0;
 /// How long a pod may start slowly, s.
 pub(crate) const SLOW_START_S: RangeInclusive<f64> = 0.0..=3600.0;
+/// How much higher pods in other zones may stand, ms.
+pub(crate) const ZONE_PENALTY_MS: RangeInclusive<f64> = 0.0..=60_000.0;
 /// A pod's speed relative to the others.
 pub(crate) const WEIGHT: RangeInclusive<f64> = 0.001..=1000.0;
 /// Requests, or batches, that a pod runs at once, at most.
@@ -85,6 +87,10 @@ pub(crate) fn check_costs(costs: &BTreeMap<Box<str>, Formula>) -> Result<(), Inv
 
 pub(crate) fn check_slow_start(window: Duration) -> Result<(), InvalidSetting> {
     float("slow_start (s)", window.as_secs_f64(), &SLOW_START_S)
+}
+
+pub(crate) fn check_zone_penalty(penalty: Duration) -> Result<(), InvalidSetting> {
+    float("zone_penalty (ms)", ms(penalty), &ZONE_PENALTY_MS)
 }
 
 /// Whether a formula says what any request costs.
@@ -159,6 +165,7 @@ mod tests {
         );
         let strict = Strict { timeout: Duration::MAX, ..Strict::default() };
         assert!(said(check_strict(&strict)).ends_with("is out of range; write 0 to 60000"));
+        assert!(said(check_zone_penalty(Duration::MAX)).ends_with("is out of range; write 0 to 60000"));
         let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
         let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));
         assert_eq!(said(costs(formula(-1.0, 5.0))), "costs[`m`].base_ms: `-1` is out of range; write 0 to 3600000");

@@ -40,6 +40,7 @@ mod slow_start;
 mod speeds;
 mod stats;
 mod strict;
+mod zones;
 
 use costs::Telling;
 use ladder::Ladder;
@@ -52,6 +53,7 @@ pub use stats::{Ages, RelayStats, Stats, Why};
 use stats::{RowsSent, Traffic};
 use strict::Desk;
 pub use strict::{AskId, Reserved, Strict, StrictStats};
+pub use zones::ZONE_PENALTY;
 
 /// How often rates, ages, weights and the ladder are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -107,6 +109,10 @@ pub struct CoreConfig {
     /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only; zero: it
     /// takes part in all at once. Pods that are there when the node starts are not new.
     pub slow_start: Duration,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
+    /// How much higher a pod stands that is known to be in another zone; zero: as high as any.
+    pub zone_penalty: Duration,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -128,6 +134,8 @@ impl CoreConfig {
             direct: DIRECT,
             always_relay: false,
             slow_start: SLOW_START,
+            zone: None,
+            zone_penalty: ZONE_PENALTY,
             seed: 0,
         }
     }
@@ -368,7 +376,8 @@ impl Core {
                 Some(pod) => pod.clone(),
                 None => {
                     self.lives += 1;
-                    Arc::new(Pod::new(spec, self.lives, self.picker.out().clone()))
+                    let away_ms = zones::away_ms(&self.config, &spec);
+                    Arc::new(Pod::new(spec, self.lives, self.picker.out().clone()).away(away_ms))
                 }
             })
             .collect();

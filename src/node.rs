@@ -11,8 +11,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::bounds::{check_budget, check_costs, check_pods, check_slow_start, check_strict};
-use crate::core::{Core, CoreConfig, SLOW_START, Strict};
+use crate::bounds::{check_budget, check_costs, check_pods, check_slow_start, check_strict, check_zone_penalty};
+use crate::core::{Core, CoreConfig, SLOW_START, Strict, ZONE_PENALTY};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
 use crate::id::Epoch;
@@ -81,6 +81,10 @@ pub struct NodeConfig {
     /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only, an hour at
     /// most; zero: in all at once.
     pub slow_start: Duration,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
+    /// How much higher a pod stands that is known to be in another zone, a minute at most; zero: as high as any.
+    pub zone_penalty: Duration,
     /// What requests cost, by model, where somebody knows; the one of the empty name is for all other models. Costs are
     /// learned, so that most fleets need none.
     pub costs: BTreeMap<Box<str>, Formula>,
@@ -102,6 +106,8 @@ impl NodeConfig {
             budget_bits: 1_000_000,
             strict: None,
             slow_start: SLOW_START,
+            zone: None,
+            zone_penalty: ZONE_PENALTY,
             costs: BTreeMap::new(),
             pods: Vec::new(),
         }
@@ -170,6 +176,7 @@ impl Node {
         check_budget(config.budget_bits)?;
         config.strict.as_ref().map_or(Ok(()), check_strict)?;
         check_slow_start(config.slow_start)?;
+        check_zone_penalty(config.zone_penalty)?;
         check_costs(&config.costs)?;
         check_pods(&config.pods)?;
         let identity = tls::identity(&config.name, &config.cluster, &config.credentials)?;
@@ -185,6 +192,8 @@ impl Node {
             budget_bits: config.budget_bits,
             strict: config.strict,
             slow_start: config.slow_start,
+            zone: config.zone,
+            zone_penalty: config.zone_penalty,
             formulas: config.costs,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)

@@ -74,6 +74,8 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// `host:port` of any members; alone if none answers.
     pub join: Vec<String>,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
     /// Where its proof of membership is.
     pub identity: Identity,
     /// How it picks.
@@ -82,6 +84,8 @@ pub struct Config {
     pub after_refusal: u32,
     /// How long a pod that is new, or back, takes part in a growing share of the picks only.
     pub slow_start: Duration,
+    /// How much higher a pod stands that is known to be in another zone.
+    pub zone_penalty: Duration,
     /// What requests cost, by model, where it was written down; the one of the empty name is for all other models.
     pub costs: BTreeMap<Box<str>, Formula>,
     /// Gossip budget, bit/s.
@@ -183,6 +187,8 @@ impl Config {
             budget_bits: self.budget_bits,
             strict: self.strict,
             slow_start: self.slow_start,
+            zone: self.zone.clone(),
+            zone_penalty: self.zone_penalty,
             costs: self.costs.clone(),
             pods: self.pods.clone(),
         })
