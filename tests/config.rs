@@ -624,6 +624,8 @@ fn the_zone_is_the_nodes_own_and_its_penalty_has_a_default() {
     assert_eq!(config.node_config().unwrap().zone.as_deref(), Some("b"));
     let flag = layers.flag("zone", &strings(&["c"])).unwrap().resolve().unwrap();
     assert_eq!(flag.zone.as_deref(), Some("c"));
+    // What the downward API of Kubernetes makes of a label that is not there.
+    assert_eq!(Config::from_toml_str("node.zone = ''").unwrap().zone, None);
     assert_eq!(
         error_of("node.zone = 'eu 1a'"),
         "line 1: node.zone: `eu 1a` has white space or control characters; write 1 to 128 bytes without white space"

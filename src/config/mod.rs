@@ -74,7 +74,7 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// `host:port` of any members; alone if none answers.
     pub join: Vec<String>,
-    /// The zone that it runs in, where somebody knows.
+    /// The zone that it runs in; empty where nobody knows.
     pub zone: Option<String>,
     /// Where its proof of membership is.
     pub identity: Identity,

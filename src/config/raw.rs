@@ -108,7 +108,9 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
     let (node, front) = (raw.node, raw.front);
     r.plain_name("node.name", &node.name)?;
     r.plain_name("node.cluster", &node.cluster)?;
-    if let Some(zone) = &node.zone {
+    // Kubernetes hands in an empty variable where a node has no such label.
+    let zone = node.zone.clone().filter(|zone| !zone.is_empty());
+    if let Some(zone) = &zone {
         r.label("node.zone", zone)?;
     }
     let config = Config {
@@ -119,7 +121,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         gossip: r.socket("node.gossip", &node.gossip)?,
         advertise: node.advertise.as_deref().map(|advertise| r.socket("node.advertise", advertise)).transpose()?,
         join: node.join,
-        zone: node.zone,
+        zone,
         name: node.name,
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
