@@ -37,6 +37,8 @@ pub(crate) enum Trouble {
     Half,
     /// Lists that are right, and watches that end at once.
     NoWatch,
+    /// Lists that are right, and for watches the status 410.
+    TooOld,
 }
 
 /// See the module's description. Clones are the same server.
@@ -200,7 +202,10 @@ impl ApiServer {
                 return response;
             }
             Some(Trouble::NoWatch) if query.contains_key("watch") => return whole(StatusCode::OK, String::new()),
-            Some(Trouble::Away | Trouble::NoWatch) | None => {}
+            Some(Trouble::TooOld) if query.contains_key("watch") => {
+                return failure(410, "Expired", "The resourceVersion for the provided watch is too old.");
+            }
+            Some(Trouble::Away | Trouble::NoWatch | Trouble::TooOld) | None => {}
         }
         let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
         if token.is_some_and(|token| shown != Some(&format!("Bearer {token}"))) {

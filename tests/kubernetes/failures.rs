@@ -57,7 +57,7 @@ async fn what_is_too_old_is_listed_anew() {
     world.unchanged(2 * SECOND).await;
     asked(&world.api);
     // Some versions say it with the status of the answer.
-    world.api.trouble(Trouble::Status(410, "Expired", "The resourceVersion for the provided watch is too old.".into()));
+    world.api.trouble(Trouble::TooOld);
     world.api.cut();
     world.unchanged(10 * SECOND).await;
     world.api.trouble(None);
@@ -65,6 +65,13 @@ async fn what_is_too_old_is_listed_anew() {
     assert_eq!(world.names().await, ["triton-3"]);
     assert!(asked(&world.api).0 > 0);
     assert_eq!((world.failures(), world.said("WARN")), (0, 0), "{}", world.log());
+
+    // A list has no version to be too old.
+    world.api.trouble(Trouble::Status(410, "Expired", "The provided continue parameter is too old".into()));
+    world.api.cut();
+    world.unchanged(2 * MINUTE).await;
+    assert!(world.failures() > 0);
+    assert_eq!(world.said("Kubernetes answers 410: The provided continue"), 1, "{}", world.log());
 }
 
 /// The API server is away for an hour, in which pods come and go. Requests go on as they went, it is said once that it is

@@ -40,6 +40,8 @@ pub(super) struct Watch {
     namespace: String,
     name: String,
     ports: Ports,
+    /// Whether any list ever came.
+    listed: bool,
 }
 
 /// Why a watch has to begin anew.
@@ -56,7 +58,7 @@ impl Watch {
         let ports =
             Ports { grpc: service.port.clone(), http: config.http_port.clone(), metrics: config.metrics_port.clone() };
         let slices = Api::namespaced(guard::guarded(client), &namespace);
-        Watch { slices, namespace, name: service.name.clone(), ports }
+        Watch { slices, namespace, name: service.name.clone(), ports, listed: false }
     }
 
     /// What people know it by.
@@ -65,13 +67,11 @@ impl Watch {
     }
 
     /// Reports the service's pods whenever they change.
-    pub(super) async fn run(self, mut voice: Voice) {
+    pub(super) async fn run(mut self, mut voice: Voice) {
         // The pauses of Kubernetes' own clients: 0.8 s, doubling up to 30 s, and up to as much again by chance.
         let mut pauses = DefaultBackoff::default();
-        let mut known = Slices::default();
-        let mut ever_listed = false;
         loop {
-            match self.watch(&mut known, &mut ever_listed, &mut voice).await {
+            match self.watch(&mut voice).await {
                 Broken::Expired => debug!(service = self.what(), "the watch is too old, listing anew"),
                 Broken::Failed(error) => voice.failed(error).await,
             }
@@ -80,9 +80,10 @@ impl Watch {
     }
 
     /// Lists, then watches, until something breaks.
-    async fn watch(&self, known: &mut Slices, ever_listed: &mut bool, voice: &mut Voice) -> Broken {
+    async fn watch(&mut self, voice: &mut Voice) -> Broken {
         let selector = format!("kubernetes.io/service-name={}", self.name);
         let mut events = pin!(watcher(self.slices.clone(), watcher::Config::default().labels(&selector)));
+        let mut known = Slices::default();
         let mut listing = Some(Slices::default());
         let mut too_long = pin!(sleep(LIST));
         loop {
@@ -97,23 +98,23 @@ impl Watch {
                 Some(Ok(Event::Init)) => listing = Some(Slices::default()),
                 Some(Ok(Event::InitApply(slice))) => listing.get_or_insert_default().apply(slice),
                 Some(Ok(Event::InitDone)) => {
-                    *known = listing.take().unwrap_or_default();
-                    if known.is_empty() && !*ever_listed {
+                    known = listing.take().unwrap_or_default();
+                    if known.is_empty() && !self.listed {
                         let service = self.what();
                         warn!(service, "Kubernetes has no EndpointSlice of the service; is it called so, and there?");
                     }
-                    *ever_listed = true;
-                    self.tell(known, voice).await;
+                    self.listed = true;
+                    self.tell(&known, voice).await;
                 }
                 Some(Ok(Event::Apply(slice))) => {
                     known.apply(slice);
-                    self.tell(known, voice).await;
+                    self.tell(&known, voice).await;
                 }
                 Some(Ok(Event::Delete(slice))) => {
                     known.delete(&slice);
-                    self.tell(known, voice).await;
+                    self.tell(&known, voice).await;
                 }
-                Some(Err(error)) => return self.broken(&error),
+                Some(Err(error)) => return self.broken(&error, listing.is_none()),
                 None => return Broken::Failed("the watch ended".to_owned()),
             }
         }
@@ -126,14 +127,14 @@ impl Watch {
         }
     }
 
-    fn broken(&self, error: &watcher::Error) -> Broken {
+    fn broken(&self, error: &watcher::Error, watching: bool) -> Broken {
         let Some(status) = status(error) else {
             return Broken::Failed(format!("cannot ask Kubernetes: {}", bounded(&cause(error))));
         };
         let said = bounded(if status.message.is_empty() { &status.reason } else { &status.message });
         let namespace = &self.namespace;
         Broken::Failed(match status.code {
-            410 => return Broken::Expired,
+            410 if watching => return Broken::Expired,
             401 => format!(
                 "Kubernetes does not know who asks: {said}; look at the service account's token, or the kubeconfig's user"
             ),
