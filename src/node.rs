@@ -226,7 +226,8 @@ impl Node {
     /// # Errors
     /// [`PickError`]; nothing is charged then.
     pub async fn pick_strict(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
-        let Some(patience) = self.patience else { return self.pick(request) };
+        // Owners know of no pods that a request is bound to, nor of bounds.
+        let Some(patience) = self.patience.filter(|_| request.is_free()) else { return self.pick(request) };
         let (to, answer) = oneshot::channel();
         self.tell(Command::Reserve(request.into(), to));
         match tokio::time::timeout(patience, answer).await {
@@ -331,6 +332,13 @@ impl Ticket {
     /// What was charged.
     pub fn cost(&self) -> crate::observe::Cost {
         self.held().cost()
+    }
+
+    /// How long it was expected to wait before its turn.
+    pub(crate) fn expected_wait(&self) -> Duration {
+        let held = self.held();
+        let works = Duration::from_secs_f64(held.cost().as_ms() / 1e3 / held.pod().speed().max(1e-3));
+        held.predicted_end().since(held.started()).saturating_sub(works)
     }
 
     /// An answer is here; what comes later than the last one is waiting, and no work.

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use tonic::{Code, Status};
 
 use super::body::RequestBody;
+use super::call::Face;
 use super::upstream::Upstream;
 use crate::observe::Pod;
 
@@ -43,7 +44,8 @@ pub(super) async fn ask(
 
 async fn answer(pod: &Pod, request: Request<RequestBody>, timeout: Duration) -> Result<Bytes, Status> {
     let unavailable = |why: String| Status::unavailable(format!("pod `{}`: {why}", pod.name()));
-    let response = Upstream::of(pod).send(request, timeout).await.map_err(|error| unavailable(error.to_string()))?;
+    let response =
+        Upstream::of(pod).send(Face::Grpc, request, timeout).await.map_err(|error| unavailable(error.to_string()))?;
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| unavailable(error.to_string()))?;
     let status = body.trailers().and_then(Status::from_header_map).or_else(|| Status::from_header_map(&parts.headers));

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use smallvec::SmallVec;
 use tonic::Status;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The bytes before each gRPC message: a flag (1: compressed) and the message's length.
 pub(super) const PREFIX: usize = 5;

@@ -13,9 +13,10 @@ use tower_service::Service;
 
 use super::ForwardOptions;
 use super::body::{RequestBody, Source};
+use super::call::{Call, Face, Kind};
 use super::deadline::Deadline;
-use super::peek::{Depth, Peek, peek};
-use super::send::{Call, Kind, forward};
+use super::peek::{Compression, Depth, Peek, peek};
+use super::send::Forwarder;
 use crate::node::Node;
 
 impl Node {
@@ -29,7 +30,8 @@ impl Node {
     /// # }
     /// ```
     pub fn channel(&self, model: impl Into<String>) -> BalancedChannel {
-        BalancedChannel { node: self.clone(), model: model.into().into(), options: ForwardOptions::default() }
+        let forwarder = Forwarder::new(self.clone(), ForwardOptions::default());
+        BalancedChannel { model: model.into().into(), forwarder: forwarder.into() }
     }
 }
 
@@ -39,36 +41,37 @@ impl Node {
 /// on this side comes as `Err(Status)`; a pod's own status comes in its response, unchanged.
 #[derive(Clone)]
 pub struct BalancedChannel {
-    node: Node,
     model: Arc<str>,
-    options: ForwardOptions,
+    forwarder: Arc<Forwarder>,
 }
 
 impl BalancedChannel {
     /// The same channel under other limits.
     #[must_use]
     pub fn options(self, options: ForwardOptions) -> BalancedChannel {
-        BalancedChannel { options, ..self }
+        let forwarder = Forwarder::new(self.forwarder.node.clone(), options).into();
+        BalancedChannel { forwarder, ..self }
     }
 
     async fn forward(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let kind = Kind::of(request.uri().path()).unwrap_or(Kind::Other);
         let (mut parts, body) = request.into_parts();
         let mut deadline = Deadline::take_over(&mut parts.headers);
-        let mut body = RequestBody::new(Source::Client(body), self.options.max_message_bytes);
+        let mut body = RequestBody::new(Source::Client(body), self.forwarder.options.max_message_bytes);
+        let depth = if kind != Kind::Other { Depth::Model(Compression::of(&parts.headers)) } else { Depth::Size };
         let (passed, peeked) = match kind {
-            Kind::Stream => (body.watch(), peek_if_there(&mut body).await?),
-            _ => (None, deadline.within(peek(&mut body, Depth::Size)).await?),
+            Kind::Stream => (body.watch(), peek_if_there(&mut body, depth).await?),
+            _ => (None, deadline.within(peek(&mut body, depth)).await?),
         };
-        let call = Call::new(kind, &self.model, peeked.bytes, &self.options);
+        let call = Call::new(Face::Grpc, kind, Peek { name: self.model.as_bytes().into(), ..peeked });
         let request = Request::from_parts(parts, body);
-        Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Body::new))
+        Ok(self.forwarder.forward(&call, request, deadline, passed).await?.map(Body::new))
     }
 }
 
 /// A stream's first message, if it is there: one that comes only after the response's head must not be waited for.
-async fn peek_if_there(body: &mut RequestBody) -> Result<Peek, Status> {
-    let mut peeked = std::pin::pin!(peek(body, Depth::Size));
+async fn peek_if_there(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {
+    let mut peeked = std::pin::pin!(peek(body, depth));
     poll_fn(|cx| match peeked.as_mut().poll(cx) {
         Poll::Pending => Poll::Ready(Ok(Peek::default())),
         done => done,

@@ -13,21 +13,34 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Sleep;
 use tonic::Status;
 
+use crate::driver::clock;
+use crate::time::Time;
+
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// How much later the pod's deadline is. Less than a stall of this process under load would bring the trouble back; more
 /// gains nothing, because a pod whose node is gone sees its connection close.
 const LATER: Duration = Duration::from_secs(1);
 
 /// When a request's caller gives up, if it said so.
-pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
+pub(super) struct Deadline(Option<Pin<Box<Sleep>>>, Option<Time>);
 
 impl Deadline {
     /// Takes over the deadline that `grpc-timeout` sets from now on, and leaves a later one in its place for the pod.
     pub(super) fn take_over(headers: &mut HeaderMap) -> Deadline {
-        let Some(value) = headers.get_mut(GRPC_TIMEOUT) else { return Deadline(None) };
-        let Some(timeout) = parse(value.as_bytes()) else { return Deadline(None) };
+        let Some(value) = headers.get_mut(GRPC_TIMEOUT) else { return Deadline::none() };
+        let Some(timeout) = parse(value.as_bytes()) else { return Deadline::none() };
         *value = format(timeout + LATER);
-        Deadline(Some(Box::pin(tokio::time::sleep(timeout))))
+        Deadline(Some(Box::pin(tokio::time::sleep(timeout))), Some(clock::now() + timeout))
+    }
+
+    /// A caller that waits for ever.
+    pub(super) fn none() -> Deadline {
+        Deadline(None, None)
+    }
+
+    /// When it passes.
+    pub(super) fn until(&self) -> Option<Time> {
+        self.1
     }
 
     /// Whether it has passed; wakes the task when it does.

@@ -27,12 +27,13 @@ use tracing::{debug, warn};
 
 use super::ForwardOptions;
 use super::authority::OneAuthority;
-use super::body::{RequestBody, Source};
+use super::body::{BoxError, RequestBody, Source};
+use super::call::{Call, Face, Kind};
 use super::deadline::Deadline;
 use super::fleet::{self, Watch, framed};
 use super::peek::{Compression, Depth, Peek, peek};
 use super::response::ResponseBody;
-use super::send::{Call, Kind, forward};
+use super::send::Forwarder;
 use super::upstream::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
 use crate::node::Node;
 
@@ -48,7 +49,7 @@ const RESET_STREAMS: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the front serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FrontOptions {
     /// Limits on what it forwards.
@@ -81,7 +82,8 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
     // Ends with this.
     let mut asking = JoinSet::new();
     asking.spawn(super::statistics::follow(node.picker().clone()));
-    let front = Arc::new(Front { node, options, draining });
+    let forwarder = Arc::new(Forwarder::new(node, options.forward.clone()));
+    let front = Arc::new(Front { forwarder, options, draining });
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -108,12 +110,16 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
 }
 
 struct Front {
-    node: Node,
+    forwarder: Arc<Forwarder>,
     options: FrontOptions,
     draining: watch::Receiver<bool>,
 }
 
 impl Front {
+    fn node(&self) -> &Node {
+        &self.forwarder.node
+    }
+
     async fn connection(self: Arc<Front>, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection was gone before it began");
@@ -165,13 +171,13 @@ impl Front {
         match request.uri().path() {
             "/inference.GRPCInferenceService/ServerLive" => Ok(message(framed(&ServerLiveResponse { live: true }))),
             "/inference.GRPCInferenceService/ServerReady" => {
-                let ready = fleet::server_ready(&self.node).await;
+                let ready = fleet::server_ready(self.node()).await;
                 Ok(message(framed(&ServerReadyResponse { ready })))
             }
             "/inference.GRPCInferenceService/ModelReady" => self.model_ready(request).await,
-            "/grpc.health.v1.Health/Check" => Ok(message(fleet::health(fleet::server_ready(&self.node).await))),
+            "/grpc.health.v1.Health/Check" => Ok(message(fleet::health(fleet::server_ready(self.node()).await))),
             "/grpc.health.v1.Health/Watch" => {
-                Ok(grpc(Answer::Watch(Box::new(Watch::new(self.node.clone(), self.draining.clone())))))
+                Ok(grpc(Answer::Watch(Box::new(Watch::new(self.node().clone(), self.draining.clone())))))
             }
             path => match Kind::of(path) {
                 Some(kind) => self.forward(kind, request).await,
@@ -193,9 +199,9 @@ impl Front {
             Kind::Stream => deadline.within(first_message(&mut body, depth)).await?,
             Kind::Other => deadline.within(peek(&mut body, Depth::Size)).await?,
         };
-        let call = Call::new(kind, peeked.model(), peeked.bytes, options);
+        let call = Call::new(Face::Grpc, kind, peeked);
         let request = Request::from_parts(parts, body);
-        Ok(forward(&self.node, &call, request, deadline, passed).await?.map(Answer::Pod))
+        Ok(self.forwarder.forward(&call, request, deadline, passed).await?.map(Answer::Pod))
     }
 
     async fn model_ready(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
@@ -203,7 +209,7 @@ impl Front {
         let question = Limited::new(body, MAX_QUESTION).collect().await;
         let question =
             question.map_err(|error| Status::resource_exhausted(format!("cannot read the request: {error}")))?;
-        let ready = fleet::model_ready(&self.node, &parts.headers, &question.to_bytes()).await?;
+        let ready = fleet::model_ready(self.node(), &parts.headers, &question.to_bytes()).await?;
         Ok(message(framed(&ModelReadyResponse { ready })))
     }
 }
@@ -261,13 +267,13 @@ enum Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Answer::Nothing => Poll::Ready(None),
             Answer::Pod(body) => Pin::new(body).poll_frame(cx),
-            Answer::Watch(watch) => Pin::new(&mut **watch).poll_frame(cx),
+            Answer::Watch(watch) => Pin::new(&mut **watch).poll_frame(cx).map_err(|never| match never {}),
             Answer::Message(message, sent) => Poll::Ready(match message.take() {
                 Some(message) => Some(Ok(Frame::data(message))),
                 None if !std::mem::replace(sent, true) => Some(Ok(Frame::trailers(ok()))),

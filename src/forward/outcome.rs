@@ -1,12 +1,57 @@
-//! What a gRPC status says about the pod that sent it.
+//! What a status says about the pod that sent it, and whether anything ran there.
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status};
 
 use crate::pick::Outcome;
 
-/// Triton's text (2.51) when a model's queue is full: the one UNAVAILABLE after which nothing runs.
-const QUEUE_FULL: &str = "Exceeds maximum queue size";
+/// A pod took nothing of the request: why. It may be sent to another pod, whatever it is. By Triton's texts (2.51), which are
+/// the same over gRPC and HTTP; other servers that say so mean it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The model's queue is full.
+    QueueFull,
+    /// The model is being given up there: unloaded, or the server ends. A Triton that shuts down answers so for about two
+    /// seconds, at once: it would look like the least loaded of all. First, for a moment, with UNAVAILABLE from the scheduler
+    /// that stops, then with NOT_FOUND.
+    GaveUp,
+    /// It does not know the model, or not that version of it.
+    Unknown,
+    /// The process that ran the model is dead. The server goes on saying that it is ready.
+    DeadStub,
+    /// It has not seen the beginning of the request's sequence.
+    NoSequence,
+}
+
+impl Refusal {
+    /// What `code` and `text` say, if they say that nothing ran.
+    pub(super) fn of(code: Code, text: &str) -> Option<Refusal> {
+        let says = |words: &str| text.contains(words);
+        match code {
+            Code::Unavailable if says("Exceeds maximum queue size") => Some(Refusal::QueueFull),
+            Code::Unavailable
+                if ["has stopped accepting new inference requests", "Server exiting", "Server not ready"]
+                    .into_iter()
+                    .any(says) =>
+            {
+                Some(Refusal::GaveUp)
+            }
+            Code::NotFound if says("has no available versions") => Some(Refusal::GaveUp),
+            Code::NotFound if says("Request for unknown model") => Some(Refusal::Unknown),
+            Code::Internal if says("Stub process") && says("is not healthy") => Some(Refusal::DeadStub),
+            Code::InvalidArgument if says("must specify the START flag") => Some(Refusal::NoSequence),
+            _ => None,
+        }
+    }
+
+    /// How a ticket ends by it.
+    pub(super) fn outcome(self) -> Outcome {
+        match self {
+            Refusal::QueueFull | Refusal::GaveUp | Refusal::Unknown | Refusal::NoSequence => Outcome::Refused,
+            Refusal::DeadStub => Outcome::Failed,
+        }
+    }
+}
 
 /// The outcome that the status in `headers` (a response's trailers, or its head where there is nothing else) stands
 /// for; a missing status is a pod that broke off.
@@ -16,7 +61,7 @@ pub(super) fn outcome_of(headers: &HeaderMap) -> Outcome {
         return Outcome::Served;
     }
     match Status::from_header_map(headers) {
-        Some(status) => of_status(&status),
+        Some(status) => of_code(status.code(), status.message()),
         None => Outcome::Failed,
     }
 }
@@ -26,20 +71,30 @@ pub(super) fn is_ok(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|status| status == "0")
 }
 
-/// Whether the status in `headers` says that the pod took nothing, because the model's queue is full. Only a head can say it
-/// before anything ran for the caller.
-pub(super) fn is_queue_full(headers: &HeaderMap) -> bool {
-    // The usual case, without parsing the rest.
-    headers.get("grpc-status").is_some_and(|status| status == "14") && outcome_of(headers) == Outcome::Refused
-}
-
-fn of_status(status: &Status) -> Outcome {
-    match status.code() {
+/// The outcome that `code` with `text` stands for.
+pub(super) fn of_code(code: Code, text: &str) -> Outcome {
+    match code {
         Code::Cancelled | Code::DeadlineExceeded => Outcome::Cancelled,
-        Code::Unavailable if status.message().contains(QUEUE_FULL) => Outcome::Refused,
+        Code::Unavailable if Refusal::of(code, text) == Some(Refusal::QueueFull) => Outcome::Refused,
         Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss => Outcome::Failed,
         // The rest blames the request: the pod did its work.
         _ => Outcome::Served,
+    }
+}
+
+/// The code that an HTTP status stands for, as Triton maps them.
+pub(super) fn code_of(status: StatusCode) -> Code {
+    match status.as_u16() {
+        0..400 => Code::Ok,
+        404 => Code::NotFound,
+        409 => Code::AlreadyExists,
+        429 => Code::ResourceExhausted,
+        499 => Code::Cancelled,
+        501 => Code::Unimplemented,
+        502 | 503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        400..=499 => Code::InvalidArgument,
+        _ => Code::Internal,
     }
 }
 
@@ -63,5 +118,29 @@ mod tests {
         assert_eq!(outcome(Code::Internal, "Stub process is not healthy."), Outcome::Failed);
         assert_eq!(outcome(Code::DeadlineExceeded, ""), Outcome::Cancelled);
         assert_eq!(outcome_of(&HeaderMap::new()), Outcome::Failed);
+    }
+
+    /// What is sent again although it ran would run twice; these are the texts after which nothing did.
+    #[test]
+    fn only_what_took_nothing_is_a_refusal() {
+        let unknown = "Request for unknown model: 'nope' is not found";
+        let unloaded = "Request for unknown model: 'm' has no available versions";
+        let stub = "Stub process 'sim_gpu_0_0' is not healthy.";
+        let sequence =
+            "inference request for sequence 42 to model 's' must specify the START flag on the first request";
+        for (code, text, refusal) in [
+            (Code::Unavailable, "[request id: x1] Exceeds maximum queue size", Some(Refusal::QueueFull)),
+            (Code::Unavailable, "Server exiting", Some(Refusal::GaveUp)),
+            (Code::NotFound, unloaded, Some(Refusal::GaveUp)),
+            (Code::NotFound, unknown, Some(Refusal::Unknown)),
+            (Code::Internal, stub, Some(Refusal::DeadStub)),
+            (Code::InvalidArgument, sequence, Some(Refusal::NoSequence)),
+            (Code::Unavailable, "Request timeout expired", None),
+            (Code::Internal, unloaded, None),
+            (Code::NotFound, "no such user", None),
+            (Code::Ok, "", None),
+        ] {
+            assert_eq!(Refusal::of(code, text), refusal, "{text}");
+        }
     }
 }

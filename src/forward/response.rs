@@ -1,49 +1,88 @@
 //! The body of a pod's response on its way back, with the ticket inside: it ends with the last frame, and whoever drops
 //! the body before that has cancelled.
 
-use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
 
-use super::body::{Passed, Stream};
+use super::answer::Answer;
+use super::body::{BoxError, Passed, Stream};
+use super::call::Face;
 use super::deadline::Deadline;
-use super::outcome::{is_ok, outcome_of};
+use super::outcome::{is_ok, of_code, outcome_of};
+use super::send::Forwarder;
 use super::upstream::causes;
 use crate::node::Ticket;
 use crate::pick::Outcome;
 
-/// A response's body. Frames pass as they come; what goes wrong on the way ends it with trailers that say so.
+/// A response's body. Frames pass as they come; what goes wrong on the way ends it with trailers that say so, or breaks it off
+/// where there are none.
 pub(super) struct ResponseBody {
+    face: Face,
+    /// What was read of it already.
+    held: Bytes,
     /// None once nothing more comes from the pod; dropping it earlier resets the pod's stream.
     pod: Option<Incoming>,
+    /// How it ends where that was in its head: over HTTP.
+    status: Option<Outcome>,
     /// None once it ended.
     ticket: Option<Ticket>,
     deadline: Deadline,
     passed: Passed,
+    /// Whom to tell of the end.
+    freed: Option<Arc<Forwarder>>,
 }
 
 impl ResponseBody {
     /// The pod's response, carrying `ticket`; none where that ended already.
     pub(super) fn carry(
-        response: Response<Incoming>,
+        face: Face,
+        answer: Answer,
         ticket: Option<Ticket>,
         deadline: Deadline,
         passed: Passed,
+        freed: Option<Arc<Forwarder>>,
     ) -> Response<ResponseBody> {
-        let (parts, pod) = response.into_parts();
-        let whole = pod.is_end_stream();
-        let mut body = ResponseBody { pod: Some(pod), ticket, deadline, passed };
+        let Answer { head, body: pod, held, error } = answer;
+        let status =
+            (face == Face::Http).then(|| error.map_or(Outcome::Served, |error| of_code(error.code(), error.message())));
+        let whole = pod.as_ref().is_none_or(Incoming::is_end_stream);
+        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, passed, freed };
         if whole {
-            // Only a head: its status is all there is, and nobody polls an empty body.
-            body.end_by(&parts.headers);
+            // Nothing more comes, and nobody polls an empty body.
+            body.end_by_head(&head.headers);
         }
-        Response::from_parts(parts, body)
+        Response::from_parts(head, body)
+    }
+
+    /// All is here that the pod sent.
+    fn end_by_head(&mut self, headers: &HeaderMap) {
+        match self.status {
+            Some(outcome) => self.end_http(outcome),
+            None => self.end_by(headers),
+        }
+    }
+
+    /// The answer came to its end.
+    fn end_whole(&mut self) {
+        match self.status {
+            Some(outcome) => self.end_http(outcome),
+            // Trailers were to come.
+            None => self.end(Outcome::Failed),
+        }
+    }
+
+    fn end_http(&mut self, outcome: Outcome) {
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| outcome != Outcome::Served) {
+            ticket.teaches_nothing();
+        }
+        self.end(outcome);
     }
 
     /// A piece of an answer came; a stream may stay open long after the last one.
@@ -71,6 +110,19 @@ impl ResponseBody {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(outcome);
         }
+        if let Some(forwarder) = self.freed.take() {
+            forwarder.freed();
+        }
+    }
+
+    /// The end that says `status`.
+    fn break_off(&mut self, status: &Status, outcome: Outcome) -> Result<Frame<Bytes>, BoxError> {
+        self.end(outcome);
+        match self.face {
+            Face::Grpc => Ok(trailers(status)),
+            // Its status is on its way already: only a connection that breaks tells that the body is not whole.
+            Face::Http => Err(status.message().into()),
+        }
     }
 
     /// What is told of a pod that broke off.
@@ -85,41 +137,60 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.held.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.held)))));
+        }
+        let face = self.face;
         let Some(pod) = &mut self.pod else { return Poll::Ready(None) };
         let frame = match Pin::new(&mut *pod).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 match frame.trailers_ref() {
-                    Some(trailers) => self.end_by(trailers),
-                    None if pod.is_end_stream() => self.end(Outcome::Failed),
+                    Some(trailers) if face == Face::Grpc => self.end_by(trailers),
+                    Some(_) => self.end_whole(),
+                    None if pod.is_end_stream() => self.end_whole(),
                     None => self.answered(),
                 }
-                frame
+                Ok(frame)
             }
             Poll::Ready(Some(Err(error))) => {
                 let status = self.died(&error);
-                self.end(Outcome::Failed);
-                trailers(&status)
+                self.break_off(&status, Outcome::Failed)
             }
             Poll::Ready(None) => {
-                self.end(Outcome::Failed);
+                self.end_whole();
                 return Poll::Ready(None);
             }
             Poll::Pending => match self.deadline.poll_passed(cx) {
-                Poll::Ready(status) => {
-                    self.end(Outcome::Cancelled);
-                    trailers(&status)
-                }
+                Poll::Ready(status) => self.break_off(&status, Outcome::Cancelled),
                 Poll::Pending => return Poll::Pending,
             },
         };
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(frame))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pod.is_none()
+        self.pod.is_none() && self.held.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.pod {
+            Some(pod) if self.held.is_empty() => pod.size_hint(),
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(self.held.len() as u64),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // The ticket first: who is told looks for the place that it gives back.
+        drop(self.ticket.take());
+        if let Some(forwarder) = self.freed.take() {
+            forwarder.freed();
+        }
     }
 }
 

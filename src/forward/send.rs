@@ -1,148 +1,344 @@
-//! The one road from a request to a pod's response, for the channel and the front alike.
+//! The one road from a request to a pod's answer, for the channel and the fronts alike: pick, send, and pick again where
+//! nothing of it ran.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response};
 use smallvec::SmallVec;
-use tonic::Status;
+use tonic::{Code, Status};
+use tracing::debug;
 
-use super::ForwardOptions;
+use super::answer::Answer;
 use super::body::{Passed, RequestBody, Stream};
+use super::call::{Call, Kind};
 use super::deadline::Deadline;
-use super::outcome::is_queue_full;
+use super::options::{ForwardOptions, ModelOptions};
+use super::outcome::{Refusal, of_code};
+use super::pin::say_pod;
+use super::queue::WaitQueue;
 use super::readmit::{check_soon, eject};
 use super::response::ResponseBody;
+use super::retry::Budget;
+use super::route::{Route, Sequences, route};
 use super::shape::read_soon;
 use super::upstream::{SendError, Unreachable, Upstream};
+use crate::driver::clock;
 use crate::id::PodId;
 use crate::node::{Node, Ticket};
-use crate::observe::{Cost, Pod};
+use crate::observe::Pod;
 use crate::pick::{self, Outcome, PickError};
+use crate::time::Time;
 
-const SERVICE: &str = "/inference.GRPCInferenceService/";
+/// How long a caller whose own clock runs on is asked to wait at most.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(60);
 
-/// How a call is treated, by its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// One inference: charged by what its model's requests of its size were seen to cost.
-    Infer,
-    /// A stream of inferences: the same, by its first message.
-    Stream,
-    /// About one model, and no inference: no work.
-    AboutModel,
-    /// Anything else that Triton serves: no work.
-    Other,
+/// What every request of one face goes through, and what it remembers of them.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    pub(super) node: Node,
+    pub(super) options: ForwardOptions,
+    budget: Budget,
+    queue: WaitQueue,
+    sequences: Sequences,
 }
 
-impl Kind {
-    /// The kind of the call to `path`; none where it is not Triton's.
-    pub(super) fn of(path: &str) -> Option<Kind> {
-        Some(match path.strip_prefix(SERVICE)? {
-            "ModelInfer" => Kind::Infer,
-            "ModelStreamInfer" => Kind::Stream,
-            "ModelMetadata" | "ModelConfig" | "ModelStatistics" => Kind::AboutModel,
-            _ => Kind::Other,
-        })
+/// A request on its way, and what was decided for it.
+struct Trip<'a> {
+    call: &'a Call,
+    route: Route,
+    model: Option<&'a ModelOptions>,
+    /// When it is of no use any more.
+    until: Option<Time>,
+    passed: &'a Passed,
+    tried: Tried,
+    /// How often it was sent again although a pod may have begun it, or failed it.
+    again: u32,
+}
+
+/// What became of one sending.
+enum Sent {
+    Answer(Ticket, Answer),
+    Unsent(Ticket, Box<Request<RequestBody>>, Unreachable),
+    Died(Ticket, String),
+}
+
+/// What the caller gets: an answer, and the ticket where it has not ended.
+type Done = (Answer, Option<Ticket>, Arc<Pod>);
+
+impl Forwarder {
+    pub(super) fn new(node: Node, options: ForwardOptions) -> Forwarder {
+        let (budget, queue) = (Budget::new(&options.retry), WaitQueue::new(&options.limits));
+        Forwarder { node, options, budget, queue, sequences: Sequences::default() }
     }
 
-    fn cost(self) -> Option<Cost> {
-        match self {
-            Kind::Infer | Kind::Stream => None,
-            Kind::AboutModel | Kind::Other => Some(Cost::ZERO),
-        }
-    }
-}
-
-/// What a pick needs to know of a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'a> {
-    pub(super) kind: Kind,
-    pub(super) model: &'a str,
-    pub(super) bytes: u64,
-    pub(super) connect_timeout: Duration,
-    pub(super) after_refusal: u32,
-    pub(super) read_model_config: bool,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(kind: Kind, model: &'a str, bytes: u64, options: &ForwardOptions) -> Call<'a> {
-        let ForwardOptions { connect_timeout, after_refusal, read_model_config, .. } = *options;
-        Call { kind, model, bytes, connect_timeout, after_refusal, read_model_config }
-    }
-}
-
-/// Sends `request` to a pod of this node's choice and returns its response, with the ticket inside.
-///
-/// A pod that cannot be reached is ejected and the next one is picked, each once; so is one that has given up its models
-/// (a Triton that shuts down) where the request is at hand to be sent again: the caller sees none of it while another
-/// pod is left. A request that a full queue refused is offered to a few other pods at once; that is no failure of anybody,
-/// and no retry: nothing of it ran. A request that a pod may have begun is never sent again.
-///
-/// # Errors
-/// UNAVAILABLE, naming the pods and what was wrong with them; DEADLINE_EXCEEDED when the caller's deadline passes.
-pub(super) async fn forward(
-    node: &Node,
-    call: &Call<'_>,
-    request: Request<RequestBody>,
-    mut deadline: Deadline,
-    passed: Passed,
-) -> Result<Response<ResponseBody>, Status> {
-    let (response, ticket) = deadline.within(dispatch(node, call, request, &passed)).await?;
-    Ok(ResponseBody::carry(response, ticket, deadline, passed))
-}
-
-async fn dispatch(
-    node: &Node,
-    call: &Call<'_>,
-    mut request: Request<RequestBody>,
-    passed: &Passed,
-) -> Result<(Response<Incoming>, Option<Ticket>), Status> {
-    let mut tried = Tried::default();
-    loop {
-        let ticket = match pick(node, call, &tried).await {
-            Ok(ticket) => ticket,
-            Err(error) => return tried.end(&error),
+    /// Sends `request` to a pod of this node's choice and returns its response, with the ticket inside.
+    ///
+    /// A pod that cannot be reached is ejected and the next one is picked, each once; so is another one where a pod took nothing
+    /// of it ([`Refusal`]) and the request is at hand to be sent again: the caller sees none of it while another pod is left.
+    /// A request that a pod may have begun is sent again only where its model's options or the retry's codes allow it, and the
+    /// budget. Nothing is sent again once a byte of an answer went to the caller.
+    ///
+    /// # Errors
+    /// UNAVAILABLE, naming the pods and what was wrong with them; DEADLINE_EXCEEDED when the caller's deadline passes;
+    /// RESOURCE_EXHAUSTED where it could not be kept, or too many wait.
+    pub(super) async fn forward(
+        self: &Arc<Self>,
+        call: &Call,
+        mut request: Request<RequestBody>,
+        mut deadline: Deadline,
+        passed: Passed,
+    ) -> Result<Response<ResponseBody>, Status> {
+        let route = route(&self.node, &self.options, &self.sequences, call, request.headers_mut())?;
+        self.budget.count();
+        let until = [deadline.until(), call.peek.parameters.timeout().map(|timeout| clock::now() + timeout)];
+        let mut trip = Trip {
+            call,
+            route,
+            model: self.options.models.get(call.model()),
+            until: until.into_iter().flatten().min(),
+            passed: &passed,
+            tried: Tried::default(),
+            again: 0,
         };
-        let pod = ticket.pod().clone();
-        if call.read_model_config && matches!(call.kind, Kind::Infer | Kind::Stream) {
-            read_soon(node.picker(), &pod, call.model);
-        }
-        let copy = copy_of(call, &request);
-        match (Upstream::of(&pod).send(request, call.connect_timeout).await, copy) {
-            (Ok(response), Some(copy)) if gave_up_models(&response) => {
-                ticket.finish(Outcome::Refused);
-                check_soon(&pod);
-                tried.refused(pod, response);
-                request = copy;
-            }
-            (Ok(response), copy) if is_queue_full(response.headers()) => {
-                ticket.finish(Outcome::Refused);
-                match copy.filter(|_| tried.full < call.after_refusal) {
-                    Some(copy) => request = copy,
-                    None => return Ok((response, None)),
+        let (answer, ticket, pod) = deadline.within(self.dispatch(&mut trip, request)).await?;
+        self.note_sequence(&trip, &answer, &pod);
+        let freed = self.options.limits.in_flight_per_pod.is_some().then(|| self.clone());
+        let mut response = ResponseBody::carry(call.face, answer, ticket, deadline, passed, freed);
+        say_pod(response.headers_mut(), &pod);
+        Ok(response)
+    }
+
+    /// A request is over: there may be room for another.
+    pub(super) fn freed(&self) {
+        self.queue.wake();
+    }
+
+    async fn dispatch(&self, trip: &mut Trip<'_>, mut request: Request<RequestBody>) -> Result<Done, Status> {
+        loop {
+            let ticket = match self.pick(trip).await? {
+                Ok(ticket) => ticket,
+                Err(error) => return std::mem::take(&mut trip.tried).end(&error),
+            };
+            let copy = copy_of(trip.call, &request);
+            let sent = match self.hedge_after(trip) {
+                Some(after) => self.send_hedged(trip, ticket, request, after).await,
+                None => self.send(trip.call, ticket, request).await,
+            };
+            request = match sent {
+                Sent::Answer(ticket, answer) => match self.judge(trip, ticket, answer, copy) {
+                    Ok(done) => return Ok(done),
+                    Err(again) => *again,
+                },
+                Sent::Died(ticket, why) => {
+                    let pod = ticket.pod().clone();
+                    ticket.finish(Outcome::Failed);
+                    let may = trip.route.may_move() && trip.model.is_some_and(|model| model.idempotent);
+                    match copy.filter(|_| may && self.budget.allows(trip.again)) {
+                        Some(copy) => {
+                            trip.again += 1;
+                            trip.tried.failed(pod, why);
+                            copy
+                        }
+                        None => return Err(died(&pod, &why, trip.passed)),
+                    }
                 }
-                tried.full += 1;
-                tried.refused(pod, response);
+                Sent::Unsent(ticket, unsent, why) => {
+                    let pod = ticket.pod().clone();
+                    ticket.finish(Outcome::Failed);
+                    eject(&pod, &why);
+                    trip.tried.failed(pod, why.to_string());
+                    if !trip.route.may_move() {
+                        return std::mem::take(&mut trip.tried).lost(&trip.route);
+                    }
+                    *unsent
+                }
+            };
+        }
+    }
+
+    /// Passes the answer on, or says (by giving the request back) that it is to be picked for again.
+    fn judge(
+        &self,
+        trip: &mut Trip<'_>,
+        ticket: Ticket,
+        answer: Answer,
+        copy: Option<Request<RequestBody>>,
+    ) -> Result<Done, Box<Request<RequestBody>>> {
+        let pod = ticket.pod().clone();
+        let copy = copy.filter(|_| trip.route.may_move());
+        let Some(refusal) = answer.refusal() else {
+            let (code, text) = (answer.code(), answer.error.as_ref().map_or("", |error| error.message()));
+            let again = code != Code::Ok && self.options.retry.codes.contains(&code);
+            return match copy.filter(|_| again && self.budget.allows(trip.again)) {
+                Some(copy) => {
+                    trip.again += 1;
+                    ticket.finish(of_code(code, text));
+                    trip.tried.answered(pod, answer);
+                    Err(copy.into())
+                }
+                None => Ok((answer, Some(ticket), pod)),
+            };
+        };
+        ticket.finish(refusal.outcome());
+        self.freed();
+        let offered = match refusal {
+            Refusal::QueueFull => {
+                trip.tried.full += 1;
+                trip.tried.full <= self.options.after_refusal
             }
-            (Ok(response), _) => return Ok((response, Some(ticket))),
-            (Err(SendError::Died(error)), _) => {
-                ticket.finish(Outcome::Failed);
-                return Err(died(&pod, &error, passed));
+            Refusal::GaveUp => {
+                check_soon(&pod);
+                true
             }
-            (Err(SendError::Unsent(unsent, why)), _) => {
-                ticket.finish(Outcome::Failed);
-                eject(&pod, &why);
-                tried.unreachable(pod, why);
-                request = *unsent;
+            // Each pod once; what is known of models keeps that to the first few requests.
+            Refusal::Unknown => {
+                debug!(
+                    pod = pod.name(),
+                    model = trip.call.model(),
+                    version = trip.call.peek.version(),
+                    "model unknown"
+                );
+                true
             }
+            Refusal::NoSequence => matches!(trip.route, Route::Continues(..)),
+            Refusal::DeadStub => {
+                let allowed = self.budget.allows(trip.again);
+                trip.again += 1;
+                allowed
+            }
+        };
+        match copy.filter(|_| offered) {
+            Some(copy) => {
+                trip.tried.answered(pod, answer);
+                Err(copy.into())
+            }
+            None => Ok((answer, None, pod)),
+        }
+    }
+
+    /// A ticket; waits for one where pods are full. The inner error is that no pod is left.
+    async fn pick(&self, trip: &Trip<'_>) -> Result<Result<Ticket, PickError>, Status> {
+        let (call, ids) = (trip.call, trip.tried.ids());
+        let among = trip.route.among(&ids);
+        let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&ids).among(&among);
+        let wanted = match call.kind.cost() {
+            Some(cost) => wanted.cost(cost),
+            None => wanted,
+        };
+        let limits = &self.options.limits;
+        let picked = match limits.in_flight_per_pod.filter(|_| call.is_inference()) {
+            None => self.node.pick_strict(&wanted).await,
+            Some(most) => {
+                let wanted = wanted.at_most(Some(most.get()));
+                let priority = call.peek.parameters.priority();
+                let waited = self.queue.wait(call.model(), priority, trip.until, || self.node.pick(&wanted));
+                waited.await.map_err(|full| refused(full.to_string(), Duration::from_secs(1)))?
+            }
+        };
+        match picked {
+            Ok(ticket) => self.in_time(trip, ticket).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// The ticket, where its request can be answered in time as far as anybody knows.
+    fn in_time(&self, trip: &Trip<'_>, ticket: Ticket) -> Result<Ticket, Status> {
+        let Some(until) = trip.until.filter(|_| self.options.limits.refuse_late && trip.call.is_inference()) else {
+            return Ok(ticket);
+        };
+        let left = until.since(clock::now());
+        let wait = ticket.expected_wait();
+        if wait <= left || self.node.picker().model(trip.call.model()).cost.is_unknown() {
+            return Ok(ticket);
+        }
+        // Nothing was sent, so nothing runs.
+        ticket.finish(Outcome::Refused);
+        let text =
+            format!("the deadline in {left:.1?} cannot be met: the wait would be {wait:.1?} at the least busy pod");
+        Err(refused(text, wait - left))
+    }
+
+    async fn send(&self, call: &Call, ticket: Ticket, request: Request<RequestBody>) -> Sent {
+        let pod = ticket.pod();
+        if self.options.read_model_config && call.is_inference() {
+            read_soon(self.node.picker(), pod, call.model());
+        }
+        match Upstream::of(pod).send(call.face, request, self.options.connect_timeout).await {
+            Ok(response) => match Answer::of(call.face, response).await {
+                Ok(answer) => Sent::Answer(ticket, answer),
+                Err(why) => Sent::Died(ticket, why),
+            },
+            Err(SendError::Died(error)) => Sent::Died(ticket, super::upstream::causes(&error)),
+            Err(SendError::Unsent(unsent, why)) => Sent::Unsent(ticket, unsent, why),
+        }
+    }
+
+    fn hedge_after(&self, trip: &Trip<'_>) -> Option<Duration> {
+        let model = trip.model.filter(|model| model.idempotent && trip.call.kind == Kind::Infer)?;
+        model.hedge_after.filter(|_| matches!(trip.route, Route::Free | Route::Near(_)))
+    }
+
+    /// The same as [`Forwarder::send`], with a second pod asked where the first takes long. The loser is dropped: its pod runs
+    /// it all the same, so its cost stays charged until its predicted end.
+    async fn send_hedged(
+        &self,
+        trip: &mut Trip<'_>,
+        ticket: Ticket,
+        request: Request<RequestBody>,
+        after: Duration,
+    ) -> Sent {
+        let copy = copy_of(trip.call, &request);
+        let first_pod = ticket.pod().clone();
+        let call = trip.call;
+        let mut first = std::pin::pin!(self.send(call, ticket, request));
+        let copy = tokio::select! {
+            biased;
+            sent = &mut first => return sent,
+            () = tokio::time::sleep(after) => copy,
+        };
+        let Some(copy) = copy.filter(|_| self.budget.allows(trip.again)) else { return first.await };
+        let excluded: SmallVec<[PodId; 4]> = trip.tried.ids().into_iter().chain([first_pod.id()]).collect();
+        let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded);
+        let Ok(second) = self.node.pick(&wanted) else { return first.await };
+        trip.again += 1;
+        let mut second = std::pin::pin!(self.send(call, second, copy));
+        // A failure does not win against an answer that may still come.
+        let won = |sent: &Sent| matches!(sent, Sent::Answer(_, answer) if answer.code() == Code::Ok);
+        tokio::select! {
+            sent = &mut first => if won(&sent) { sent } else { finish_failed(sent); second.await },
+            sent = &mut second => if won(&sent) { sent } else { finish_failed(sent); first.await },
+        }
+    }
+
+    /// Remembers which pod has the beginning of a sequence, and forgets the ones that ended.
+    fn note_sequence(&self, trip: &Trip<'_>, answer: &Answer, pod: &Pod) {
+        let (Some(key), Some(sequence)) = (trip.route.sequence(), trip.call.peek.parameters.sequence()) else { return };
+        let ended = sequence.end && answer.error.is_none();
+        if ended || answer.refusal() == Some(Refusal::NoSequence) {
+            self.sequences.forget(key);
+        } else if answer.error.is_none() {
+            self.sequences.hold(key.clone(), pod.id());
+        }
+    }
+}
+
+/// A hedge that lost by failing.
+fn finish_failed(sent: Sent) {
+    match sent {
+        Sent::Answer(ticket, answer) => {
+            ticket.finish(answer.refusal().map_or_else(|| of_code(answer.code(), ""), Refusal::outcome));
+        }
+        Sent::Died(ticket, _) => ticket.finish(Outcome::Failed),
+        Sent::Unsent(ticket, _, why) => {
+            eject(ticket.pod(), &why);
+            ticket.finish(Outcome::Failed);
         }
     }
 }
 
 /// A second copy of an inference that is here as a whole: its bytes are shared, its headers are not.
-fn copy_of(call: &Call<'_>, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+fn copy_of(call: &Call, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let body = if call.kind == Kind::Infer { request.body().copy()? } else { return None };
     let mut copy = Request::new(body);
     copy.method_mut().clone_from(request.method());
@@ -151,58 +347,48 @@ fn copy_of(call: &Call<'_>, request: &Request<RequestBody>) -> Option<Request<Re
     Some(copy)
 }
 
-/// Whether the pod says that it takes no request for the model any more. A Triton that shuts down answers so for about two
-/// seconds, at once: it would look like the least loaded of all. First, for a moment, with UNAVAILABLE from the scheduler that
-/// stops, then with NOT_FOUND; either way nothing of the request was begun.
-fn gave_up_models(response: &Response<Incoming>) -> bool {
-    let words = match response.headers().get("grpc-status").map(HeaderValue::as_bytes) {
-        Some(b"5") => "has no available versions",
-        Some(b"14") => "has stopped accepting new inference requests",
-        _ => return false,
-    };
-    Status::from_header_map(response.headers()).is_some_and(|status| status.message().contains(words))
-}
-
-async fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError> {
-    let ids = tried.ids();
-    let wanted = pick::Request::new(call.model).bytes(call.bytes).exclude(&ids);
-    let wanted = match call.kind.cost() {
-        Some(cost) => wanted.cost(cost),
-        None => wanted,
-    };
-    node.pick_strict(&wanted).await
-}
-
 /// The status of a request that was lost on its pod.
-fn died(pod: &Pod, error: &hyper::Error, passed: &Passed) -> Status {
+fn died(pod: &Pod, why: &str, passed: &Passed) -> Status {
     if let Some(too_large) = passed.as_deref().and_then(Stream::too_large) {
         return Status::from(*too_large);
     }
-    let why = super::upstream::causes(error);
     Status::unavailable(format!(
         "pod `{}` broke off before it answered, and may have begun the request: {why}",
         pod.name()
     ))
 }
 
+/// RESOURCE_EXHAUSTED with the time after which another try makes sense, as gRPC's clients understand it.
+fn refused(text: String, after: Duration) -> Status {
+    let mut status = Status::resource_exhausted(text);
+    let ms = after.min(LONGEST_PUSHBACK).as_millis().max(1);
+    if let Ok(ms) = ms.to_string().parse() {
+        status.metadata_mut().insert(PUSHBACK, ms);
+    }
+    status
+}
+
+/// gRPC's trailer for "try again in so many milliseconds" (gRFC A6).
+pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 /// The pods that did not take one request, and why. Empty for all but a few.
 #[derive(Default)]
 struct Tried {
-    pods: SmallVec<[(Arc<Pod>, Option<Unreachable>); 1]>,
+    pods: SmallVec<[(Arc<Pod>, Option<String>); 1]>,
     /// How many of them were full.
     full: u32,
-    /// The last answer of a pod that was full or had given up the model: what the caller gets if no pod takes it.
-    answer: Option<Response<Incoming>>,
+    /// The last answer of a pod that did not take it: what the caller gets if none does.
+    answer: Option<(Answer, Arc<Pod>)>,
 }
 
 impl Tried {
-    fn unreachable(&mut self, pod: Arc<Pod>, why: Unreachable) {
+    fn failed(&mut self, pod: Arc<Pod>, why: String) {
         self.pods.push((pod, Some(why)));
     }
 
-    fn refused(&mut self, pod: Arc<Pod>, answer: Response<Incoming>) {
-        self.pods.push((pod, None));
-        self.answer = Some(answer);
+    fn answered(&mut self, pod: Arc<Pod>, answer: Answer) {
+        self.pods.push((pod.clone(), None));
+        self.answer = Some((answer, pod));
     }
 
     fn ids(&self) -> SmallVec<[PodId; 4]> {
@@ -210,18 +396,29 @@ impl Tried {
     }
 
     /// What the caller gets when nothing is left to pick.
-    fn end(self, error: &PickError) -> Result<(Response<Incoming>, Option<Ticket>), Status> {
+    fn end(self, error: &PickError) -> Result<Done, Status> {
         match self.answer {
-            Some(answer) => Ok((answer, None)),
+            Some((answer, pod)) => Ok((answer, None, pod)),
             None if self.pods.is_empty() => Err(Status::unavailable(error.to_string())),
-            None => {
-                let why = |(pod, why): &(Arc<Pod>, Option<Unreachable>)| {
-                    let why = why.as_ref().map(ToString::to_string).unwrap_or_default();
-                    format!("`{}` ({}): {why}", pod.name(), pod.spec().grpc)
-                };
-                let pods: Vec<String> = self.pods.iter().map(why).collect();
-                Err(Status::unavailable(format!("no pod could be reached: {}", pods.join("; "))))
-            }
+            None => Err(Status::unavailable(format!("no pod could be reached: {}", self.text()))),
         }
+    }
+
+    /// What the caller gets when the one pod that could take it cannot be reached.
+    fn lost(self, route: &Route) -> Result<Done, Status> {
+        let what = match route.sequence() {
+            Some((model, id)) => {
+                format!("sequence {id} of model `{model}` is lost, begin it again with sequence_start: ")
+            }
+            None => String::new(),
+        };
+        Err(Status::unavailable(format!("{what}no pod could be reached: {}", self.text())))
+    }
+
+    fn text(&self) -> String {
+        let why = |(pod, why): &(Arc<Pod>, Option<String>)| {
+            format!("`{}` ({}): {}", pod.name(), pod.spec().grpc, why.as_deref().unwrap_or_default())
+        };
+        self.pods.iter().map(why).collect::<Vec<_>>().join("; ")
     }
 }

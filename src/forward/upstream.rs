@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,6 +21,8 @@ use tokio::sync::Mutex;
 use tracing::debug;
 
 use super::body::RequestBody;
+use super::call::Face;
+use super::pin::spell;
 use super::shape::Asked;
 use crate::observe::{Pod, PodSpec};
 
@@ -84,6 +86,8 @@ pub(super) enum Unreachable {
     Handshake(Arc<hyper::Error>),
     #[error("connections close at once")]
     ClosesAtOnce,
+    #[error("its HTTP address is not known")]
+    NoHttp,
 }
 
 /// Why a request brought no response.
@@ -97,6 +101,8 @@ pub(super) enum SendError {
 /// One pod's connection.
 pub(super) struct Upstream {
     target: Result<Authority, AddressError>,
+    /// Its name as headers spell it.
+    pub(super) spelled: HeaderValue,
     sender: ArcSwapOption<Sender>,
     /// How many attempts to connect have ended: lets those who waited for one see that it was theirs too.
     attempts: AtomicU64,
@@ -113,16 +119,17 @@ pub(super) struct Upstream {
 impl Upstream {
     /// The connection of `pod`.
     pub(super) fn of(pod: &Pod) -> &Upstream {
-        let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(Upstream::new(&pod.spec().grpc)) };
+        let make = || -> Arc<dyn Any + Send + Sync> { Arc::new(Upstream::new(pod.spec())) };
         match pod.attachment(make).downcast_ref() {
             Some(upstream) => upstream,
             None => unreachable!("nothing else attaches itself to a pod"),
         }
     }
 
-    fn new(url: &str) -> Upstream {
+    fn new(spec: &PodSpec) -> Upstream {
         Upstream {
-            target: target(url),
+            target: target(&spec.grpc),
+            spelled: spell(&spec.name),
             sender: ArcSwapOption::empty(),
             attempts: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -134,6 +141,18 @@ impl Upstream {
 
     /// Sends `request`, connecting first where there is no connection.
     pub(super) async fn send(
+        &self,
+        face: Face,
+        request: Request<RequestBody>,
+        connect_timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        match face {
+            Face::Grpc => self.send_grpc(request, connect_timeout).await,
+            Face::Http => Err(SendError::Unsent(Box::new(request), Unreachable::NoHttp)),
+        }
+    }
+
+    async fn send_grpc(
         &self,
         mut request: Request<RequestBody>,
         connect_timeout: Duration,

@@ -200,6 +200,11 @@ impl Pod {
         self.remainders_us.fetch_sub(cost.as_us(), Relaxed);
     }
 
+    /// Requests that it has in flight, of this node and by the weight of their rows of its peers; remainders too.
+    pub(crate) fn in_flight(&self) -> f32 {
+        (self.own_in_flight() + self.own_remainders()) as f32 + self.gauge.peers_x256() as f32 / 256.0
+    }
+
     /// What one peer has here changed, by wrapping differences. The core's alone.
     pub(crate) fn adjust_peers(&self, count_x256: u64, cost_us: u64) {
         self.peers_us.fetch_add(cost_us, Relaxed);
@@ -351,11 +356,10 @@ impl Pod {
 
     /// Its load in numbers; `index` is its place among the picker's pods.
     pub fn load(&self, index: usize) -> PodLoad {
-        let own = self.own_in_flight();
         PodLoad {
             index,
-            own_in_flight: own,
-            in_flight: (own + self.own_remainders()) as f32 + self.gauge.peers_x256() as f32 / 256.0,
+            own_in_flight: self.own_in_flight(),
+            in_flight: self.in_flight(),
             cost_ms: self.gauge.all_us() as f32 / 1e3,
             slots: self.gauge.slots(),
             weight: self.gauge.weight(),

@@ -9,7 +9,7 @@ use super::places::{Place, Serving};
 use super::scratch::Scratch;
 use super::{Draw, ENOUGH, Request};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Model, Part, PodLoad};
+use crate::observe::{Model, Part, Pod, PodLoad};
 use crate::time::Time;
 
 /// Chance of its own: policies draw by small numbers.
@@ -172,6 +172,8 @@ pub(super) struct Choice<'a> {
     places: &'a [Place],
     /// Which of them, where not all may.
     some: Option<Scratch<u32>>,
+    /// Whether any was left out because it is full.
+    pub(super) any_full: bool,
 }
 
 impl<'a> Choice<'a> {
@@ -181,11 +183,25 @@ impl<'a> Choice<'a> {
     pub(super) fn of(serving: &'a Serving, request: &Request<'_>, any_out: bool, draw: &Draw) -> Choice<'a> {
         let (places, used) = (&serving.places[..], serving.used);
         let parted = used < places.len();
-        if !any_out && request.exclude.is_empty() && (!parted || used >= ENOUGH) {
-            return Choice { places: &places[..used], some: None };
+        let restricted = !request.exclude.is_empty() || !request.among.is_empty() || request.at_most.is_some();
+        if !any_out && !restricted && (!parted || used >= ENOUGH) {
+            return Choice { places: &places[..used], some: None, any_full: false };
         }
-        let tried =
-            |k: &u32| request.exclude.contains(&places[*k as usize].pod.id()) && !mutant::is(Mutant::RetryTheSame);
+        let any_full = Cell::new(false);
+        let is_full = |pod: &Pod| request.at_most.is_some_and(|most| pod.in_flight() >= most as f32);
+        let tried = |k: &u32| {
+            let pod = &places[*k as usize].pod;
+            let id = pod.id();
+            if request.exclude.contains(&id) && !mutant::is(Mutant::RetryTheSame) {
+                return true;
+            }
+            if !request.among.is_empty() && !request.among.contains(&id) {
+                return true;
+            }
+            let full = is_full(pod);
+            any_full.set(any_full.get() || full);
+            full
+        };
         let out = |k: &u32| places[*k as usize].pod.is_ejected() && !mutant::is(Mutant::PickEjected);
         let untried = |upto: usize| (0..upto as u32).filter(|k| !tried(k));
         let mut some = Scratch::of(&SOME);
@@ -205,7 +221,7 @@ impl<'a> Choice<'a> {
                 some.retain(takes_part);
             }
         }
-        Choice { places, some: Some(some) }
+        Choice { places, some: Some(some), any_full: any_full.get() }
     }
 
     /// As a policy sees them at `now`, for a request of `model`.

@@ -53,12 +53,14 @@ pub struct Request<'a> {
     bytes: u64,
     cost: Option<Cost>,
     exclude: &'a [PodId],
+    among: &'a [PodId],
+    at_most: Option<u32>,
 }
 
 impl<'a> Request<'a> {
     /// A request for `model`, of unknown size.
     pub fn new(model: &'a str) -> Request<'a> {
-        Request { model, bytes: 0, cost: None, exclude: &[] }
+        Request { model, bytes: 0, cost: None, exclude: &[], among: &[], at_most: None }
     }
 
     /// Its payload in bytes, from which its cost is estimated.
@@ -74,6 +76,16 @@ impl<'a> Request<'a> {
     /// Pods that were tried already.
     pub fn exclude(self, exclude: &'a [PodId]) -> Request<'a> {
         Request { exclude, ..self }
+    }
+
+    /// The only pods that may take it; all where none is named.
+    pub fn among(self, among: &'a [PodId]) -> Request<'a> {
+        Request { among, ..self }
+    }
+
+    /// Only a pod that has fewer requests in flight may take it, of all callers together as far as this node knows.
+    pub fn at_most(self, in_flight: Option<u32>) -> Request<'a> {
+        Request { at_most: in_flight, ..self }
     }
 }
 
@@ -91,6 +103,14 @@ pub enum PickError {
         model: String,
         /// How many pods there are.
         known: usize,
+    },
+    /// Every pod that may take it has as many requests in flight as it may: try again when one has ended.
+    #[error("all pods of model `{model}` are full: each has {at_most} requests in flight or more")]
+    Full {
+        /// The model that was asked for.
+        model: String,
+        /// [`Request::at_most`].
+        at_most: u32,
     },
 }
 
@@ -142,7 +162,7 @@ impl Picker {
         let choice = Choice::of(table.serving(model), request, hub.out.is_any(), &draw);
         let pods = choice.candidates(model, now);
         if pods.is_empty() {
-            return Err(self.none_left(&table, request));
+            return Err(self.none_left(&table, request, choice.any_full));
         }
         let cost = request.cost.unwrap_or_else(|| model.cost.estimate(request.bytes));
         let chosen = match pods.len() {
@@ -152,10 +172,11 @@ impl Picker {
         Ok(self.charge(now, request, (model, cost, number), choice.place(chosen)))
     }
 
-    fn none_left(&self, table: &Table, request: &Request<'_>) -> PickError {
-        match table.pods.len() {
-            0 => PickError::NoPods,
-            known => PickError::NoneLeft { model: request.model.to_owned(), known },
+    fn none_left(&self, table: &Table, request: &Request<'_>, any_full: bool) -> PickError {
+        match (table.pods.len(), request.at_most) {
+            (0, _) => PickError::NoPods,
+            (_, Some(at_most)) if any_full => PickError::Full { model: request.model.to_owned(), at_most },
+            (known, _) => PickError::NoneLeft { model: request.model.to_owned(), known },
         }
     }
 

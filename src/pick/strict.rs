@@ -15,12 +15,21 @@ pub struct OwnedRequest {
     bytes: u64,
     cost: Option<Cost>,
     exclude: SmallVec<[PodId; 4]>,
+    among: SmallVec<[PodId; 4]>,
+    at_most: Option<u32>,
 }
 
 impl OwnedRequest {
     /// It as a pick takes it.
     pub fn borrowed(&self) -> Request<'_> {
-        Request { model: &self.model, bytes: self.bytes, cost: self.cost, exclude: &self.exclude }
+        Request {
+            model: &self.model,
+            bytes: self.bytes,
+            cost: self.cost,
+            exclude: &self.exclude,
+            among: &self.among,
+            at_most: self.at_most,
+        }
     }
 }
 
@@ -31,6 +40,8 @@ impl From<&Request<'_>> for OwnedRequest {
             bytes: request.bytes,
             cost: request.cost,
             exclude: request.exclude.into(),
+            among: request.among.into(),
+            at_most: request.at_most,
         }
     }
 }
@@ -38,6 +49,11 @@ impl From<&Request<'_>> for OwnedRequest {
 impl<'a> Request<'a> {
     pub(crate) fn model(&self) -> &'a str {
         self.model
+    }
+
+    /// Whether any pod may take it, however full.
+    pub(crate) fn is_free(&self) -> bool {
+        self.among.is_empty() && self.at_most.is_none()
     }
 
     pub(crate) fn excluded(&self) -> &'a [PodId] {

@@ -1,15 +1,21 @@
-//! Learns from the first bytes of a request what a pick needs: the model's name and the size.
+//! Learns from the first bytes of a request what a pick needs: the model's name and version, the request's parameters, the
+//! size.
 //!
-//! It reads ahead until it has passed the gRPC prefix and field 1 of the message (where Triton's requests carry the
-//! model's name), and no further: a tensor that follows is not waited for. What it cannot make sense of it lets pass
-//! under an unknown model, for the pod to judge.
+//! It reads ahead until it has passed the gRPC prefix and the fields before the tensors, and no further: a tensor that
+//! follows is not waited for. What it cannot make sense of it lets pass under an unknown model, for the pod to judge.
+
+mod fields;
+mod parameters;
 
 use std::future::poll_fn;
-use std::io::{self, Write};
+use std::io::Write;
 
 use flate2::write::{GzDecoder, ZlibDecoder};
 use smallvec::SmallVec;
 use tonic::Status;
+
+use self::fields::Fields;
+pub(super) use self::parameters::{Parameters, Sequence, SequenceId};
 
 use super::body::{PREFIX, RequestBody, message_length};
 
@@ -18,13 +24,14 @@ use super::body::{PREFIX, RequestBody, message_length};
 const READ_AHEAD: usize = 64 << 10;
 /// How much of a compressed message is inflated at most: a thousandfold bomb costs a millisecond, not a minute.
 const INFLATE: u64 = 1 << 20;
-/// A name longer than this shares the nameless model anyway.
-const MAX_NAME: usize = 256;
 
 /// What the first message says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Peek {
-    name: SmallVec<[u8; 64]>,
+    pub(super) name: SmallVec<[u8; 64]>,
+    pub(super) version: SmallVec<[u8; 16]>,
+    /// Those that somebody set.
+    pub(super) parameters: Parameters,
     /// Its length as sent.
     pub(super) bytes: u64,
 }
@@ -34,6 +41,11 @@ impl Peek {
     pub(super) fn model(&self) -> &str {
         std::str::from_utf8(&self.name).unwrap_or_default()
     }
+
+    /// The version that was asked for; empty for any.
+    pub(super) fn version(&self) -> &str {
+        std::str::from_utf8(&self.version).unwrap_or_default()
+    }
 }
 
 /// What to look for.
@@ -41,7 +53,7 @@ impl Peek {
 pub(super) enum Depth {
     /// The message's length.
     Size,
-    /// Field 1 too, in a message that is compressed with this, where its flag says so.
+    /// Its first fields too, in a message that is compressed with this, where its flag says so.
     Model(Compression),
 }
 
@@ -144,13 +156,13 @@ impl Peeker {
     }
 
     fn found(self) -> Peek {
-        let name = match &self.message {
+        let found = match &self.message {
             Message::Plain(fields) => fields.found(),
             Message::Gzip(decoder) => decoder.get_ref().found(),
             Message::Deflate(decoder) => decoder.get_ref().found(),
-            Message::Ahead | Message::Closed => SmallVec::new(),
+            Message::Ahead | Message::Closed => Peek::default(),
         };
-        Peek { name, bytes: self.bytes }
+        Peek { bytes: self.bytes, ..found }
     }
 }
 
@@ -168,134 +180,20 @@ impl Message {
     }
 }
 
-/// Walks the fields of a protobuf message until it has passed field 1. Takes bytes as a [`Write`] and refuses more, by
-/// an error, when it is done: so a decoder can feed it.
-#[derive(Debug)]
-struct Fields {
-    at: At,
-    name: SmallVec<[u8; 64]>,
-    /// Bytes until the message ends.
-    left: u64,
-}
-
-/// Where in a field the next byte stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Key(Varint),
-    /// A varint's value, of no interest.
-    Number(Varint),
-    /// The length of a length-delimited field, and whether that is field 1.
-    Length(Varint, bool),
-    Skip(u64),
-    Name(u64),
-    Done,
-    /// No sense to be made of it.
-    GaveUp,
-}
-
-/// A varint on its way in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Varint {
-    value: u64,
-    shift: u32,
-}
-
-impl Fields {
-    fn new(left: u64) -> Fields {
-        let at = if left == 0 { At::Done } else { At::Key(Varint::default()) };
-        Fields { at, name: SmallVec::new(), left }
-    }
-
-    fn found(&self) -> SmallVec<[u8; 64]> {
-        if self.at == At::Done { self.name.clone() } else { SmallVec::new() }
-    }
-
-    /// Looks at the start of `bytes`, returns how many it took.
-    fn step(&mut self, bytes: &[u8]) -> usize {
-        match self.at {
-            At::Skip(left) => {
-                let taken = left.min(bytes.len() as u64);
-                self.at = if taken == left { At::Key(Varint::default()) } else { At::Skip(left - taken) };
-                taken as usize
-            }
-            At::Name(left) => {
-                let taken = left.min(bytes.len() as u64);
-                self.name.extend_from_slice(&bytes[..taken as usize]);
-                self.at = if taken == left { At::Done } else { At::Name(left - taken) };
-                taken as usize
-            }
-            At::Key(varint) => self.varint(varint, bytes[0], At::Key, key),
-            At::Number(varint) => self.varint(varint, bytes[0], At::Number, |_| At::Key(Varint::default())),
-            At::Length(varint, name) => {
-                let then = |length| if name { named(length) } else { At::Skip(length) };
-                self.varint(varint, bytes[0], |varint| At::Length(varint, name), then)
-            }
-            At::Done | At::GaveUp => bytes.len(),
-        }
-    }
-
-    fn varint(&mut self, varint: Varint, byte: u8, more: impl Fn(Varint) -> At, then: impl Fn(u64) -> At) -> usize {
-        let value = varint.value | u64::from(byte & 0x7f) << varint.shift;
-        self.at = match byte & 0x80 {
-            0 => then(value),
-            // Ten bytes are the longest varint.
-            _ if varint.shift >= 63 => At::GaveUp,
-            _ => more(Varint { value, shift: varint.shift + 7 }),
-        };
-        1
-    }
-}
-
-impl Write for Fields {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut rest = &bytes[..bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))];
-        self.left -= rest.len() as u64;
-        while !rest.is_empty() && !matches!(self.at, At::Done | At::GaveUp) {
-            rest = &rest[self.step(rest)..];
-        }
-        if matches!(self.at, At::Done | At::GaveUp) || self.left == 0 {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What follows a field's key.
-fn key(key: u64) -> At {
-    match (key >> 3, key & 7) {
-        (_, 0) => At::Number(Varint::default()),
-        (_, 1) => At::Skip(8),
-        (number, 2) => At::Length(Varint::default(), number == 1),
-        (_, 5) => At::Skip(4),
-        _ => At::GaveUp,
-    }
-}
-
-/// What follows the length of field 1.
-fn named(length: u64) -> At {
-    match length {
-        0 => At::Done,
-        _ if length > MAX_NAME as u64 => At::GaveUp,
-        _ => At::Name(length),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
     use std::pin::Pin;
     use std::task::{Context, Poll};
+    use std::time::Duration;
 
     use bytes::Bytes;
     use flate2::Compression as Level;
     use http_body::{Body, Frame};
     use http_body_util::BodyExt;
-    use plimsoll_proto::inference::ModelInferRequest;
+    use plimsoll_proto::inference::infer_parameter::ParameterChoice;
+    use plimsoll_proto::inference::{InferParameter, ModelInferRequest};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use prost::Message as _;
@@ -357,7 +255,33 @@ mod tests {
         for size in [1, 2, 3, 5, 7, 13, 4096, usize::MAX / 2] {
             let (peek, replayed) = peeked(&request, size, MODEL);
             assert_eq!((peek.model(), peek.bytes), ("resnet50", request.len() as u64 - 5), "pieces of {size}");
+            assert_eq!((peek.version(), &peek.parameters), ("7", &Parameters::default()));
             assert_eq!(replayed, request);
+        }
+    }
+
+    /// The parameters stand before the tensors: they must be found however the bytes are cut, and the tensors not be waited
+    /// for.
+    #[test]
+    fn parameters_are_found_before_the_tensors() {
+        let choice = |choice| InferParameter { parameter_choice: Some(choice) };
+        let parameters = [
+            ("sequence_id", choice(ParameterChoice::StringParam("s-1".into()))),
+            ("sequence_start", choice(ParameterChoice::BoolParam(true))),
+            ("priority", choice(ParameterChoice::Uint64Param(2))),
+            ("timeout", choice(ParameterChoice::Int64Param(1500))),
+        ];
+        let request = ModelInferRequest {
+            parameters: parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            ..ModelInferRequest::decode(&infer()[..]).unwrap()
+        };
+        let request = framed(0, &request.encode_to_vec());
+        for size in [1, 3, 11, 4096] {
+            let peek = peeked(&request[..request.len() - 4000], size, MODEL).0;
+            assert_eq!(peek.model(), "resnet50");
+            let sequence = peek.parameters.sequence().unwrap();
+            assert_eq!((sequence.id, sequence.start, sequence.end), (SequenceId::Text("s-1".into()), true, false));
+            assert_eq!((peek.parameters.priority(), peek.parameters.timeout()), (2, Some(Duration::from_micros(1500))));
         }
     }
 
