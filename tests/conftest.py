@@ -11,7 +11,9 @@ MODELS = ["sim_gpu", "sim_batch", "sim_padded", "sim_stream", "sim_fail", "sim_q
 # What the stock clients' surface is tried on: NVIDIA's example models, and a few of ours.
 STOCK_MODELS = ["simple", "simple_int8", "simple_string", "simple_identity", "simple_sequence", "simple_dyna_sequence"]
 STOCK_MODELS += ["simple_string_dyna_sequence", "repeat_int32", "sim_types", "sim_sequence", "sim_stream", "sim_echo", "sim_gpu"]
+FEW_MODELS = ["sim_gpu", "sim_ledger", "sim_sequence", "sim_stream"]
 RUN = node_processes.TARGET / "triton-tests"
+FEW_RUN = node_processes.TARGET / "triton-few"
 STOCK_RUN = node_processes.TARGET / "triton-stock"
 LOGS = node_processes.TARGET / "test-logs"
 
@@ -106,6 +108,32 @@ def target(request, tritons):
         return direct_target(tritons[0])
     node = request.getfixturevalue("fronts")[0]
     return Target("node", node.grpc, node=node)
+
+
+# ---- a small fleet, for what restarts all of it ----
+
+
+@pytest.fixture(scope="session")
+def few_lab():
+    made = lab.Lab(run=FEW_RUN)
+    made.down()
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="session")
+def started_few(few_lab):
+    return few_lab.up(3, FEW_MODELS, base=lab.free_base(3, first=22000), real_time=10, tied=True)
+
+
+@pytest.fixture
+def few_tritons(few_lab, started_few):
+    """Three real Tritons with few models, which are quick to restart; healthy at the start of every test."""
+    for pod in started_few:
+        if not pod.ready():
+            few_lab.restart(pod)
+        few_lab.slow(pod, 1)
+    return started_few
 
 
 # ---- the stock clients' surface ----
