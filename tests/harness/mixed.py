@@ -1,6 +1,6 @@
 """Requests of every kind, in a seeded order, each with a deadline, some of them cancelled: what a long run of faults is tried on.
 
-Every request has an id of its own, which the models write down when they execute it (sim_ledger, sim_sequence).
+Every request has an id of its own, which the models write down when they execute it (sim_ledger, sim_sequence, sim_stream).
 """
 import asyncio
 import itertools
@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import grpc
 import numpy as np
 import tritonclient.grpc.aio as triton
 from harness.kserve import payload, tokens
@@ -109,10 +110,14 @@ class Mixed:
         try:
             await work
         except asyncio.CancelledError:
-            done.status, done.cancelled = "CANCELLED", True
+            done.status, done.cancelled = "CANCELLED", choice["cancel"] is not None
         except InferenceServerException as error:
             done.status, done.text = str(error.status()).removeprefix("StatusCode."), str(error.message())
             done.cancelled = choice["cancel"] is not None and done.status == "CANCELLED"
+        except grpc.RpcError as error:  # as the stock aio client tells of a stream that could not begin
+            done.status, done.text = error.code().name, error.details()
+        except Exception as error:  # a wrong answer, which no fault explains
+            done.status, done.text = "WRONG", repr(error)
         done.ended = time.monotonic()
         self.done.append(done)
 
@@ -129,7 +134,7 @@ class Mixed:
         done.deadline = 0.06
         parameters = {"service_ms": 200}
         await client.infer(
-            "sim_gpu", payload(100, triton), request_id=done.id, parameters=parameters, client_timeout=done.deadline
+            "sim_ledger", payload(100, triton), request_id=done.id, parameters=parameters, client_timeout=done.deadline
         )
 
     async def _stream(self, client, choice, done):
@@ -143,6 +148,7 @@ class Mixed:
             assert answer.as_numpy("INDEX")[0] == answers, f"{done.id}: an answer was lost or came twice"
             answers += 1
         assert answers == choice["turns"], f"{done.id}: {answers} answers to {choice['turns']}"
+        done.executed.append(done.id)
 
     async def _sequence(self, client, choice, done):
         """A sequence adds up or fails; it never has a wrong sum. Its deadline is that of each request in it."""
