@@ -2,85 +2,29 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
+#[allow(dead_code, reason = "each suite uses its part")]
 mod fake;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fake::world::{Client, World, infer, world};
 use fake::{Pod, eventually};
 use http::{Request, StatusCode};
-use plimsoll::forward::{ForwardOptions, FrontOptions, serve};
-use plimsoll::node::{Credentials, Node, NodeConfig};
+use plimsoll::forward::ForwardOptions;
 use plimsoll_proto::health::HealthCheckRequest;
 use plimsoll_proto::health::health_client::HealthClient;
-use plimsoll_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use plimsoll_proto::inference::{
-    ModelConfig, ModelInferRequest, ModelInstanceGroup, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest,
-    ServerReadyRequest,
+    ModelConfig, ModelInstanceGroup, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
-
-type Client<C> = GrpcInferenceServiceClient<C>;
-
-/// A node in front of `pods`, its front, and a client of that.
-struct World {
-    node: Node,
-    addr: String,
-    client: Client<Channel>,
-    shutdown: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<()>,
-}
-
-async fn world(pods: &[&Pod], adjust: impl FnOnce(&mut FrontOptions)) -> World {
-    let mut config = NodeConfig::new("test", Credentials::Secret(b"sixteen bytes at least".to_vec()));
-    config.pods = pods.iter().map(|pod| pod.spec()).collect();
-    let node = Node::join(config).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap().to_string();
-    let mut options = FrontOptions::default();
-    adjust(&mut options);
-    let (shutdown, told) = oneshot::channel();
-    let served = tokio::spawn(serve(node.clone(), listener, options, async move {
-        let _ = told.await;
-    }));
-    let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
-    let client = Client::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
-    World { node, addr, client, shutdown: Some(shutdown), served }
-}
-
-impl World {
-    fn in_flight(&self) -> u32 {
-        self.node.picker().pods().iter().map(|pod| pod.own_in_flight()).sum()
-    }
-
-    /// Served, failed, refused, cancelled, over all pods.
-    fn outcomes(&self) -> [u64; 4] {
-        let pods = self.node.picker().pods();
-        let sum = |of: fn(&plimsoll::observe::PodStats) -> &std::sync::atomic::AtomicU64| {
-            pods.iter().map(|pod| of(pod.stats()).load(SeqCst)).sum()
-        };
-        [sum(|s| &s.served), sum(|s| &s.failed), sum(|s| &s.refused), sum(|s| &s.cancelled)]
-    }
-}
-
-/// A request for `model`; the fake pod does what `what` says.
-fn infer(model: &str, what: &str) -> tonic::Request<ModelInferRequest> {
-    let message = ModelInferRequest {
-        model_name: model.into(),
-        raw_input_contents: vec![Bytes::from_static(&[7; 100])],
-        ..ModelInferRequest::default()
-    };
-    let mut request = tonic::Request::new(message);
-    request.metadata_mut().insert("x-do", what.parse().unwrap());
-    request
-}
 
 /// A ticket that ended with the response's head would call a pod free while it still streams its answer.
 #[tokio::test]

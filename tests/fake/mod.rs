@@ -1,6 +1,8 @@
 //! A pod that does as it is told by the request's `x-do` header, and small things around it.
 
-use std::collections::VecDeque;
+pub(crate) mod world;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::io::Write;
 use std::pin::Pin;
@@ -17,7 +19,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::observe::PodSpec;
-use plimsoll_proto::inference::{ModelConfig, ModelConfigResponse};
+use plimsoll_proto::inference::infer_parameter::ParameterChoice;
+use plimsoll_proto::inference::{ModelConfig, ModelConfigResponse, ModelInferRequest};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -47,6 +50,8 @@ struct Seen {
     refused: AtomicUsize,
     config: Mutex<Option<ModelConfig>>,
     config_questions: AtomicUsize,
+    /// The sequences whose beginning it has seen.
+    sequences: Mutex<BTreeSet<String>>,
     release: Notify,
 }
 
@@ -155,6 +160,27 @@ impl Pod {
     }
 }
 
+impl Seen {
+    /// As a Triton does whose model wants every sequence from its beginning.
+    fn take_sequence(&self, request: &[u8]) -> Result<(), String> {
+        let request = ModelInferRequest::decode(&request[5..]).unwrap();
+        let choice = |name: &str| request.parameters.get(name).and_then(|value| value.parameter_choice.clone());
+        let id = format!("{:?}", choice("sequence_id").unwrap());
+        let is_set = |name: &str| choice(name) == Some(ParameterChoice::BoolParam(true));
+        let mut sequences = self.sequences.lock().unwrap();
+        if is_set("sequence_start") {
+            sequences.insert(id.clone());
+        }
+        if !sequences.contains(&id) {
+            return Err(format!("3-sequence {id} to model 'm' must specify the START flag on the first request"));
+        }
+        if is_set("sequence_end") {
+            sequences.remove(&id);
+        }
+        Ok(())
+    }
+}
+
 async fn accept(listener: TcpListener, seen: Arc<Seen>) {
     let mut connections = JoinSet::new();
     loop {
@@ -162,7 +188,7 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
         let seen = seen.clone();
         let service = service_fn(move |request| {
             let seen = seen.clone();
-            async move { Ok::<_, Infallible>(answer(request, seen)) }
+            async move { Ok::<_, Infallible>(answer(request, seen).await) }
         });
         connections.spawn(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -171,7 +197,7 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
     }
 }
 
-fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
+async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
     let (frames, body) = mpsc::unbounded_channel();
     let mut response = Response::new(Answer(body));
     let headers = response.headers_mut();
@@ -215,6 +241,28 @@ fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer> {
     if seen.full.load(SeqCst) {
         seen.refused.fetch_add(1, SeqCst);
         headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
+        return response;
+    }
+    let what = request.headers().get("x-do").and_then(|what| what.to_str().ok()).unwrap_or_default().to_owned();
+    if let Some(status) = what.strip_prefix("head-") {
+        // For this pod alone, or for all.
+        let (at, status) = status.split_once('@').unwrap_or((&seen.name, status));
+        if at == seen.name {
+            seen.requests.fetch_add(1, SeqCst);
+            headers.extend(trailers(status));
+            return response;
+        }
+    }
+    if what == "sequence" {
+        seen.requests.fetch_add(1, SeqCst);
+        let all = request.into_body().collect().await.unwrap().to_bytes();
+        match seen.take_sequence(&all) {
+            Ok(()) => {
+                frames.send(Frame::data(all)).unwrap();
+                frames.send(Frame::trailers(trailers("0"))).unwrap();
+            }
+            Err(status) => response.headers_mut().extend(trailers(&status)),
+        }
         return response;
     }
     if let Some(authority) = request.uri().authority() {
@@ -274,6 +322,17 @@ async fn perform(what: &str, body: &mut Incoming, seen: &Seen, frames: &Frames) 
                     let _ = frames.send(Frame::data(stream_answer()));
                 }
             }
+        }
+        // Not for ever: what nobody cancels shall end.
+        "slow" => {
+            let all = body.collect().await.unwrap().to_bytes();
+            seen.release.notified().await;
+            let _ = frames.send(Frame::data(all));
+        }
+        "slow-on-a" if seen.name == "a" => std::future::pending().await,
+        _ if what.starts_with("head-") || what == "slow-on-a" => {
+            let all = body.collect().await.unwrap().to_bytes();
+            let _ = frames.send(Frame::data(all));
         }
         "echo" => {
             let all = body.collect().await.unwrap().to_bytes();

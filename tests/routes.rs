@@ -1,0 +1,275 @@
+//! Where requests go that may not go anywhere: pins, sequences, keys; and what happens to those that fail, wait or come late.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
+#[allow(dead_code, reason = "each suite uses its part")]
+mod fake;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use fake::world::{World, infer, world};
+use fake::{Pod, eventually};
+use plimsoll::forward::{Affinity, FrontOptions, ModelOptions};
+use plimsoll::observe::Cost;
+use plimsoll::pick::Request;
+use plimsoll_proto::inference::infer_parameter::ParameterChoice;
+use plimsoll_proto::inference::{InferParameter, ModelInferRequest};
+use tonic::{Code, Status};
+
+async fn pods(names: &[&str]) -> Vec<Pod> {
+    let mut pods = Vec::new();
+    for name in names {
+        pods.push(Pod::start(name).await);
+    }
+    pods
+}
+
+async fn world_of(pods: &[Pod], adjust: impl FnOnce(&mut FrontOptions)) -> World {
+    world(&pods.iter().collect::<Vec<_>>(), adjust).await
+}
+
+/// Options for model `m`.
+fn of_m(adjust: impl FnOnce(&mut ModelOptions)) -> impl FnOnce(&mut FrontOptions) {
+    move |options| adjust(options.forward.models.entry("m".into()).or_default())
+}
+
+fn with(
+    request: tonic::Request<ModelInferRequest>,
+    key: &'static str,
+    value: &str,
+) -> tonic::Request<ModelInferRequest> {
+    let mut request = request;
+    request.metadata_mut().insert(key, value.parse().unwrap());
+    request
+}
+
+/// The pod that says so itself, and the one that the node names: the same.
+async fn pod_of(world: &mut World, request: tonic::Request<ModelInferRequest>) -> Result<String, Status> {
+    let answer = world.client.model_infer(request).await?;
+    let says = |key: &str| answer.metadata().get(key).unwrap().to_str().unwrap().to_owned();
+    assert_eq!(says("x-pod"), says("plimsoll-pod"));
+    Ok(says("x-pod"))
+}
+
+/// One request of a sequence, for a pod that wants each from its beginning.
+fn of_sequence(id: ParameterChoice, start: bool, end: bool) -> tonic::Request<ModelInferRequest> {
+    let mut request = infer("m", "sequence");
+    let choice = |choice| InferParameter { parameter_choice: Some(choice) };
+    request.get_mut().parameters.extend([
+        ("sequence_id".to_owned(), choice(id)),
+        ("sequence_start".to_owned(), choice(ParameterChoice::BoolParam(start))),
+        ("sequence_end".to_owned(), choice(ParameterChoice::BoolParam(end))),
+    ]);
+    request
+}
+
+/// Someone looks for what is wrong with one pod: the request must go there and nowhere else, and the answer say so.
+#[tokio::test]
+async fn a_pinned_request_goes_to_its_pod_alone() {
+    let pods = pods(&["a", "b", "c"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    for pod in ["b", "c", "b"] {
+        let request = with(infer("m", "echo"), "plimsoll-pod", pod);
+        assert_eq!(pod_of(&mut world, request).await.unwrap(), pod);
+    }
+    let unknown = with(infer("m", "echo"), "plimsoll-pod", "z");
+    assert_eq!(pod_of(&mut world, unknown).await.unwrap_err().code(), Code::InvalidArgument);
+    // What another pod would answer is not what was asked for.
+    let failing = with(infer("m", "head-14-Exceeds maximum queue size"), "plimsoll-pod", "a");
+    let status = pod_of(&mut world, failing).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "Exceeds maximum queue size"));
+    pods[0].kill().await;
+    let status = pod_of(&mut world, with(infer("m", "echo"), "plimsoll-pod", "a")).await.unwrap_err();
+    assert!(status.message().starts_with("no pod could be reached: `a` ("), "{status}");
+    assert_eq!(world.in_flight(), 0);
+}
+
+/// A request in the middle of a sequence that went elsewhere would be refused there, or worse, mixed with another's state.
+/// Numbers and texts are ids alike; and a node that was restarted (another one, here) must find them again.
+#[tokio::test]
+async fn a_sequence_stays_on_its_pod_whoever_sends_it() {
+    let pods = pods(&["a", "b", "c", "d"]).await;
+    let mut first = world_of(&pods, |_| {}).await;
+    let mut second = world_of(&pods, |_| {}).await;
+    let mut used = BTreeSet::new();
+    for k in 1..=20_u64 {
+        let id = match k % 3 {
+            0 => ParameterChoice::StringParam(format!("conversation-{k}")),
+            1 => ParameterChoice::Int64Param(k as i64),
+            _ => ParameterChoice::Uint64Param(u64::MAX - k),
+        };
+        let pod = pod_of(&mut first, of_sequence(id.clone(), true, false)).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(pod_of(&mut first, of_sequence(id.clone(), false, false)).await.unwrap(), pod);
+        }
+        assert_eq!(pod_of(&mut second, of_sequence(id.clone(), false, false)).await.unwrap(), pod, "{id:?}");
+        assert_eq!(pod_of(&mut second, of_sequence(id.clone(), false, true)).await.unwrap(), pod);
+        used.insert(pod);
+    }
+    assert!(used.len() > 2, "all sequences went to {used:?}");
+    let never_begun =
+        pod_of(&mut first, of_sequence(ParameterChoice::Int64Param(777), false, false)).await.unwrap_err();
+    assert_eq!(never_begun.code(), Code::InvalidArgument);
+}
+
+/// The state of a sequence is gone with its pod: the caller must be told so, and not by another pod's riddle.
+#[tokio::test]
+async fn a_sequence_whose_pod_is_gone_says_so() {
+    let pods = pods(&["a", "b"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    let id = || ParameterChoice::StringParam("s 1".into());
+    let pod = pod_of(&mut world, of_sequence(id(), true, false)).await.unwrap();
+    pods.iter().find(|p| p.spec().name == pod).unwrap().kill().await;
+    let status = pod_of(&mut world, of_sequence(id(), false, false)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let told = "sequence `s 1` of model `m` is lost";
+    assert!(status.message().starts_with(told) && status.message().contains("sequence_start"), "{status}");
+    // Once it was found to be gone the answer is as clear.
+    pod_of(&mut world, of_sequence(id(), true, true)).await.unwrap();
+}
+
+/// An adapter that is loaded on every pod is loaded too often, and one that lives on a single pod is a hotspot.
+#[tokio::test]
+async fn a_key_keeps_to_its_few_pods_until_they_are_busier_than_their_share() {
+    let pods = pods(&["a", "b", "c", "d", "e", "f"]).await;
+    let mut world = world_of(&pods, of_m(|m| m.affinity = Some(Affinity::new("lora", 2)))).await;
+    let mut by_key: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for k in 0..60 {
+        let key = format!("adapter-{}", k % 6);
+        let pod = pod_of(&mut world, with(infer("m", "echo"), "lora", &key)).await.unwrap();
+        by_key.entry(key).or_default().insert(pod);
+    }
+    assert!(by_key.values().all(|pods| pods.len() <= 2), "{by_key:?}");
+    assert!(by_key.values().flatten().collect::<BTreeSet<_>>().len() >= 4, "{by_key:?}");
+    // Both pods of one key are busy far beyond the rest: a third takes part.
+    let busy = &by_key["adapter-0"];
+    let held: Vec<_> =
+        world.node.picker().pods().iter().filter(|pod| busy.contains(pod.name())).map(|pod| pod.id()).collect();
+    let cost = Cost::from_ms(50.0).unwrap();
+    let pick = |among: &[_]| world.node.pick(&Request::new("m").cost(cost).among(among)).unwrap();
+    let _tickets: Vec<_> = (0..16).map(|k| pick(&held[k % held.len()..][..1])).collect();
+    let pod = pod_of(&mut world, with(infer("m", "echo"), "lora", "adapter-0")).await.unwrap();
+    assert!(!busy.contains(&pod), "{pod} of {busy:?}");
+    // As a parameter it is the same key.
+    let mut by_parameter = infer("m", "echo");
+    let key = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("adapter-3".into())) };
+    by_parameter.get_mut().parameters.insert("lora".into(), key);
+    assert!(by_key["adapter-3"].contains(&pod_of(&mut world, by_parameter).await.unwrap()));
+}
+
+/// What a pod answered with an error may have run: it is sent again only where the settings say that it may.
+#[tokio::test]
+async fn what_may_have_run_is_sent_again_only_where_it_may_be() {
+    let pods = pods(&["a", "b", "c"]).await;
+    let asked = || pods.iter().map(Pod::requests).sum::<usize>();
+    let mut strict = world_of(&pods, |_| {}).await;
+    let error = pod_of(&mut strict, infer("m", "head-14-the model says so")).await.unwrap_err();
+    assert_eq!((error.code(), error.message(), asked()), (Code::Unavailable, "the model says so", 1));
+
+    let mut lenient = world_of(&pods, |options| {
+        options.forward.retry.codes = vec![Code::Unavailable];
+        options.forward.retry.most = 2;
+    })
+    .await;
+    // All three fail: it ends with the last one's answer.
+    let error = pod_of(&mut lenient, infer("m", "head-14-again")).await.unwrap_err();
+    assert_eq!((error.message(), asked()), ("again", 4));
+    // One fails: nobody sees it.
+    for _ in 0..6 {
+        assert_ne!(pod_of(&mut lenient, infer("m", "head-a@14-sick")).await.unwrap(), "a");
+    }
+    assert_eq!(lenient.in_flight(), 0);
+}
+
+/// A model's process that died takes nothing: as long as the budget lasts the caller sees none of it.
+#[tokio::test]
+async fn a_dead_model_process_is_picked_around() {
+    let pods = pods(&["a", "b", "c"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    for _ in 0..4 {
+        let pod = pod_of(&mut world, infer("m", "head-a@13-Stub process 'm_0_0' is not healthy.")).await.unwrap();
+        assert_ne!(pod, "a");
+    }
+}
+
+/// A pod that hangs must not make its caller wait where the model may run twice; the loser is cancelled, and its cost stays
+/// charged: Triton runs it all the same.
+#[tokio::test]
+async fn a_slow_answer_is_hedged_where_the_model_may_run_twice() {
+    let pods = pods(&["a", "b"]).await;
+    let mut world = world_of(
+        &pods,
+        of_m(|m| {
+            m.idempotent = true;
+            m.hedge_after = Some(Duration::from_millis(50));
+        }),
+    )
+    .await;
+    // Pod `a` holds its answer back, `b` answers: whichever is picked first, the answer comes.
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(pod_of(&mut world, infer("m", "slow-on-a")).await.unwrap());
+    }
+    assert_eq!(answers, ["b", "b", "b"]);
+    eventually("the losers end", || world.in_flight() == 0).await;
+    assert!(world.outcomes()[3] >= 1, "the loser is cancelled: {:?}", world.outcomes());
+    assert_eq!(world.outcomes()[1], 0);
+}
+
+/// With one place on each pod the next request waits here, goes to whichever pod is free first, and is refused once the
+/// queue is full.
+#[tokio::test]
+async fn what_finds_all_pods_full_waits_here() {
+    let pods = pods(&["a", "b"]).await;
+    let mut world = world_of(&pods, |options| {
+        options.forward.limits.in_flight_per_pod = NonZeroU32::new(1);
+        options.forward.limits.queue = 1;
+    })
+    .await;
+    let ask = |what: &'static str| {
+        let mut client = world.client.clone();
+        tokio::spawn(async move { client.model_infer(infer("m", what)).await })
+    };
+    let (one, two) = (ask("slow"), ask("slow"));
+    eventually("both pods have one", || world.in_flight() == 2).await;
+    let waits = ask("echo");
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let error = pod_of(&mut world, infer("m", "echo")).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert!(error.message().contains("limits.queue"), "{error}");
+    assert_eq!(error.metadata().get("grpc-retry-pushback-ms").unwrap(), "1000");
+    assert!(!waits.is_finished() && world.in_flight() == 2);
+    pods[1].release();
+    let answered = waits.await.unwrap().unwrap();
+    assert_eq!(answered.metadata().get("x-pod").unwrap(), "b");
+    pods[0].release();
+    one.await.unwrap().unwrap();
+    two.await.unwrap().unwrap();
+}
+
+/// A request that would be answered too late only makes others wait; but nobody may be refused by a guess.
+#[tokio::test]
+async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
+    let pods = pods(&["a"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    let cost = Cost::from_ms(30_000.0).unwrap();
+    let held = world.node.pick(&Request::new("m").cost(cost)).unwrap();
+    let soon = || {
+        let mut request = infer("m", "echo");
+        request.set_timeout(Duration::from_secs(2));
+        request
+    };
+    // Nobody knows yet what the model costs.
+    pod_of(&mut world, soon()).await.unwrap();
+    world.node.picker().models().iter().find(|model| model.name() == "m").unwrap().cost.state(5.0);
+    let error = pod_of(&mut world, soon()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert!(error.message().starts_with("the deadline in 2.0s cannot be met: the wait would be "), "{error}");
+    let after: u64 = error.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap();
+    assert!((20_000..=30_000).contains(&after), "{after}");
+    // Who has time is served.
+    pod_of(&mut world, infer("m", "echo")).await.unwrap();
+    drop(held);
+}
