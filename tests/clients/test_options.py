@@ -222,7 +222,9 @@ def test_a_time_out_of_a_connection(stock_http):
 
 
 def test_an_asyncio_time_out(stock_grpc):
-    """The same for the aio client, four at once, each at its own time."""
+    """The same for the aio client, four at once, each at its own time. A node that has learned how long such requests take may
+    say at once that it cannot be done (docs/triton.md)."""
+    late = {"StatusCode.DEADLINE_EXCEEDED"} | ({"StatusCode.RESOURCE_EXHAUSTED"} if stock_grpc.through_node else set())
 
     async def story():
         async with stock_grpc.aio() as client:
@@ -230,16 +232,17 @@ def test_an_asyncio_time_out(stock_grpc):
 
             async def one(seconds):
                 with pytest.raises(InferenceServerException) as failed:
-                    await slow(stock_grpc, client, client_timeout=seconds)
-                assert failed.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+                    inputs, parameters = payload(100, stock_grpc.module), {"service_ms": 400}
+                    await client.infer("sim_gpu", inputs, parameters=parameters, client_timeout=seconds)
+                assert failed.value.status() in late
                 return time.monotonic() - begun - seconds
 
-            late = await asyncio.gather(*(one(0.1 + 0.05 * i) for i in range(4)))
-        assert max(late) < 1
+            over = await asyncio.gather(*(one(0.1 + 0.05 * i) for i in range(4)))
+        assert max(over) < 1
 
     asyncio.run(asyncio.wait_for(story(), 60))
     stock_grpc.target.settles_to_zero()
-    time.sleep(4 * SLOW_MS / 1e3)
+    time.sleep(1.6)
 
 
 # ---- giving up ----

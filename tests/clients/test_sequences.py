@@ -239,6 +239,20 @@ def test_a_sequence_begun_by_a_call_goes_on_in_a_stream(stock_grpc):
     assert [total(answer) for answer in (begun, middle, ended)] == [1, 3, 6]
 
 
+def test_a_sequence_begun_later_in_a_stream_goes_on_in_a_call(stock_grpc):
+    """A stream goes to one pod, so a sequence that begins as its second, third, ... is where the first one is. It goes on there
+    when the client turns from the stream to single calls."""
+    sequences = [str(uuid.uuid4()) for _ in range(6)]
+    with stock_grpc.client() as client:
+        with Stream(client) as stream:
+            for sequence in sequences:
+                stream.send("sim_sequence", [stock_grpc.number(1)], sequence_id=sequence, sequence_start=True)
+            stream.good(len(sequences))
+        for sequence in sequences:
+            answer = client.infer("sim_sequence", [stock_grpc.number(2)], sequence_id=sequence, sequence_end=True)
+            assert total(answer) == 3
+
+
 def test_a_sequence_in_an_asyncio_stream(stock_grpc):
     """stream_infer with a generator of requests: two sequences, interleaved."""
 

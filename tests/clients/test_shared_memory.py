@@ -12,6 +12,8 @@ import tritonclient.utils.shared_memory as memory
 from harness.wire import ints, plain, seen
 from tritonclient.utils import serialize_byte_tensor
 
+pytestmark = pytest.mark.not_yet_through_a_node("it asks one pod")
+
 BYTES = 16 * 4
 _names = itertools.count()
 
