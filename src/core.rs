@@ -29,6 +29,7 @@ use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
 mod costs;
+mod health;
 mod interest;
 mod ladder;
 mod membership;
@@ -42,6 +43,7 @@ mod stats;
 mod strict;
 
 use costs::Telling;
+pub use health::Health;
 use ladder::Ladder;
 use rates::Rates;
 pub use relay::DIRECT;
@@ -364,8 +366,11 @@ impl Core {
             .into_iter()
             .filter(|spec| ids.insert(spec.id()))
             .map(PodSpec::clamped)
-            .map(|spec| match old.iter().find(|pod| pod.spec() == &spec) {
-                Some(pod) => pod.clone(),
+            .map(|spec| match old.iter().find(|pod| pod.is_of(&spec)) {
+                Some(pod) => {
+                    pod.fitness.update(&spec);
+                    pod.clone()
+                }
                 None => {
                     self.lives += 1;
                     Arc::new(Pod::new(spec, self.lives, self.picker.out().clone()))

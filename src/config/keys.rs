@@ -53,6 +53,7 @@ pub(super) const KEYS: &[Key] = &[
     key("pick.policy", Kind::Text, "policy"),
     bare("pick.after_refusal", Kind::Integer),
     bare("pick.slow_start_s", Kind::Float),
+    bare("health.interval_s", Kind::Float),
     key("discovery.file", Kind::Text, "discovery-file"),
     key("discovery.dns", Kind::List, "dns"),
     bare("discovery.dns_interval_s", Kind::Float),

@@ -81,6 +81,7 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
     // Ends with this.
     let mut asking = JoinSet::new();
     asking.spawn(super::statistics::follow(node.picker().clone()));
+    node.look_after_pods();
     let front = Arc::new(Front { node, options, draining });
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

@@ -11,6 +11,7 @@ mod channel;
 mod deadline;
 mod fleet;
 mod front;
+mod models;
 mod outcome;
 mod peek;
 mod readmit;
@@ -21,6 +22,9 @@ mod statistics;
 mod upstream;
 
 use std::time::Duration;
+
+use crate::core::Health;
+use crate::pick::Picker;
 
 pub use channel::BalancedChannel;
 pub use front::{FrontOptions, serve};
@@ -44,6 +48,13 @@ pub struct ForwardOptions {
     /// Whether a model's slots and batches are read from each pod's own configuration of it, one question per model and
     /// connection. Without, what is given for a pod is all that is known. Default true.
     pub read_model_config: bool,
+}
+
+/// Asks the pods of `picker` how they are, for as long as `wanted` says.
+pub(crate) async fn look_after(picker: Picker, health: Health, wanted: impl Fn() -> bool) {
+    if !health.interval.is_zero() {
+        models::follow(picker, health.interval, wanted).await;
+    }
 }
 
 impl Default for ForwardOptions {

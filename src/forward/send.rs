@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tonic::Status;
@@ -11,8 +11,9 @@ use tonic::Status;
 use super::ForwardOptions;
 use super::body::{Passed, RequestBody, Stream};
 use super::deadline::Deadline;
+use super::models::{Missing, lacks, missing};
 use super::outcome::is_queue_full;
-use super::readmit::{check_soon, eject};
+use super::readmit::eject;
 use super::response::ResponseBody;
 use super::shape::read_soon;
 use super::upstream::{SendError, Unreachable, Upstream};
@@ -89,6 +90,7 @@ pub(super) async fn forward(
     mut deadline: Deadline,
     passed: Passed,
 ) -> Result<Response<ResponseBody>, Status> {
+    node.look_after_pods();
     let (response, ticket) = deadline.within(dispatch(node, call, request, &passed)).await?;
     Ok(ResponseBody::carry(response, ticket, deadline, passed))
 }
@@ -110,12 +112,17 @@ async fn dispatch(
             read_soon(node.picker(), &pod, call.model);
         }
         let copy = copy_of(call, &request);
-        match (Upstream::of(&pod).send(request, call.connect_timeout).await, copy) {
-            (Ok(response), Some(copy)) if gave_up_models(&response) => {
+        let sent = Upstream::of(&pod).send(request, call.connect_timeout).await;
+        let missing = sent.as_ref().ok().and_then(|response| missing(response.headers()));
+        let elsewhere = missing.is_some_and(|missing| may_be_elsewhere(node, call, &pod, missing, &mut tried));
+        match (sent, copy) {
+            (Ok(response), copy) if missing.is_some() => {
                 ticket.finish(Outcome::Refused);
-                check_soon(&pod);
+                match copy.filter(|_| elsewhere) {
+                    Some(copy) => request = copy,
+                    None => return Ok((response, None)),
+                }
                 tried.refused(pod, response);
-                request = copy;
             }
             (Ok(response), copy) if is_queue_full(response.headers()) => {
                 ticket.finish(Outcome::Refused);
@@ -151,16 +158,15 @@ fn copy_of(call: &Call<'_>, request: &Request<RequestBody>) -> Option<Request<Re
     Some(copy)
 }
 
-/// Whether the pod says that it takes no request for the model any more. A Triton that shuts down answers so for about two
-/// seconds, at once: it would look like the least loaded of all. First, for a moment, with UNAVAILABLE from the scheduler that
-/// stops, then with NOT_FOUND; either way nothing of the request was begun.
-fn gave_up_models(response: &Response<Incoming>) -> bool {
-    let words = match response.headers().get("grpc-status").map(HeaderValue::as_bytes) {
-        Some(b"5") => "has no available versions",
-        Some(b"14") => "has stopped accepting new inference requests",
-        _ => return false,
-    };
-    Status::from_header_map(response.headers()).is_some_and(|status| status.message().contains(words))
+/// Notes what is missing on `pod`, and says whether another one may have it. A Triton that unloads a model, or shuts down,
+/// answers so at once: it would look like the least loaded of all. A version is looked for on few others: which of them have
+/// it is not known.
+fn may_be_elsewhere(node: &Node, call: &Call<'_>, pod: &Arc<Pod>, missing: Missing, tried: &mut Tried) -> bool {
+    if missing == Missing::Version {
+        tried.full += 1;
+    }
+    // Noted whatever comes of it.
+    lacks(node.picker(), pod, call.model, missing, &mut tried.news) && tried.full <= call.after_refusal
 }
 
 async fn pick(node: &Node, call: &Call<'_>, tried: &Tried) -> Result<Ticket, PickError> {
@@ -189,8 +195,10 @@ fn died(pod: &Pod, error: &hyper::Error, passed: &Passed) -> Status {
 #[derive(Default)]
 struct Tried {
     pods: SmallVec<[(Arc<Pod>, Option<Unreachable>); 1]>,
-    /// How many of them were full.
+    /// How many of them were full, or did not have the version.
     full: u32,
+    /// Whether it was news of one of them that it lacks the model.
+    news: bool,
     /// The last answer of a pod that was full or had given up the model: what the caller gets if no pod takes it.
     answer: Option<Response<Incoming>>,
 }

@@ -2,11 +2,14 @@
 
 mod batches;
 mod cost;
+mod ends;
+mod fitness;
 mod gauge;
 mod heard;
 mod heights;
 mod lane;
 mod learn;
+mod marks;
 mod model;
 mod models;
 pub(crate) mod pace;
@@ -18,6 +21,7 @@ mod view;
 pub use batches::BatchLaw;
 pub(crate) use batches::average;
 pub use cost::{Cost, Formula, SizeClass};
+pub(crate) use fitness::Rank;
 pub use heights::Part;
 pub(crate) use lane::Lane;
 pub use model::{CostModel, Model, SizeCost};

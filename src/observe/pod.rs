@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
+use super::fitness::Fitness;
 use super::gauge::Gauge;
 use super::heights::Heights;
 use super::pace::Pace;
@@ -43,9 +44,10 @@ pub struct PodSpec {
     pub batching: Option<Batching>,
     /// Its speed relative to the others, 0.001 to 1000; 2 takes half the time for the same request.
     pub weight: f64,
-    /// The zone that it runs in, where somebody knows.
+    /// The zone that it runs in, where somebody knows. May change in its life: see [`Pod::zone`].
     pub zone: Option<String>,
-    /// Whether it is about to end: it gets new requests only where no other pod is left.
+    /// Whether it is about to end: it gets new requests only where no other pod is left. May change in its life: see
+    /// [`Pod::is_draining`].
     pub draining: bool,
 }
 
@@ -71,6 +73,13 @@ impl PodSpec {
     pub(crate) fn clamped(self) -> PodSpec {
         let weight = if self.weight.is_nan() { 1.0 } else { self.weight.clamp(0.001, 1000.0) };
         PodSpec { weight, ..self }
+    }
+
+    /// Whether `other` names the same pod with the same settings, all but those that may change in its life.
+    fn is_same_life(&self, other: &PodSpec) -> bool {
+        let PodSpec { name, grpc, http, metrics, uid, models, slots, batching, weight, zone: _, draining: _ } = self;
+        (name, grpc, http, metrics, uid) == (&other.name, &other.grpc, &other.http, &other.metrics, &other.uid)
+            && (models, slots, batching, weight) == (&other.models, &other.slots, &other.batching, &other.weight)
     }
 
     /// The incarnation this spec names.
@@ -106,6 +115,8 @@ pub struct Pod {
     /// What was learned of its speed, and whether its samples are what they seem.
     pub(crate) pace: Pace,
     pub(crate) stats: PodStats,
+    /// What keeps picks away from it, or from a model of it.
+    pub(crate) fitness: Fitness,
     /// The share of the picks that it takes part in, of [`ALL`]; and whether it was readmitted since the core looked.
     start_share: AtomicU32,
     readmitted: AtomicBool,
@@ -127,6 +138,7 @@ impl Pod {
     pub(crate) fn new(spec: PodSpec, life: u64, out: Arc<Out>) -> Pod {
         let pod = Pod {
             id: spec.id(),
+            fitness: Fitness::new(&spec),
             spec,
             life,
             out,
@@ -152,9 +164,29 @@ impl Pod {
         self.id
     }
 
-    /// What was configured or discovered.
+    /// What was configured or discovered when it was met.
     pub fn spec(&self) -> &PodSpec {
         &self.spec
+    }
+
+    /// Whether `spec` is about this pod as it is, but for what may change in its life.
+    pub(crate) fn is_of(&self, spec: &PodSpec) -> bool {
+        self.spec.is_same_life(spec)
+    }
+
+    /// Whether it is about to end, as discovery says now: it gets new requests only where no other pod is left.
+    pub fn is_draining(&self) -> bool {
+        self.fitness.is_draining()
+    }
+
+    /// The models (by index among [`Picker::models`](crate::pick::Picker::models)) that it says it does not have ready.
+    pub fn lacks(&self) -> impl Iterator<Item = usize> + '_ {
+        self.fitness.lacks.iter()
+    }
+
+    /// The zone that it runs in, as discovery says now.
+    pub fn zone(&self) -> Option<Arc<String>> {
+        self.fitness.zone()
     }
 
     /// Its name.

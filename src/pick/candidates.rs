@@ -167,6 +167,25 @@ impl Candidate<'_> {
     }
 }
 
+/// Fills `some` with those that are picked where no fit pod is left that can be reached: those that drain; else whoever is
+/// known to have the model, reachable or not, because it may answer; else whoever may have it all the same.
+fn last_resort<I: Iterator<Item = u32>>(
+    serving: &Serving,
+    some: &mut Scratch<u32>,
+    untried: impl Fn(usize) -> I,
+    out: impl Fn(&u32) -> bool,
+) {
+    for upto in [serving.have, serving.places.len()] {
+        some.extend(untried(upto).filter(|k| !out(k)));
+        if some.is_empty() {
+            some.extend(untried(upto));
+        }
+        if !some.is_empty() {
+            return;
+        }
+    }
+}
+
 /// The pods that may take a request.
 pub(super) struct Choice<'a> {
     places: &'a [Place],
@@ -175,12 +194,12 @@ pub(super) struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
-    /// [`ENOUGH`] of these are left. Those that start slowly take part as `draw` has it, while they are few. `any_out` says
-    /// whether any pod at all is ejected or starts slowly.
+    /// Of the first rank those not ejected: of the pods that this node uses, or of all where fewer than [`ENOUGH`] of these
+    /// are left. Where there is none, what [`last_resort`] leaves. Those that start slowly take part as `draw` has
+    /// it, while they are few. `any_out` says whether any pod at all is ejected or starts slowly.
     pub(super) fn of(serving: &'a Serving, request: &Request<'_>, any_out: bool, draw: &Draw) -> Choice<'a> {
-        let (places, used) = (&serving.places[..], serving.used);
-        let parted = used < places.len();
+        let (places, used, first) = (&serving.places[..], serving.used, serving.first);
+        let parted = used < first;
         if !any_out && request.exclude.is_empty() && (!parted || used >= ENOUGH) {
             return Choice { places: &places[..used], some: None };
         }
@@ -192,10 +211,10 @@ impl<'a> Choice<'a> {
         some.extend(untried(used).filter(|k| !out(k)));
         if parted && some.len() < ENOUGH {
             some.clear();
-            some.extend(untried(places.len()).filter(|k| !out(k)));
+            some.extend(untried(first).filter(|k| !out(k)));
         }
         if some.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) {
-            some.extend(untried(places.len()));
+            last_resort(serving, &mut some, untried, out);
         } else if any_out {
             let chance = |k: u32| move |below| draw.below(SLOW_START + u64::from(k), below);
             let takes_part = |k: &u32| places[*k as usize].pod.takes_part(chance(*k));

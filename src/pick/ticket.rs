@@ -165,6 +165,11 @@ impl Ticket {
             Outcome::Cancelled => &stats.cancelled,
         }
         .fetch_add(1, Relaxed);
+        match outcome {
+            Outcome::Failed if self.cost > Cost::ZERO => lane.ends.fail(),
+            Outcome::Served if self.cost > Cost::ZERO => {}
+            _ => lane.ends.pass(),
+        }
         let left = match outcome {
             Outcome::Cancelled => self.leave_remainder(now),
             Outcome::Served | Outcome::Failed | Outcome::Refused => false,
