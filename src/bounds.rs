@@ -17,7 +17,13 @@ pub(crate) const STRICT_TIMEOUT_MS: RangeInclusive<f64> = 0.1..=1000.0;
 pub(crate) const SLOW_START_S: RangeInclusive<f64> = 0.0..=3600.0;
 /// How often pods are asked which models they have, s: more often would keep them from their work; zero is never.
 pub(crate) const HEALTH_INTERVAL_S: RangeInclusive<f64> = 0.0..=3600.0;
-/// The same where they are asked.
+/// Failures in a row after which a pod is left alone for a model, at most.
+pub(crate) const MOST_FAILURES: u32 = 1000;
+/// How long it is at first, s.
+pub(crate) const HEALTH_EJECT_S: RangeInclusive<f64> = 0.1..=300.0;
+/// The share of a model's pods that must be left.
+pub(crate) const PANIC_SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// How often they may be asked, where they are.
 const LEAST_HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 /// A pod's speed relative to the others.
 pub(crate) const WEIGHT: RangeInclusive<f64> = 0.001..=1000.0;
@@ -94,6 +100,9 @@ pub(crate) fn check_slow_start(window: Duration) -> Result<(), InvalidSetting> {
 pub(crate) fn check_health(health: &Health) -> Result<(), InvalidSetting> {
     let seconds = health.interval.as_secs_f64();
     float("health.interval (s)", seconds, &HEALTH_INTERVAL_S)?;
+    float("health.failures", f64::from(health.failures), &(0.0..=f64::from(MOST_FAILURES)))?;
+    float("health.eject (s)", health.eject.as_secs_f64(), &HEALTH_EJECT_S)?;
+    float("health.panic_share", health.panic_share, &PANIC_SHARE)?;
     health_interval(seconds).map_err(|(problem, remedy)| InvalidSetting::new("health.interval (s)", problem, remedy))
 }
 
@@ -183,6 +192,8 @@ mod tests {
             said(check_health(&health)),
             "health.interval (s): `0.001` is out of range; write 0 (never) or 0.1 to 3600"
         );
+        let health = Health { panic_share: f64::NAN, ..Health::default() };
+        assert_eq!(said(check_health(&health)), "health.panic_share: `NaN` is out of range; write 0 to 1");
         let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
         let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));
         assert_eq!(said(costs(formula(-1.0, 5.0))), "costs[`m`].base_ms: `-1` is out of range; write 0 to 3600000");

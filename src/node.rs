@@ -194,6 +194,7 @@ impl Node {
             budget_bits: config.budget_bits,
             strict: config.strict,
             slow_start: config.slow_start,
+            health: config.health,
             formulas: config.costs,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)

@@ -77,7 +77,13 @@ pub(super) fn table() -> Table {
 /// See [`Health`] for what each buys.
 fn health() -> Value {
     let usual = Health::default();
-    Value::Table(Table::from_iter([("interval_s".to_owned(), usual.interval.as_secs_f64().into())]))
+    let keys: [(&str, Value); 4] = [
+        ("interval_s", usual.interval.as_secs_f64().into()),
+        ("failures", i64::from(usual.failures).into()),
+        ("eject_s", usual.eject.as_secs_f64().into()),
+        ("panic_share", usual.panic_share.into()),
+    ];
+    Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// Host and process: unique among the processes that live now, which is what a name must be.

@@ -68,6 +68,9 @@ struct RawPick {
 #[serde(deny_unknown_fields)]
 struct RawHealth {
     interval_s: f64,
+    failures: i64,
+    eject_s: f64,
+    panic_share: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -255,7 +258,12 @@ fn strict(raw: &RawStrict, r: &Reader<'_>) -> Result<Option<Strict>, ConfigError
 fn health(raw: &RawHealth, r: &Reader<'_>) -> Result<Health, ConfigError> {
     let interval = r.seconds("health.interval_s", raw.interval_s, bounds::HEALTH_INTERVAL_S)?;
     bounds::health_interval(raw.interval_s).map_err(|problem| r.invalid("health.interval_s", problem))?;
-    Ok(Health { interval })
+    Ok(Health {
+        interval,
+        failures: r.integer("health.failures", raw.failures, 0..=i64::from(bounds::MOST_FAILURES))? as u32,
+        eject: r.seconds("health.eject_s", raw.eject_s, bounds::HEALTH_EJECT_S)?,
+        panic_share: r.float("health.panic_share", raw.panic_share, bounds::PANIC_SHARE)?,
+    })
 }
 
 fn log_format(written: &str, r: &Reader<'_>) -> Result<LogFormat, ConfigError> {

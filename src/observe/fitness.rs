@@ -1,4 +1,4 @@
-//! What keeps picks away from a pod, or from one model of it, beside load: it lacks the model, or drains.
+//! What keeps picks away from a pod, or from one model of it, beside load: it lacks the model, fails it, or drains.
 //!
 //! A pod that cannot be reached is another matter (see [`Pod::eject`](super::Pod::eject)): that is looked at by every pick.
 //! What stands here changes seldom, so picks look at it when the table of pods is made, and that is made anew when something
@@ -17,6 +17,8 @@ use super::{Model, PodSpec};
 pub(crate) struct Fitness {
     /// Models that it says it does not have, or not ready.
     pub(crate) lacks: Marks,
+    /// Models that it fails, or asked to be spared. The core's alone.
+    pub(crate) fails: Marks,
     draining: AtomicBool,
     zone: ArcSwapOption<String>,
 }
@@ -28,8 +30,10 @@ pub(crate) enum Rank {
     Fit,
     /// It has the model, and is about to end.
     Draining,
-    /// It would most likely answer with an error.
-    Unfit,
+    /// It has the model, and fails it.
+    Failing,
+    /// It does not have the model.
+    Lacking,
 }
 
 impl Fitness {
@@ -55,7 +59,9 @@ impl Fitness {
 
     pub(crate) fn rank(&self, model: &Model) -> Rank {
         if self.lacks.has(model.index) {
-            Rank::Unfit
+            Rank::Lacking
+        } else if self.fails.has(model.index) {
+            Rank::Failing
         } else if self.is_draining() {
             Rank::Draining
         } else {

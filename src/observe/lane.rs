@@ -143,6 +143,16 @@ impl Lane {
         self.ends.served(ended.fold(0, u32::wrapping_add))
     }
 
+    /// Whether any request was ever in flight here.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Relaxed) != 0
+    }
+
+    /// Whether any request is in flight here.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.used().any(|class| self.count(class) > 0)
+    }
+
     /// Classes that may count more than nothing, in order.
     pub(crate) fn used(&self) -> impl Iterator<Item = SizeClass> + use<> {
         SizeClass::in_bits(self.used.load(Relaxed))

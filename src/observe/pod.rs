@@ -244,13 +244,18 @@ impl Pod {
         self.attachment.get_or_init(init)
     }
 
-    /// Stops picks from going here until [`Pod::readmit`]. Local to this node and temporary.
+    /// Stops picks from going here until [`Pod::readmit`], because it cannot be reached. Local to this node and temporary.
     pub fn eject(&self) -> Ejection {
+        self.eject_because(Because::Unreachable)
+    }
+
+    /// The same, and why.
+    pub fn eject_because(&self, because: Because) -> Ejection {
         if self.gauge.set_out(true) {
             return Ejection::AlreadyOut;
         }
         self.out.restless.fetch_add(1, Relaxed);
-        self.stats.ejections.fetch_add(1, Relaxed);
+        self.stats.count_ejection(because);
         Ejection::Now
     }
 
@@ -291,6 +296,27 @@ impl Pod {
     pub(crate) fn takes_part(&self, chance: impl FnOnce(usize) -> usize) -> bool {
         let share = self.start_share.load(Relaxed);
         share == ALL || (chance(ALL as usize) as u32) < share
+    }
+
+    /// Lets `lane`'s model be tried here with one request at a time, until one is answered.
+    pub(crate) fn begin_trial(&self, lane: &Lane) {
+        if lane.ends.begin_trial() {
+            self.out.restless.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// It is tried no more.
+    pub(crate) fn end_trial(&self, lane: &Lane) {
+        if lane.ends.is_on_trial() && lane.ends.end_trial() {
+            self.out.restless.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether picks avoid it for every model that they asked it for.
+    pub(crate) fn fails_all(&self) -> bool {
+        let lanes = self.lanes();
+        let mut asked = lanes.iter().filter(|lane| lane.model.index > 0 && lane.is_used()).peekable();
+        asked.peek().is_some() && asked.all(|lane| self.fitness.fails.has(lane.model.index))
     }
 
     /// Whether picks avoid it.
@@ -436,7 +462,12 @@ impl Pod {
 
     /// The counters of `model` here, if there are any.
     pub(crate) fn existing_lane(&self, model: &Model) -> Option<Arc<Lane>> {
-        self.lanes.load().get(model.index).cloned().flatten()
+        self.lane_at(model.index)
+    }
+
+    /// The same by the model's index.
+    pub(crate) fn lane_at(&self, model: usize) -> Option<Arc<Lane>> {
+        self.lanes.load().get(model).cloned().flatten()
     }
 
     /// How often a lane was made: who looked for one in vain need not look again before it changed.
@@ -454,10 +485,11 @@ impl Drop for Pod {
     fn drop(&mut self) {
         self.readmit();
         self.set_start_share(1.0);
+        self.lanes().iter().for_each(|lane| self.end_trial(lane));
     }
 }
 
-/// How many pods of a node are ejected or start slowly, those included that it picks from no longer while a ticket is left:
+/// How many pods of a node are ejected or start slowly, and models of pods are on trial, those included that it picks from no longer while a ticket is left:
 /// mostly none, and then a pick need not look at each. One that is both counts twice.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -469,6 +501,35 @@ pub(crate) struct Out {
 impl Out {
     pub(crate) fn is_any(&self) -> bool {
         self.restless.load(Relaxed) > 0
+    }
+}
+
+/// Why a pod is left alone, altogether or for one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Because {
+    /// It takes no connection, or shuts down.
+    Unreachable,
+    /// It takes connections and answers nothing.
+    Hangs,
+    /// It failed a model's requests one after the other, while others served them.
+    FailsInARow,
+    /// It fails a larger share of a model's requests than others do.
+    FailsMore,
+}
+
+impl Because {
+    /// All of them.
+    pub const ALL: [Because; 4] = [Because::Unreachable, Because::Hangs, Because::FailsInARow, Because::FailsMore];
+
+    /// Its name in views and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Because::Unreachable => "unreachable",
+            Because::Hangs => "hangs",
+            Because::FailsInARow => "fails_in_a_row",
+            Because::FailsMore => "fails_more",
+        }
     }
 }
 
@@ -529,11 +590,23 @@ pub struct PodStats {
     pub refused: AtomicU64,
     /// Tickets dropped by the caller: cancelled, timed out.
     pub cancelled: AtomicU64,
-    /// Times this node ejected it.
+    /// Times this node ejected it, or a model of it.
     pub ejections: AtomicU64,
+    /// The same by reason.
+    by_reason: [AtomicU64; Because::ALL.len()],
 }
 
 impl PodStats {
+    pub(crate) fn count_ejection(&self, because: Because) {
+        self.ejections.fetch_add(1, Relaxed);
+        self.by_reason[because as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Times this node ejected it, or a model of it, for that reason.
+    pub fn ejected_because(&self, because: Because) -> u64 {
+        self.by_reason[because as usize].load(Relaxed)
+    }
+
     /// Tickets that ended in any way.
     pub fn ends(&self) -> u64 {
         [&self.served, &self.failed, &self.refused, &self.cancelled].iter().map(|ended| ended.load(Relaxed)).sum()

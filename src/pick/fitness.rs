@@ -13,6 +13,8 @@ use crate::time::Time;
 
 /// So long after a model moved, what is known of where it is may be old: longer than it takes to ask all pods.
 const MOVES: Duration = Duration::from_secs(10);
+/// A pod that asks for more is one that answers nonsense, or is out for good: others find that out.
+const MOST_HELD: Duration = Duration::from_secs(60);
 
 impl Picker {
     /// Tells whether a pod has a model ready at `now`, as it says itself: without, picks go there only where no other pod is left that
@@ -39,6 +41,19 @@ impl Picker {
         news
     }
 
+    /// The pod asked that it be spared requests for `model` for so long (`Retry-After`, gRPC's push-back), a minute at most: picks
+    /// avoid it then, where enough others are left. Does nothing where no pod is of that incarnation, and for names that are not
+    /// kept apart.
+    pub fn hold_off(&self, now: Time, pod: PodId, model: &str, span: Duration) {
+        let pods = self.pods();
+        let (pod, model) = (pods.iter().find(|known| known.id() == pod), self.shared.models.get(model));
+        if let Some(pod) = pod.filter(|_| model.index > 0) {
+            let lane = pod.lane(model);
+            lane.ends.hold_until(now + span.min(MOST_HELD));
+            self.shared.hub.looks_sick(&lane);
+        }
+    }
+
     /// Whether a pod may have `model`, for all that is known at `now`. Where each is known to lack it, and nobody had it lately,
     /// the next that is asked will most likely say the same.
     pub fn may_be_served(&self, now: Time, model: &str) -> bool {
@@ -51,6 +66,10 @@ fn mark(now: Time, pod: &Pod, model: &Arc<Model>, available: bool) -> bool {
     // Behind the first stand all names that are not kept apart.
     let news = model.index > 0 && pod.fitness.lacks.set(model.index, !available);
     // What was never there did not move: a name that nobody knows.
+    if news && available {
+        // The first request after a model was loaded may take long, and whoever looks emptiest would get many.
+        pod.begin_trial(&pod.lane(model));
+    }
     if news && (available || pod.existing_lane(model).is_some_and(|lane| lane.served() > 0)) {
         model.moves(now);
     }

@@ -142,7 +142,7 @@ impl Picker {
         let table = table.load();
         let number = hub.next_number();
         let draw = Draw::new(*seed, number);
-        let choice = Choice::of(table.serving(model), request, hub.out.is_any(), &draw);
+        let choice = Choice::of((table.serving(model), model), request, hub.out.is_any(), &draw);
         let pods = choice.candidates(model, now);
         if pods.is_empty() {
             return Err(self.none_left(&table, request));
@@ -221,7 +221,7 @@ impl Picker {
     }
 
     /// How many models were asked for.
-    pub(crate) fn model_count(&self) -> usize {
+    pub fn model_count(&self) -> usize {
         self.shared.models.count()
     }
 
@@ -231,7 +231,7 @@ impl Picker {
     }
 
     /// What picks read of the pods is made anew: something of it changed that is read only then.
-    fn renew_table(&self) {
+    pub(crate) fn renew_table(&self) {
         // Whoever replaces the pods meanwhile must not be undone.
         self.shared.table.rcu(|old| Table::new(old.pods.clone(), old.interest));
     }

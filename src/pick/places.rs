@@ -82,7 +82,7 @@ impl Table {
                 |of: &dyn Fn(Rank, bool) -> bool| ranked.iter().filter(|((r, other), _)| of(*r, *other)).count();
             let used = count(&|rank, other| Some(rank) == best && !other);
             let first = count(&|rank, _| Some(rank) == best);
-            let have = count(&|rank, _| rank < Rank::Unfit);
+            let have = count(&|rank, _| rank < Rank::Lacking);
             let places = ranked.into_iter().map(|(_, place)| place).collect();
             Serving { places, used, first, have }
         })
@@ -117,6 +117,11 @@ impl Place {
     #[inline]
     fn busy_lane(&self, model: &Model) -> Option<&Lane> {
         if self.pod.gauge.all_us() > 0 { self.lane(model) } else { None }
+    }
+
+    /// Whether the model is on trial here, and a request of it in flight.
+    pub(super) fn is_tried_now(&self, model: &Model) -> bool {
+        self.lane(model).is_some_and(|lane| lane.ends.is_on_trial() && lane.is_busy())
     }
 
     fn look_for_lane(&self, model: &Model) -> Option<&Arc<Lane>> {
