@@ -52,9 +52,7 @@ pub struct ForwardOptions {
 
 /// Asks the pods of `picker` how they are, for as long as `wanted` says.
 pub(crate) async fn look_after(picker: Picker, health: Health, wanted: impl Fn() -> bool) {
-    if !health.interval.is_zero() {
-        models::follow(picker, health.interval, wanted).await;
-    }
+    models::follow(picker, health.interval, wanted).await;
 }
 
 impl Default for ForwardOptions {

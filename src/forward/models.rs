@@ -154,7 +154,8 @@ impl Asking {
     }
 }
 
-/// Asks all pods of `picker`, each `every` so often on the mean, for as long as `wanted` says.
+/// Asks all pods of `picker`, each `every` so often on the mean (zero: never), and whether they live those that owe an answer, for
+/// as long as `wanted` says.
 pub(super) async fn follow(picker: Picker, every: Duration, wanted: impl Fn() -> bool) {
     let mut asked = JoinSet::new();
     let mut known = 0;
@@ -168,7 +169,13 @@ pub(super) async fn follow(picker: Picker, every: Duration, wanted: impl Fn() ->
                 tell(&picker, pod, known);
             }
             // Whoever was ejected is asked whether it lives, and about its models once it does.
-            if pod.is_ejected() || asked.len() >= AT_ONCE {
+            if pod.is_ejected() {
+                continue;
+            }
+            if pod.is_overdue(now) {
+                check_soon(pod);
+            }
+            if every.is_zero() || asked.len() >= AT_ONCE {
                 continue;
             }
             if Upstream::of(pod).looks.begin(now, || Looks::new(now.as_nanos() ^ pod.id().0, every)) {

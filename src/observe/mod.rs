@@ -16,6 +16,7 @@ pub(crate) mod pace;
 mod pod;
 mod schedule;
 mod shape;
+mod silence;
 mod view;
 
 pub use batches::BatchLaw;

@@ -9,6 +9,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
@@ -17,6 +18,7 @@ use super::fitness::Fitness;
 use super::gauge::Gauge;
 use super::heights::Heights;
 use super::pace::Pace;
+use super::silence::Silence;
 use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
 use crate::id::PodId;
 use crate::time::Time;
@@ -117,6 +119,7 @@ pub struct Pod {
     pub(crate) stats: PodStats,
     /// What keeps picks away from it, or from a model of it.
     pub(crate) fitness: Fitness,
+    silence: Silence,
     /// The share of the picks that it takes part in, of [`ALL`]; and whether it was readmitted since the core looked.
     start_share: AtomicU32,
     readmitted: AtomicBool,
@@ -147,6 +150,7 @@ impl Pod {
             peers_us: AtomicU64::new(0),
             pace: Pace::default(),
             stats: PodStats::default(),
+            silence: Silence::default(),
             start_share: AtomicU32::new(ALL),
             readmitted: AtomicBool::new(false),
             slots_read: AtomicU32::new(0),
@@ -363,9 +367,27 @@ impl Pod {
         self.gauge.set_capacity(self.speed(), self.slots());
     }
 
+    /// Something came from the pod at `now`: the end of a request, a part of an answer, a word that it lives.
+    pub fn heard(&self, now: Time) {
+        self.silence.heard(now, self.own_in_flight() > 0);
+    }
+
+    /// When anything came from it last.
+    pub fn heard_at(&self) -> Time {
+        self.silence.heard_at()
+    }
+
+    /// Whether it has owed an answer for more than a second, and for longer than all that is known to be there takes it, and
+    /// nothing came from it: it hangs, or takes its time. Whoever asks it finds out.
+    pub fn is_overdue(&self, now: Time) -> bool {
+        let all = Duration::try_from_secs_f32(self.gauge.all_wait_ms() / 1e3).unwrap_or(Duration::MAX);
+        self.silence.is_overdue(now, all)
+    }
+
     /// A request was sent here at `now`. Where it found the pod idle, what it takes is its time alone if nothing is heard that
     /// says otherwise: returns what its end wants to know. Where the pod batches, whoever comes later may share its time.
     pub(crate) fn time(&self, now: Time, found_idle: bool) -> Option<u32> {
+        self.silence.sent(now);
         if found_idle {
             return Some(self.pace.time(now));
         }

@@ -130,6 +130,7 @@ impl Ticket {
     /// The work was over at `at`, whenever the ticket ends: a stream may stand open long after its last answer.
     pub fn worked_until(&mut self, at: Time) {
         self.worked_until = Some(at);
+        self.account.pod.heard(at);
         self.account.pod.end_trial(&self.account.lane);
     }
 
@@ -167,6 +168,9 @@ impl Ticket {
             Outcome::Cancelled => &stats.cancelled,
         }
         .fetch_add(1, Relaxed);
+        if outcome != Outcome::Cancelled {
+            pod.heard(now);
+        }
         match outcome {
             Outcome::Failed if self.cost > Cost::ZERO => hub.failed(lane),
             Outcome::Served if self.cost > Cost::ZERO => {

@@ -44,6 +44,7 @@ struct Seen {
     shuts_down: AtomicBool,
     stopped: AtomicBool,
     full: AtomicBool,
+    frozen: AtomicBool,
     refused: AtomicUsize,
     config: Mutex<Option<ModelConfig>>,
     config_questions: AtomicUsize,
@@ -139,6 +140,11 @@ impl Pod {
         self.seen.full.store(full, SeqCst);
     }
 
+    /// From now on takes connections and requests and answers none, or answers all that waits.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.seen.frozen.store(frozen, SeqCst);
+    }
+
     /// Requests that found it full.
     pub(crate) fn refused(&self) -> usize {
         self.seen.refused.load(SeqCst)
@@ -181,7 +187,12 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
         let seen = seen.clone();
         let service = service_fn(move |request| {
             let seen = seen.clone();
-            async move { Ok::<_, Infallible>(answer(request, seen)) }
+            async move {
+                while seen.frozen.load(SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok::<_, Infallible>(answer(request, seen))
+            }
         });
         connections.spawn(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())

@@ -1,9 +1,10 @@
 //! Which pods are asked for which models, and which are left alone, as callers and pods see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use plimsoll::observe;
+use plimsoll::observe::{self, Because};
 use tonic::Code;
 
 use super::fake::{Pod, eventually};
@@ -134,4 +135,60 @@ async fn an_empty_index_says_nothing() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert!(by_a > 10, "{by_a} of 60 requests went to a pod that served them all");
+}
+
+/// A process that is stopped takes connections and answers nothing. It must be left alone soon, whether its callers are patient
+/// or not, and what it holds is answered when it goes on; then it is used again.
+#[tokio::test]
+async fn a_pod_that_hangs_is_left_alone_until_it_answers() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = world_of(&[&a, &b], |config| config.health.interval = Duration::ZERO, |_| {}).await;
+    assert_eq!(answer(&world, "m", 20).await, ["a", "b"]);
+    a.freeze(true);
+    let mut client = world.client.clone();
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.model_infer(infer("m", "echo")).await })
+        })
+        .collect();
+    eventually("it holds a request", || pod(&world, 0).own_in_flight() > 0).await;
+    eventually("it is left alone", || pod(&world, 0).is_ejected()).await;
+    assert_eq!(pod(&world, 0).stats().ejected_because(Because::Hangs), 1);
+    assert_eq!(answer(&world, "m", 20).await, ["b"]);
+    a.freeze(false);
+    for answer in held {
+        answer.await.unwrap().unwrap();
+    }
+    eventually("it is back", || !pod(&world, 0).is_ejected()).await;
+
+    // Callers who wait for a tenth of a second see it too.
+    a.freeze(true);
+    for _ in 0..100 {
+        let mut request = infer("m", "echo");
+        request.set_timeout(Duration::from_millis(100));
+        drop(client.model_infer(request).await);
+        if pod(&world, 0).is_ejected() {
+            break;
+        }
+    }
+    assert!(pod(&world, 0).is_ejected());
+}
+
+/// A pod that takes seconds for each request is busy, and says so when it is asked: it must not be left alone for it.
+#[tokio::test]
+async fn a_pod_that_is_only_slow_is_not_left_alone() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = asked_often(&[&a, &b]).await;
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = world.client.clone();
+            tokio::spawn(async move { client.model_infer(infer("m", "hang")).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let pods = world.node.picker().pods();
+    assert!(pods.iter().all(|pod| pod.own_in_flight() > 0 && !pod.is_ejected()));
+    assert_eq!(pods.iter().map(|pod| pod.stats().ejections.load(SeqCst)).sum::<u64>(), 0);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
 }
