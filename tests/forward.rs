@@ -4,12 +4,13 @@
 
 #[allow(dead_code, reason = "each suite uses its part")]
 mod fake;
+mod health;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake::world::{Client, World, infer, world};
+use fake::world::{Client, World, infer, world, world_of};
 use fake::{Pod, eventually};
 use http::{Request, StatusCode};
 use plimsoll::forward::ForwardOptions;

@@ -82,6 +82,7 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
     // Ends with this.
     let mut asking = JoinSet::new();
     asking.spawn(super::statistics::follow(node.picker().clone()));
+    node.look_after_pods();
     let forwarder = Arc::new(Forwarder::new(node, options.forward.clone()));
     let front = Arc::new(Front { forwarder, options, draining });
     let mut connections = JoinSet::new();

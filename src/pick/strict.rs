@@ -96,7 +96,7 @@ impl Picker {
         let Shared { table, policy, hub, .. } = &*self.shared;
         let (table, model) = (table.load(), self.model(request.model));
         let (mut loads, mut parts) = (Vec::new(), Vec::new());
-        for place in &table.serving(model).places {
+        for place in table.serving(model).firsts() {
             let (id, known) = (place.pod.id(), place.pod.load(place.index));
             if !place.pod.is_ejected()
                 && !request.exclude.contains(&id)
@@ -122,7 +122,7 @@ impl Picker {
         let Shared { table, hub, .. } = &*self.shared;
         let (table, model) = (table.load(), self.model(request.model));
         let may = |place: &&Place| place.pod.id() == pod && !place.pod.is_ejected() && !request.exclude.contains(&pod);
-        let place = table.serving(model).places.iter().find(may)?;
+        let place = table.serving(model).firsts().iter().find(may)?;
         hub.saw(now);
         Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
     }

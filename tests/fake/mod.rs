@@ -47,11 +47,16 @@ struct Seen {
     shuts_down: AtomicBool,
     stopped: AtomicBool,
     full: AtomicBool,
+    frozen: AtomicBool,
     refused: AtomicUsize,
     config: Mutex<Option<ModelConfig>>,
     config_questions: AtomicUsize,
     /// The sequences whose beginning it has seen.
     sequences: Mutex<BTreeSet<String>>,
+    /// The models in its index; and whether others are refused.
+    models: Mutex<Option<Vec<String>>>,
+    refuses: AtomicBool,
+    index_questions: AtomicUsize,
     release: Notify,
 }
 
@@ -140,6 +145,11 @@ impl Pod {
         self.seen.full.store(full, SeqCst);
     }
 
+    /// From now on takes connections and requests and answers none, or answers all that waits.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.seen.frozen.store(frozen, SeqCst);
+    }
+
     /// Requests that found it full.
     pub(crate) fn refused(&self) -> usize {
         self.seen.refused.load(SeqCst)
@@ -152,6 +162,21 @@ impl Pod {
 
     pub(crate) fn config_questions(&self) -> usize {
         self.seen.config_questions.load(SeqCst)
+    }
+
+    /// From now on says that it has these models ready; before, it does not know the question.
+    pub(crate) fn say_models(&self, models: &[&str]) {
+        *self.seen.models.lock().unwrap() = Some(models.iter().map(|model| (*model).to_owned()).collect());
+    }
+
+    /// The same, and refuses what is asked for by the header `x-model` if it is none of them.
+    pub(crate) fn set_models(&self, models: &[&str]) {
+        self.say_models(models);
+        self.seen.refuses.store(true, SeqCst);
+    }
+
+    pub(crate) fn index_questions(&self) -> usize {
+        self.seen.index_questions.load(SeqCst)
     }
 
     /// Lets what stalls go on.
@@ -188,7 +213,12 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
         let seen = seen.clone();
         let service = service_fn(move |request| {
             let seen = seen.clone();
-            async move { Ok::<_, Infallible>(answer(request, seen).await) }
+            async move {
+                while seen.frozen.load(SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok::<_, Infallible>(answer(request, seen).await)
+            }
         });
         connections.spawn(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -238,6 +268,24 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         }
         return response;
     }
+    if method == "RepositoryIndex" {
+        seen.index_questions.fetch_add(1, SeqCst);
+        match seen.models.lock().unwrap().clone() {
+            Some(models) => {
+                frames.send(Frame::data(framed(&index(models)))).unwrap();
+                frames.send(Frame::trailers(trailers("0"))).unwrap();
+            }
+            None => response.headers_mut().extend(trailers("12")),
+        }
+        return response;
+    }
+    let asked = request.headers().get("x-model").map_or("", |model| model.to_str().unwrap());
+    let known = |model: &str| seen.models.lock().unwrap().iter().flatten().any(|known| known == model);
+    if seen.refuses.load(SeqCst) && !asked.is_empty() && !known(asked) {
+        seen.refused.fetch_add(1, SeqCst);
+        headers.extend(trailers(&format!("5-Request for unknown model: '{asked}' is not found")));
+        return response;
+    }
     if seen.full.load(SeqCst) {
         seen.refused.fetch_add(1, SeqCst);
         headers.extend(trailers("14-[request id: x1] Exceeds maximum queue size"));
@@ -276,6 +324,13 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
     }
     tokio::spawn(act(request, seen, frames));
     response
+}
+
+fn index(models: Vec<String>) -> plimsoll_proto::inference::RepositoryIndexResponse {
+    use plimsoll_proto::inference::RepositoryIndexResponse;
+    use plimsoll_proto::inference::repository_index_response::ModelIndex;
+    let ready = |name| ModelIndex { name, version: "1".into(), state: "READY".into(), ..ModelIndex::default() };
+    RepositoryIndexResponse { models: models.into_iter().map(ready).collect() }
 }
 
 /// Of model `m`: 100 requests, 40 ms each.
