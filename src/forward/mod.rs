@@ -26,6 +26,7 @@ mod send;
 mod shape;
 mod statistics;
 mod upstream;
+mod whole;
 
 pub use channel::BalancedChannel;
 pub use front::{FrontOptions, serve};

@@ -50,7 +50,8 @@ async fn readmit(pod: Weak<Pod>) {
     }
 }
 
-async fn is_live(pod: &Pod) -> bool {
+/// Whether `pod` says that it lives, within [`Readmission::ANSWER`].
+pub(super) async fn is_live(pod: &Pod) -> bool {
     match ask(pod, "/inference.GRPCInferenceService/ServerLive", HeaderMap::new(), EMPTY, Readmission::ANSWER).await {
         Ok(answer) => says_yes(&answer),
         // A server that does not know the question is there to say so.
