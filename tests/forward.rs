@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 mod fake;
+mod methods;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

@@ -107,3 +107,56 @@ fn reason(failure: &Failure) -> String {
         _ => format!("{:?}", failure.code()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::observe::PodSpec;
+
+    fn pod(name: &str) -> Arc<Pod> {
+        Arc::new(Pod::new(PodSpec::new(name, "http://127.0.0.1:1"), 0, Arc::default()))
+    }
+
+    fn said(code: Code, text: &str) -> Failure {
+        Failure::Said(Status::new(code, text).into())
+    }
+
+    fn status(asked: usize, failed: Vec<(&str, Failure)>) -> (Code, String) {
+        let mut failures = Failures::of(asked);
+        // The last first: whose answer comes first must not matter.
+        for (place, (name, failure)) in failed.into_iter().enumerate().rev() {
+            failures.add(place, pod(name), failure);
+        }
+        let status = failures.into_status("");
+        (status.code(), status.message().to_owned())
+    }
+
+    /// Clients compare texts with what a Triton says; only where pods differ does the caller have to know which said what.
+    #[test]
+    fn what_all_say_alike_is_said_as_one_triton_says_it() {
+        let unknown = || said(Code::InvalidArgument, "requested model 'x' is not available");
+        let one = (Code::InvalidArgument, "requested model 'x' is not available".to_owned());
+        assert_eq!(status(2, vec![("a", unknown()), ("b", unknown())]), one);
+        assert_eq!(status(1, vec![("a", unknown())]), one);
+        let named = "1 of 2 pods failed: `a`: requested model 'x' is not available".to_owned();
+        assert_eq!(status(2, vec![("a", unknown())]), (Code::InvalidArgument, named));
+        let late = || Failure::Late(Duration::from_secs(10));
+        let differ = "2 of 2 pods failed: `a`: no answer within 10s; `b`: requested model 'x' is not available";
+        assert_eq!(status(2, vec![("a", late()), ("b", unknown())]), (Code::DeadlineExceeded, differ.to_owned()));
+        assert_eq!(status(1, vec![("a", late())]).1, "pod `a` gave no answer within 10s");
+    }
+
+    /// The text travels in a header: 500 pods with a page of Python's each would be refused by the caller's own client.
+    #[test]
+    fn the_text_is_short_however_many_fail() {
+        let name = "n".repeat(1000);
+        let page = format!("{}\n  File \"model.py\"", "é".repeat(1000));
+        let failed = (0..500).map(|_| (&*name, said(Code::Internal, &page))).collect();
+        let (code, text) = status(501, failed);
+        assert_eq!(code, Code::Internal);
+        assert!(text.len() < 4000 && text.ends_with("...; and 492 more") && !text.contains('\n'), "{text}");
+        assert_eq!(status(2, vec![("a", said(Code::Internal, ""))]).1, "1 of 2 pods failed: `a`: Internal");
+    }
+}

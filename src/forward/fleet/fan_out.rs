@@ -39,3 +39,28 @@ pub(in crate::forward) async fn taking_part(pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> 
         pods.iter().filter(|pod| !pod.is_ejected() || lives.next().unwrap_or(true)).cloned().collect();
     if part.is_empty() { pods.to_vec() } else { part }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+    use crate::observe::PodSpec;
+
+    /// A fleet of 500 must not be asked all at once; and all of it must be asked in the end.
+    #[tokio::test]
+    async fn a_few_pods_are_asked_at_a_time_and_all_in_the_end() {
+        let pod = |_| Arc::new(Pod::new(PodSpec::new("p", "http://127.0.0.1:1"), 0, Arc::default()));
+        let pods: Vec<Arc<Pod>> = (0..500).map(pod).collect();
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ask = |_| async {
+            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            tokio::task::yield_now().await;
+            now.fetch_sub(1, SeqCst);
+        };
+        let mut places: Vec<usize> = ask_all(&pods, ask).map(|(place, ())| place).collect().await;
+        places.sort_unstable();
+        assert_eq!(places, (0..500).collect::<Vec<_>>());
+        assert_eq!(most.into_inner(), AT_ONCE);
+    }
+}

@@ -65,3 +65,53 @@ fn rank(state: &str) -> u8 {
         _ => 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(name: &str, version: &str, state: &str, reason: &str) -> ModelIndex {
+        let [name, version, state, reason] = [name, version, state, reason].map(str::to_owned);
+        ModelIndex { name, version, state, reason }
+    }
+
+    /// The same, whichever of the pods answers first.
+    fn united(answers: &[Vec<ModelIndex>]) -> Vec<ModelIndex> {
+        let in_order = |order: &mut dyn Iterator<Item = usize>| {
+            let mut index = Index::default();
+            for place in order {
+                index.add(place, RepositoryIndexResponse { models: answers[place].clone() }).unwrap();
+            }
+            index.into_answer().models
+        };
+        let forwards = in_order(&mut (0..answers.len()));
+        assert_eq!(in_order(&mut (0..answers.len()).rev()), forwards);
+        forwards
+    }
+
+    /// A model that one pod has ready can be asked for, whatever is wrong with it on the others.
+    #[test]
+    fn a_version_is_ready_where_any_pod_has_it_ready() {
+        let index = united(&[
+            vec![said("m", "1", "UNAVAILABLE", "no memory"), said("n", "1", "UNAVAILABLE", "unloaded")],
+            vec![said("m", "1", "READY", ""), said("n", "1", "UNAVAILABLE", "no memory")],
+            vec![said("m", "1", "LOADING", ""), said("n", "1", "UNAVAILABLE", "")],
+        ]);
+        assert_eq!(index, [said("m", "1", "READY", ""), said("n", "1", "UNAVAILABLE", "unloaded")]);
+    }
+
+    /// A Triton lists a model that it never loaded once, without a version. Where others loaded it, that line says nothing, and
+    /// whoever counts the models would count one too many.
+    #[test]
+    fn a_model_that_only_some_pods_loaded_is_listed_by_its_versions() {
+        let never = said("m", "", "", "");
+        let index = united(&[
+            vec![said("a", "", "", ""), never.clone(), said("z", "", "", "")],
+            vec![said("a", "", "", ""), said("m", "10", "READY", ""), said("m", "9", "READY", "")],
+        ]);
+        let expected =
+            [said("a", "", "", ""), said("m", "9", "READY", ""), said("m", "10", "READY", ""), said("z", "", "", "")];
+        assert_eq!(index, expected);
+        assert_eq!(united(&[vec![never.clone()], vec![never.clone()]]), [never]);
+    }
+}

@@ -82,3 +82,29 @@ impl<L: Listing> Merge for Regions<L> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_proto::inference::system_shared_memory_status_response::RegionStatus;
+
+    use super::*;
+
+    fn region(name: &str, byte_size: u64) -> (String, RegionStatus) {
+        (name.to_owned(), RegionStatus { name: name.into(), key: format!("/{name}"), offset: 0, byte_size })
+    }
+
+    /// A region that was pinned to the last pod is there for whoever pins requests to it; and which of two regions of one
+    /// name is told must not be chance.
+    #[test]
+    fn regions_of_all_pods_are_told_and_the_first_pods_win() {
+        let answers = [vec![region("a", 1)], vec![region("b", 2), region("c", 3)], vec![region("b", 9)]];
+        for order in [[0, 1, 2], [2, 1, 0]] {
+            let mut regions = Regions::<SystemSharedMemoryStatusResponse>::default();
+            for place in order {
+                regions.add(place, Listing::of(answers[place].iter().cloned().collect())).unwrap();
+            }
+            let expected = [region("a", 1), region("b", 2), region("c", 3)];
+            assert_eq!(regions.into_answer().regions, expected.into_iter().collect());
+        }
+    }
+}

@@ -138,3 +138,103 @@ fn add_duration(sum: &mut Option<StatisticDuration>, more: Option<StatisticDurat
 fn add(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn took(count: u64) -> Option<StatisticDuration> {
+        Some(StatisticDuration { count, ns: 1000 * count })
+    }
+
+    fn of(name: &str, version: &str, count: u64, batch_size: u64) -> ModelStatistics {
+        let inference_stats =
+            InferStatistics { success: took(count), queue: took(2 * count), cache_hit: took(0), ..Default::default() };
+        let batch = InferBatchStatistics { batch_size, compute_infer: took(count), ..Default::default() };
+        let response = InferResponseStatistics { success: took(count), cancel: took(1), ..Default::default() };
+        ModelStatistics {
+            name: name.into(),
+            version: version.into(),
+            last_inference: 1000_u64.saturating_sub(count),
+            inference_count: count,
+            execution_count: count / 2,
+            inference_stats: Some(inference_stats),
+            batch_stats: vec![batch],
+            memory_usage: vec![MemoryUsage { r#type: "GPU".into(), id: 0, byte_size: count }],
+            response_stats: [("0".to_owned(), response)].into(),
+        }
+    }
+
+    fn merged(answers: impl IntoIterator<Item = (usize, Vec<ModelStatistics>)>) -> Vec<ModelStatistics> {
+        let mut sums = Statistics::default();
+        for (place, model_stats) in answers {
+            sums.add(place, ModelStatisticsResponse { model_stats }).unwrap();
+        }
+        sums.into_answer().model_stats
+    }
+
+    /// Every number has to be there once: one that is left out, or taken from one pod, makes a throughput that nobody had.
+    #[test]
+    fn counts_and_times_are_summed_and_the_last_inference_is_the_latest() {
+        let sum =
+            merged([(0, vec![of("m", "1", 10, 4)]), (1, vec![of("m", "1", 20, 1)]), (2, vec![of("m", "1", 30, 4)])]);
+        let [sum] = &sum[..] else { panic!("{sum:?}") };
+        assert_eq!((sum.inference_count, sum.execution_count, sum.last_inference), (60, 30, 990));
+        let all = sum.inference_stats.unwrap();
+        assert_eq!((all.success, all.queue, all.cache_hit, all.fail), (took(60), took(120), took(0), None));
+        let batches: Vec<_> = sum.batch_stats.iter().map(|batch| (batch.batch_size, batch.compute_infer)).collect();
+        assert_eq!(batches, [(1, took(20)), (4, took(40))]);
+        assert_eq!(sum.memory_usage, [MemoryUsage { r#type: "GPU".into(), id: 0, byte_size: 60 }]);
+        assert_eq!((sum.response_stats["0"].success, sum.response_stats["0"].cancel), (took(60), took(3)));
+    }
+
+    /// Versions are apart, in the order in which a single Triton has them: 10 after 9.
+    #[test]
+    fn models_and_versions_are_apart_and_in_order() {
+        let sum = merged([
+            (0, vec![of("m", "10", 1, 1), of("b", "1", 1, 1)]),
+            (1, vec![of("m", "9", 1, 1), of("m", "10", 1, 1)]),
+        ]);
+        let names: Vec<_> = sum.iter().map(|m| (&*m.name, &*m.version, m.inference_count)).collect();
+        assert_eq!(names, [("b", "1", 1), ("m", "9", 1), ("m", "10", 2)]);
+    }
+
+    /// A fleet whose only pod counts is that pod: nothing may be lost on the way.
+    #[test]
+    fn one_pods_statistics_stay_as_they_are() {
+        let one = vec![of("a", "1", 7, 1), of("b", "2", 9, 2)];
+        assert_eq!(merged([(0, one.clone())]), one);
+    }
+
+    /// Pods that make up counts or models must neither overflow a sum nor fill the memory.
+    #[test]
+    fn what_pods_make_up_is_bounded() {
+        let sum = merged([(0, vec![of("m", "1", u64::MAX / 2000, 1)]), (1, vec![of("m", "1", u64::MAX / 2000, 1)])]);
+        assert!(sum[0].inference_stats.unwrap().queue.unwrap().ns > u64::MAX / 2);
+        let mut sums = Statistics::default();
+        let name = "x".repeat(1 << 20);
+        let more = |i: usize| ModelStatisticsResponse { model_stats: vec![of(&format!("{name}{i}"), "1", 1, 1)] };
+        let refused = (0..100).position(|i| sums.add(i, more(i)).is_err());
+        assert!(matches!(refused, Some(60..70)), "{refused:?}");
+    }
+
+    proptest! {
+        /// Whichever pod answers first, the caller gets the same bytes.
+        #[test]
+        fn the_order_of_answers_does_not_matter(
+            answers in proptest::collection::vec((0_u64..1000, 1_u64..4, 0_usize..3), 1..8),
+            turn in 0_usize..8,
+        ) {
+            let answer = |(place, (count, batch, model)): (usize, &(u64, u64, usize))| {
+                (place, vec![of(["a", "b", "c"][*model], "1", *count, *batch)])
+            };
+            let in_order: Vec<_> = answers.iter().enumerate().map(answer).collect();
+            let mut turned = in_order.clone();
+            turned.rotate_left(turn % in_order.len());
+            turned.reverse();
+            prop_assert_eq!(merged(in_order), merged(turned));
+        }
+    }
+}
