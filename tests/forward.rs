@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each suite uses its part")]
 mod fake;
 mod health;
+mod methods;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

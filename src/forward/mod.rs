@@ -27,6 +27,7 @@ mod send;
 mod shape;
 mod statistics;
 mod upstream;
+mod whole;
 
 use crate::core::Health;
 use crate::pick::Picker;

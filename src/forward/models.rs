@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tracing::{debug, info};
 
-use super::ask::{ask, says_yes};
-use super::fleet::framed;
+use super::ask::{ask, framed, says_yes};
 use super::readmit::check_soon;
 use super::upstream::Upstream;
 use crate::driver::clock;

@@ -85,3 +85,8 @@ async fn life(pod: &Pod) -> Life {
     pod.heard(clock::now());
     Life::Live
 }
+
+/// Whether `pod` says that it lives, within [`Readmission::ANSWER`].
+pub(super) async fn is_live(pod: &Pod) -> bool {
+    life(pod).await == Life::Live
+}

@@ -1,5 +1,6 @@
 //! A pod that does as it is told by the request's `x-do` header, and small things around it.
 
+mod server;
 pub(crate) mod world;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -20,11 +21,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::observe::PodSpec;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
-use plimsoll_proto::inference::{ModelConfig, ModelConfigResponse, ModelInferRequest};
+use plimsoll_proto::inference::{
+    InferStatistics, ModelConfig, ModelConfigResponse, ModelInferRequest, ModelStatistics, StatisticDuration,
+};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+
+use self::server::{METHODS, Server, State};
 
 /// One fake pod.
 pub(crate) struct Pod {
@@ -57,6 +62,7 @@ struct Seen {
     models: Mutex<Option<Vec<String>>>,
     refuses: AtomicBool,
     index_questions: AtomicUsize,
+    server: Server,
     release: Notify,
 }
 
@@ -89,6 +95,7 @@ impl Pod {
     pub(crate) async fn restart(&self) -> Pod {
         let listener = TcpListener::bind(&self.addr).await.unwrap();
         let seen = Arc::new(Seen { name: self.name.clone(), ..Seen::default() });
+        seen.server.state().statistics.push(statistics());
         let running = tokio::spawn(accept(listener, seen.clone()));
         let (name, addr, models) = (self.name.clone(), self.addr.clone(), self.models.clone());
         Pod { name, addr, models, seen, running: Mutex::new(Some(running)) }
@@ -179,6 +186,11 @@ impl Pod {
         self.seen.index_questions.load(SeqCst)
     }
 
+    /// What it keeps, and how it answers for that.
+    pub(crate) fn server(&self) -> std::sync::MutexGuard<'_, State> {
+        self.seen.server.state()
+    }
+
     /// Lets what stalls go on.
     pub(crate) fn release(&self) {
         self.seen.release.notify_one();
@@ -252,9 +264,8 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         frames.send(Frame::trailers(trailers("0"))).unwrap();
         return response;
     }
-    if method == "ModelStatistics" {
-        frames.send(Frame::data(framed(&statistics()))).unwrap();
-        frames.send(Frame::trailers(trailers("0"))).unwrap();
+    if METHODS.contains(&&*method) {
+        tokio::spawn(serve(method, request, seen, frames));
         return response;
     }
     if method == "ModelConfig" {
@@ -334,15 +345,35 @@ fn index(models: Vec<String>) -> plimsoll_proto::inference::RepositoryIndexRespo
 }
 
 /// Of model `m`: 100 requests, 40 ms each.
-fn statistics() -> plimsoll_proto::inference::ModelStatisticsResponse {
-    use plimsoll_proto::inference::{InferStatistics, ModelStatistics, ModelStatisticsResponse, StatisticDuration};
+fn statistics() -> ModelStatistics {
     let compute_infer = Some(StatisticDuration { count: 100, ns: 4_000_000_000 });
     let inference_stats = Some(InferStatistics { compute_infer, ..InferStatistics::default() });
-    let model = ModelStatistics { name: "m".into(), inference_stats, ..ModelStatistics::default() };
-    ModelStatisticsResponse { model_stats: vec![model] }
+    ModelStatistics { name: "m".into(), inference_stats, ..ModelStatistics::default() }
 }
 
 type Frames = mpsc::UnboundedSender<Frame<Bytes>>;
+
+/// Answers for what it keeps. What stalls has been asked, and is not done if its caller goes away.
+async fn serve(method: String, request: Request<Incoming>, seen: Arc<Seen>, frames: Frames) {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return };
+    let tenant = head.headers.get("x-tenant").map_or("", |tenant| tenant.to_str().unwrap());
+    seen.server.state().asked.push(format!("{method}{tenant}"));
+    if seen.server.state().stalling.contains(&&*method) {
+        tokio::select! {
+            () = frames.closed() => return,
+            () = seen.release.notified() => {}
+        }
+    }
+    let status = match seen.server.answer(&seen.name, &method, &head.headers, &body.to_bytes()) {
+        Ok(message) => {
+            let _ = frames.send(Frame::data(message));
+            "0".to_owned()
+        }
+        Err(status) => status,
+    };
+    let _ = frames.send(Frame::trailers(trailers(&status)));
+}
 
 async fn act(request: Request<Incoming>, seen: Arc<Seen>, frames: Frames) {
     let what = request.headers().get("x-do").map_or("echo", |what| what.to_str().unwrap()).to_owned();
@@ -504,6 +535,15 @@ impl Answered {
     pub(crate) fn status_code(&self) -> String {
         let status = self.trailers.get("grpc-status").or_else(|| self.head.headers.get("grpc-status"));
         status.unwrap().to_str().unwrap().into()
+    }
+}
+
+impl Answered {
+    /// Its code and text.
+    pub(crate) fn status(&self) -> (tonic::Code, String) {
+        let status = tonic::Status::from_header_map(&self.trailers);
+        let status = status.or_else(|| tonic::Status::from_header_map(&self.head.headers)).unwrap();
+        (status.code(), status.message().to_owned())
     }
 }
 
