@@ -62,7 +62,8 @@ def test_pings_during_a_long_request(stock_grpc):
 
 def test_channel_arguments(stock_grpc):
     """Channel arguments of gRPC's own, over the client's defaults: small limits hold where they are said to."""
-    with stock_grpc.client(channel_args=[("grpc.max_receive_message_length", 50_000), ("grpc.lb_policy_name", "pick_first")]) as client:
+    arguments = [("grpc.max_receive_message_length", 50_000), ("grpc.lb_policy_name", "pick_first")]
+    with stock_grpc.client(channel_args=arguments) as client:
         sums(stock_grpc, client)
         large = array("PAYLOAD", np.zeros(60_000, np.uint8), "UINT8")
         outcome = seen(lambda: client.infer("sim_echo", large))
@@ -180,8 +181,9 @@ def test_compression(stock, algorithm):
 def test_a_compressed_stream(stock_grpc):
     """The algorithm is the stream's: each message of it is compressed by itself."""
     with stock_grpc.client() as client, Stream(client, compression_algorithm="gzip") as stream:
+        inputs = [stock_grpc.input("INPUT0", np.array([[b"y" * 5000]], np.object_), "BYTES")]
         for turn in range(4):
-            stream.send("simple_identity", [stock_grpc.input("INPUT0", np.array([[b"y" * 5000]], np.object_), "BYTES")], request_id=str(turn))
+            stream.send("simple_identity", inputs, request_id=str(turn))
         assert [answer.get_response().id for answer in stream.good(4)] == ["0", "1", "2", "3"]
 
 

@@ -110,7 +110,9 @@ def test_controls_arrive(stock, kind):
     model = "simple_string_dyna_sequence" if kind == "string" else "simple_dyna_sequence"
     sequence = {"integer": 1234, "large integer": 2**31 - 10, "string": "1234"}[kind]
     with stock.client() as client:
-        got = [total(client.infer(model, [stock.number(value)], **options(sequence, turn, (1, 2, 3)))) for turn, value in enumerate((1, 2, 3))]
+        got = []
+        for turn, value in enumerate((1, 2, 3)):
+            got.append(total(client.infer(model, [stock.number(value)], **options(sequence, turn, (1, 2, 3)))))
     assert got == ([1, 3, 6 + 1234] if kind == "string" else [2, 2, 3 + sequence])
 
 
@@ -209,7 +211,8 @@ def test_three_sequences_in_one_stream(stock_grpc):
     with stock_grpc.client() as client, Stream(client) as stream:
         for sequence in sequences:
             for turn, value in enumerate(VALUES):
-                stream.send("sim_sequence", [stock_grpc.number(value)], request_id=f"{sequence}_{turn}", **options(sequence, turn))
+                told = options(sequence, turn) | {"request_id": f"{sequence}_{turn}"}
+                stream.send("sim_sequence", [stock_grpc.number(value)], **told)
         for answer in stream.good(len(sequences) * len(VALUES)):
             got[answer.get_response().id.split("_")[0]].append(total(answer))
     assert got == {str(sequence): SUMS for sequence in sequences}

@@ -15,6 +15,7 @@ from tritonclient.utils import serialize_byte_tensor
 pytestmark = pytest.mark.not_yet_through_a_node("it asks one pod")
 
 BYTES = 16 * 4
+HANDLE = base64.b64encode(bytes(64))
 _names = itertools.count()
 
 
@@ -96,7 +97,7 @@ FAILURES = {
     "a region beyond its end": lambda client, name: client.register_system_shared_memory(name, f"/{name}", 9 * BYTES),
     "the status of an unknown region": lambda client, name: client.get_system_shared_memory_status("nope"),
     "the end of an unknown region": lambda client, name: client.unregister_system_shared_memory("nope"),
-    "CUDA regions where there is no GPU": lambda client, name: client.register_cuda_shared_memory(name, base64.b64encode(bytes(64)), 0, BYTES),
+    "CUDA regions where there is no GPU": lambda client, name: client.register_cuda_shared_memory(name, HANDLE, 0, BYTES),
     "the status of CUDA regions": lambda client, name: client.get_cuda_shared_memory_status(),
     "the end of all CUDA regions": lambda client, name: client.unregister_cuda_shared_memory(),
 }

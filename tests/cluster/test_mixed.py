@@ -180,9 +180,10 @@ def judge(mixed, faults, cluster, tritons, made_by):
 
 def tell(capsys, mixed, faults):
     by = collections.Counter(f"{done.kind}: {done.status}" for done in mixed.done)
+    ends = ", ".join(f"{end} {count}" for end, count in sorted(by.items()))
     shaken = sum(fault.until - fault.since for fault in faults)
     with capsys.disabled():
-        print(f"\n    {mixed.begun} requests, {len(faults)} faults over {shaken:.0f} s; " + ", ".join(f"{k} {n}" for k, n in sorted(by.items())))
+        print(f"\n    {mixed.begun} requests, {len(faults)} faults over {shaken:.0f} s; {ends}")
 
 
 @pytest.fixture

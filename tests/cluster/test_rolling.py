@@ -39,7 +39,7 @@ def describe(answers):
 
 
 def test_all_pods_one_after_the_other(cluster, few_tritons, few_lab):
-    """A fleet gets new servers, as Kubernetes does it: SIGTERM, a new life, the next one when it is ready. Callers set nothing."""
+    """A fleet gets new servers, as Kubernetes does it: SIGTERM, a new life, the next one when it is ready. Callers do nothing."""
     with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
         time.sleep(1)
         for pod in few_tritons:
@@ -75,7 +75,8 @@ def test_all_nodes_one_after_the_other(cluster):
         for node in cluster:
             restart(node)
             back = time.monotonic()
-            wait.until(f"{node.name} answers again", lambda: any(a.begun > back and a.pod for a in list(traffic.of(node))), limit=10)
+            answered = lambda: any(answer.begun > back and answer.pod for answer in list(traffic.of(node)))
+            wait.until(f"{node.name} answers again", answered, limit=10)
             time.sleep(0.5)
     assert describe(traffic.failures()) == []
     assert len(traffic.answers) == traffic.begun

@@ -16,7 +16,7 @@ MODULES = {"grpc": (grpc_client, grpc_aio), "http": (http_client, http_aio)}
 
 @dataclass
 class Spot:
-    """Where a stock client is pointed, and over which protocol. `alone` is one Triton over the same protocol: the right answer."""
+    """Where a stock client is pointed, and over which protocol. `alone` is one Triton over the same protocol: what is right."""
 
     wire: str
     target: object

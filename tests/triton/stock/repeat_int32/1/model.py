@@ -1,4 +1,6 @@
-"""A decoupled model: each value of IN comes back in an answer of its own, DELAY ms later; WAIT ms pass before the next request."""
+"""A decoupled model: each value of IN comes back in an answer of its own, DELAY ms after the one before; the next request
+is taken WAIT ms later.
+"""
 import threading
 import time
 
