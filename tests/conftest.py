@@ -23,18 +23,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Some tests are left out of the selection, in the open: pytest counts them as deselected."""
-    out = [item for item in items if left_out(item, config.getoption("--long"))]
-    if out:
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
-
-
-def left_out(item, long):
-    """The long ones without --long; and what a node does not do yet, which runs against a Triton alone."""
-    if item.get_closest_marker("long") and not long:
-        return True
-    return bool(item.get_closest_marker("not_yet_through_a_node")) and "-node" in item.name
+    """Without --long the long tests are left out of the selection, in the open: pytest counts them as deselected."""
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(scope="session")

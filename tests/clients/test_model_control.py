@@ -72,7 +72,6 @@ def test_the_index(stock):
     assert any('"simple"' in model and "READY" in model for model in index(stock))
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_unload_and_load(stock, behind, as_before):
     """Unloaded, the model is gone from every pod, in the words of a Triton; loaded, it serves on all of them again."""
     with stock.client() as client, stock.alone.client() as alone:
@@ -88,7 +87,6 @@ def test_unload_and_load(stock, behind, as_before):
             assert ask(stock, client).as_numpy("OUTPUT0").tolist() == [[2] * 16]
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_load_with_another_configuration(stock, behind, as_before):
     """The override reaches every pod and changes what it serves; a fresh load from the files puts it back."""
     with stock.client() as client:
@@ -102,7 +100,6 @@ def test_load_with_another_configuration(stock, behind, as_before):
         assert [largest_batch(pod) for pod in behind] == [8] * len(behind)
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_load_with_files(stock, behind, as_before):
     """A model that comes inside the request: configuration, and code as bytes."""
     code = b"""
@@ -130,7 +127,6 @@ LOAD_FAILURES = {
 }
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 @pytest.mark.parametrize("case", LOAD_FAILURES)
 def test_a_load_that_fails_says_why(stock, as_before, case):
     """In the words of a Triton, and the model that was there goes on."""
@@ -146,7 +142,6 @@ def test_unloading_what_is_not_there(stock):
         assert seen(lambda: client.unload_model("wrong_model_name")) == seen(lambda: alone.unload_model("wrong_model_name"))
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_other_models_serve_while_one_loads(stock, behind, as_before):
     """A load takes its time, and a Triton calls the whole server not ready meanwhile. Nobody's requests may suffer of it.
 
@@ -174,7 +169,6 @@ def counted(client, model):
     return int(stats[0].get("inference_count", 0)), int(stats[0].get("inference_stats", {}).get("success", {}).get("count", 0))
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_statistics_count_every_request(stock):
     """Twelve more requests are twelve more in the statistics, wherever they ran."""
     data = ints(1).astype(np.int32)
@@ -186,7 +180,6 @@ def test_statistics_count_every_request(stock):
         wait.until("twelve more are counted", lambda: counted(client, "simple") == (before[0] + 12, before[1] + 12))
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_statistics_have_tritons_shape(stock):
     """Every field that a Triton gives, and each model once."""
 
@@ -215,7 +208,6 @@ def test_statistics_of_an_unknown_model(stock):
 # ---- settings ----
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 def test_log_settings(stock, behind):
     """Read, changed on every pod, and put back."""
     with stock.client() as client, stock.alone.client() as alone:
@@ -239,7 +231,6 @@ def test_log_settings_that_are_wrong(stock):
         assert failed[0] == "failed" and failed == seen(lambda: alone.update_log_settings(wrong))
 
 
-@pytest.mark.not_yet_through_a_node("it asks one pod")
 @pytest.mark.parametrize("model", ["", "simple"])
 def test_trace_settings(stock, behind, model):
     """For all models and for one: read, changed on every pod, and cleared."""

@@ -12,8 +12,6 @@ import tritonclient.utils.shared_memory as memory
 from harness.wire import ints, plain, seen
 from tritonclient.utils import serialize_byte_tensor
 
-pytestmark = pytest.mark.not_yet_through_a_node("it asks one pod")
-
 BYTES = 16 * 4
 HANDLE = base64.b64encode(bytes(64))
 _names = itertools.count()
