@@ -58,9 +58,12 @@ pub(super) struct Flags {
     /// File of [[pods]] that is watched for changes
     #[arg(long, value_name = "FILE")]
     discovery_file: Option<String>,
-    /// A name whose every address is a pod; repeat for more
-    #[arg(long, value_name = "HOST:PORT")]
+    /// A name whose every address is a pod, or whose SRV records say where they are; repeat for more
+    #[arg(long, value_name = "HOST:PORT|srv:NAME")]
     dns: Vec<String>,
+    /// A Kubernetes service whose every endpoint is a pod; repeat for more
+    #[arg(long, value_name = "[NAMESPACE/]SERVICE[:PORT]")]
+    kubernetes: Vec<String>,
     /// How long open requests may finish after a signal, seconds [default: 10]
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     drain_s: Option<String>,
@@ -105,6 +108,7 @@ impl Flags {
             ("pod", &self.pod),
             ("discovery-file", self.discovery_file.as_slice()),
             ("dns", &self.dns),
+            ("kubernetes", &self.kubernetes),
             ("drain-s", self.drain_s.as_slice()),
             ("budget-mbit", self.budget_mbit.as_slice()),
             ("log-format", self.log_format.as_slice()),
