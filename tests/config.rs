@@ -620,6 +620,30 @@ fn ports_of_found_pods_are_read_the_same_from_everywhere() {
     assert_eq!(layers.resolve().unwrap().discovery.http_port, Port::Number(8000));
 }
 
+/// Where a node runs is told by whoever starts it, and what another zone costs by who pays for it.
+#[test]
+fn the_zone_is_the_nodes_own_and_its_penalty_has_a_default() {
+    let config = Config::from_toml_str("").unwrap();
+    assert_eq!((config.zone, config.zone_penalty), (None, Duration::from_millis(2)));
+    let layers = Layers::new().text("[node]\nzone = 'a'\n[pick]\nzone_penalty_ms = 7.5").unwrap();
+    let layers = layers.variables([("PLIMSOLL_ZONE".to_owned(), "b".to_owned())]).unwrap();
+    let config = layers.resolve().unwrap();
+    assert_eq!((config.zone.as_deref(), config.zone_penalty), (Some("b"), Duration::from_micros(7500)));
+    assert_eq!(config.node_config().unwrap().zone.as_deref(), Some("b"));
+    let flag = layers.flag("zone", &strings(&["c"])).unwrap().resolve().unwrap();
+    assert_eq!(flag.zone.as_deref(), Some("c"));
+    // What the downward API of Kubernetes makes of a label that is not there.
+    assert_eq!(Config::from_toml_str("node.zone = ''").unwrap().zone, None);
+    assert_eq!(
+        error_of("node.zone = 'eu 1a'"),
+        "line 1: node.zone: `eu 1a` has white space or control characters; write 1 to 128 bytes without white space"
+    );
+    assert_eq!(
+        error_of("pick.zone_penalty_ms = -1.0"),
+        "line 1: pick.zone_penalty_ms: `-1` is out of range; write 0 to 60000"
+    );
+}
+
 proptest! {
     /// Whatever stands in a file, a variable or a flag: a configuration or one line, never a panic.
     #[test]

@@ -37,6 +37,9 @@ pub(super) struct Flags {
     /// Any member of the cluster; repeat for more
     #[arg(long, value_name = "HOST:PORT")]
     join: Vec<String>,
+    /// The zone that it runs in: pods in other zones are picked a little less gladly
+    #[arg(long)]
+    zone: Option<String>,
     /// File of the secret that all nodes share; see `plimsoll secret`
     #[arg(long, value_name = "FILE")]
     cluster_secret_file: Option<String>,
@@ -100,6 +103,7 @@ impl Flags {
             ("advertise", self.advertise.as_slice()),
             ("cluster", self.cluster.as_slice()),
             ("join", &self.join),
+            ("zone", self.zone.as_slice()),
             ("cluster-secret-file", self.cluster_secret_file.as_slice()),
             ("ca-file", self.ca_file.as_slice()),
             ("cert-file", self.cert_file.as_slice()),

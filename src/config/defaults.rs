@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use crate::core::{Health, SLOW_START};
+use crate::core::{Health, SLOW_START, ZONE_PENALTY};
 
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
@@ -49,6 +49,7 @@ pub(super) fn table() -> Table {
         ("policy", "plimsoll".into()),
         ("after_refusal", AFTER_REFUSAL.into()),
         ("slow_start_s", SLOW_START.as_secs_f64().into()),
+        ("zone_penalty_ms", (ZONE_PENALTY.as_secs_f64() * 1e3).into()),
     ];
     let node = vec![
         ("name", name().into()),

@@ -74,6 +74,8 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// `host:port` of any members; alone if none answers.
     pub join: Vec<String>,
+    /// The zone that it runs in; empty where nobody knows.
+    pub zone: Option<String>,
     /// Where its proof of membership is.
     pub identity: Identity,
     /// How it picks.
@@ -84,6 +86,8 @@ pub struct Config {
     pub slow_start: Duration,
     /// How it finds out which pods are fit for which models.
     pub health: Health,
+    /// How much higher a pod stands that is known to be in another zone.
+    pub zone_penalty: Duration,
     /// What requests cost, by model, where it was written down; the one of the empty name is for all other models.
     pub costs: BTreeMap<Box<str>, Formula>,
     /// Gossip budget, bit/s.
@@ -186,6 +190,8 @@ impl Config {
             strict: self.strict,
             slow_start: self.slow_start,
             health: self.health,
+            zone: self.zone.clone(),
+            zone_penalty: self.zone_penalty,
             costs: self.costs.clone(),
             pods: self.pods.clone(),
         })

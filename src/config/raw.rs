@@ -51,6 +51,7 @@ struct RawNode {
     advertise: Option<String>,
     cluster: String,
     join: Vec<String>,
+    zone: Option<String>,
     cluster_secret_file: Option<String>,
     ca_file: Option<String>,
     cert_file: Option<String>,
@@ -63,6 +64,7 @@ struct RawPick {
     policy: String,
     after_refusal: i64,
     slow_start_s: f64,
+    zone_penalty_ms: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,6 +118,11 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
     let (node, front) = (raw.node, raw.front);
     r.plain_name("node.name", &node.name)?;
     r.plain_name("node.cluster", &node.cluster)?;
+    // Kubernetes hands in an empty variable where a node has no such label.
+    let zone = node.zone.clone().filter(|zone| !zone.is_empty());
+    if let Some(zone) = &zone {
+        r.label("node.zone", zone)?;
+    }
     let config = Config {
         identity: identity(layers, &node, &r)?,
         grpc: r.socket("node.grpc", &node.grpc)?,
@@ -124,12 +131,16 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         gossip: r.socket("node.gossip", &node.gossip)?,
         advertise: node.advertise.as_deref().map(|advertise| r.socket("node.advertise", advertise)).transpose()?,
         join: node.join,
+        zone,
         name: node.name,
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
         after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
         slow_start: r.seconds("pick.slow_start_s", raw.pick.slow_start_s, bounds::SLOW_START_S)?,
         health: health(&raw.health, &r)?,
+        zone_penalty: Duration::from_secs_f64(
+            r.float("pick.zone_penalty_ms", raw.pick.zone_penalty_ms, bounds::ZONE_PENALTY_MS)? / 1e3,
+        ),
         costs: read_costs(raw.costs, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, budget_mbit())? * 1e6) as u64,
         strict: strict(&raw.strict, &r)?,

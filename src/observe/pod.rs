@@ -163,6 +163,12 @@ impl Pod {
         pod
     }
 
+    /// The same pod, that much higher for picks.
+    pub(crate) fn away(mut self, away_ms: f32) -> Pod {
+        self.gauge.set_away_ms(away_ms);
+        self
+    }
+
     /// Its incarnation.
     pub fn id(&self) -> PodId {
         self.id

@@ -114,6 +114,7 @@ async fn a_node_finds_its_pods_by_a_kubeconfig() {
     let view: serde_json::Value = serde_json::from_slice(&view.stdout).unwrap();
     let names: Vec<&str> = view["pods"].as_array().unwrap().iter().map(|pod| pod["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["triton-0", "triton-1"]);
+    assert_eq!(view["pods"][0]["zone"], "eu-1a", "{view}");
 }
 
 /// A token that the API server does not know, and an API server that the CA does not: the node runs, and says what is wrong.

@@ -6,6 +6,7 @@
 mod api_server;
 mod binary;
 mod failures;
+mod pages;
 mod services;
 
 use std::io::Write;
