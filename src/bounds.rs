@@ -25,6 +25,8 @@ pub(crate) const HEALTH_EJECT_S: RangeInclusive<f64> = 0.1..=300.0;
 pub(crate) const PANIC_SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// How often they may be asked, where they are.
 const LEAST_HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+/// How much higher pods in other zones may stand, ms.
+pub(crate) const ZONE_PENALTY_MS: RangeInclusive<f64> = 0.0..=60_000.0;
 /// A pod's speed relative to the others.
 pub(crate) const WEIGHT: RangeInclusive<f64> = 0.001..=1000.0;
 /// Requests, or batches, that a pod runs at once, at most.
@@ -115,6 +117,10 @@ pub(crate) fn health_interval(seconds: f64) -> Result<(), (String, String)> {
     Err((format!("`{}` is out of range", number(seconds)), format!("write 0 (never) or {} to 3600", number(least))))
 }
 
+pub(crate) fn check_zone_penalty(penalty: Duration) -> Result<(), InvalidSetting> {
+    float("zone_penalty (ms)", ms(penalty), &ZONE_PENALTY_MS)
+}
+
 /// Whether a formula says what any request costs.
 pub(crate) fn check_formula(formula: &Formula) -> Result<(), InvalidSetting> {
     let Formula { base_ms, per_kib_ms, min_ms, max_ms, .. } = *formula;
@@ -194,6 +200,7 @@ mod tests {
         );
         let health = Health { panic_share: f64::NAN, ..Health::default() };
         assert_eq!(said(check_health(&health)), "health.panic_share: `NaN` is out of range; write 0 to 1");
+        assert!(said(check_zone_penalty(Duration::MAX)).ends_with("is out of range; write 0 to 60000"));
         let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
         let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));
         assert_eq!(said(costs(formula(-1.0, 5.0))), "costs[`m`].base_ms: `-1` is out of range; write 0 to 3600000");

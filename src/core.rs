@@ -41,6 +41,7 @@ mod slow_start;
 mod speeds;
 mod stats;
 mod strict;
+mod zones;
 
 use costs::Telling;
 pub use health::Health;
@@ -55,6 +56,7 @@ pub use stats::{Ages, RelayStats, Stats, Why};
 use stats::{RowsSent, Traffic};
 use strict::Desk;
 pub use strict::{AskId, Reserved, Strict, StrictStats};
+pub use zones::ZONE_PENALTY;
 
 /// How often rates, ages, weights and the ladder are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -112,6 +114,10 @@ pub struct CoreConfig {
     pub slow_start: Duration,
     /// How pods are left alone that fail what they are sent.
     pub health: Health,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
+    /// How much higher a pod stands that is known to be in another zone; zero: as high as any.
+    pub zone_penalty: Duration,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -134,6 +140,8 @@ impl CoreConfig {
             always_relay: false,
             slow_start: SLOW_START,
             health: Health::default(),
+            zone: None,
+            zone_penalty: ZONE_PENALTY,
             seed: 0,
         }
     }
@@ -409,7 +417,8 @@ impl Core {
                 }
                 None => {
                     self.lives += 1;
-                    Arc::new(Pod::new(spec, self.lives, self.picker.out().clone()))
+                    let away_ms = zones::away_ms(&self.config, &spec);
+                    Arc::new(Pod::new(spec, self.lives, self.picker.out().clone()).away(away_ms))
                 }
             })
             .collect();

@@ -12,8 +12,10 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::bounds::{check_budget, check_costs, check_health, check_pods, check_slow_start, check_strict};
-use crate::core::{Core, CoreConfig, Health, SLOW_START, Strict};
+use crate::bounds::{
+    check_budget, check_costs, check_health, check_pods, check_slow_start, check_strict, check_zone_penalty,
+};
+use crate::core::{Core, CoreConfig, Health, SLOW_START, Strict, ZONE_PENALTY};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
 use crate::forward::look_after;
@@ -85,6 +87,10 @@ pub struct NodeConfig {
     pub slow_start: Duration,
     /// How it finds out which pods are fit for which models.
     pub health: Health,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
+    /// How much higher a pod stands that is known to be in another zone, a minute at most; zero: as high as any.
+    pub zone_penalty: Duration,
     /// What requests cost, by model, where somebody knows; the one of the empty name is for all other models. Costs are
     /// learned, so that most fleets need none.
     pub costs: BTreeMap<Box<str>, Formula>,
@@ -107,6 +113,8 @@ impl NodeConfig {
             strict: None,
             slow_start: SLOW_START,
             health: Health::default(),
+            zone: None,
+            zone_penalty: ZONE_PENALTY,
             costs: BTreeMap::new(),
             pods: Vec::new(),
         }
@@ -179,6 +187,7 @@ impl Node {
         config.strict.as_ref().map_or(Ok(()), check_strict)?;
         check_slow_start(config.slow_start)?;
         check_health(&config.health)?;
+        check_zone_penalty(config.zone_penalty)?;
         check_costs(&config.costs)?;
         check_pods(&config.pods)?;
         let identity = tls::identity(&config.name, &config.cluster, &config.credentials)?;
@@ -195,6 +204,8 @@ impl Node {
             strict: config.strict,
             slow_start: config.slow_start,
             health: config.health,
+            zone: config.zone,
+            zone_penalty: config.zone_penalty,
             formulas: config.costs,
             seed,
             ..CoreConfig::new(config.name.clone(), advertise)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use plimsoll::config::{Config, CredentialsError, Identity, Layers, LogFormat};
+use plimsoll::config::{Config, CredentialsError, Identity, Layers, LogFormat, Port};
 use plimsoll::pick::PolicyKind;
 use proptest::prelude::*;
 
@@ -549,7 +549,7 @@ fn an_address_in_use_is_named_and_nothing_starts() {
 #[test]
 fn a_node_without_pods_does_not_start() {
     let output = plimsoll(&["node", "--gossip", "127.0.0.1:0"]).output().unwrap();
-    let line = "error: no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns\n";
+    let line = "error: no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file, discovery.dns or discovery.kubernetes\n";
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), line));
 }
 
@@ -564,6 +564,84 @@ fn asking_a_node_that_is_not_there_says_so() {
         );
         assert_eq!((output.status.code(), stderr(&output)), (Some(1), line));
     }
+}
+
+/// Discovery is spelled in a few ways; who slips in one of them must be told where and how it is meant.
+#[test]
+fn each_mistake_about_discovery_gives_its_one_line() {
+    let mistakes = [
+        (
+            "discovery.dns = ['srv:_grpc._tcp.a:8001']",
+            "line 1: discovery.dns[0]: `srv:_grpc._tcp.a:8001` is no SRV name; leave the port out: the records have it",
+        ),
+        (
+            "discovery.dns = ['a:1', 'srv:_grpc.a']",
+            "line 1: discovery.dns[1]: `srv:_grpc.a` is no SRV name; write it as in `srv:_grpc._tcp.triton.svc.cluster.local`",
+        ),
+        ("discovery.http_port = 0", "line 1: discovery.http_port: `0` is no port; a port is 1 to 65535"),
+        ("discovery.http_port = -1", "line 1: discovery.http_port: `-1` is no port; a port is 1 to 65535"),
+        ("discovery.metrics_port = 70000", "line 1: discovery.metrics_port: `70000` is no port; a port is 1 to 65535"),
+        (
+            "discovery.metrics_port = 'a b'",
+            "line 1: discovery.metrics_port: `a b` is no port; write a number, as in 8002, or the name that a Kubernetes service gives it, as in `metrics`",
+        ),
+        (
+            "discovery.http_port = 1.5",
+            "line 1: discovery.http_port: `1.5` is no port; write 8000, or \"http\" where Kubernetes names it so",
+        ),
+        (
+            "discovery.kubernetes = 'a'",
+            "line 1: discovery.kubernetes: `\"a\"` is not a list; put it in brackets, as in [\"a\", \"b\"]",
+        ),
+        (
+            "discovery.kubernetes = ['a', 'Prod/Triton']",
+            "line 1: discovery.kubernetes[1]: `Prod/Triton` names no service; write it as in `triton`, `prod/triton` or `prod/triton:grpc`",
+        ),
+        ("discovery.kubernetes = ['a:0']", "line 1: discovery.kubernetes[0]: `0` is no port; a port is 1 to 65535"),
+        (
+            "discovery.kubernetes = ['a', 'a']",
+            "line 1: discovery.kubernetes[1]: `a` is listed twice; list each name once",
+        ),
+    ];
+    for (toml, says) in mistakes {
+        assert_eq!(error_of(toml), says, "{toml}");
+    }
+}
+
+/// Ports are numbers in a file and text in the environment; both must be the same port.
+#[test]
+fn ports_of_found_pods_are_read_the_same_from_everywhere() {
+    let parse = |text: &str| Config::from_toml_str(text).unwrap().discovery;
+    let default = parse("");
+    assert_eq!((default.http_port.to_string(), default.metrics_port.to_string()), ("http".into(), "metrics".into()));
+    assert_eq!(parse("discovery.http_port = 8000").http_port, Port::Number(8000));
+    assert_eq!(parse("discovery.http_port = 'http-a'").http_port, Port::Name("http-a".into()));
+    let layers = Layers::new().variables([("PLIMSOLL_DISCOVERY_HTTP_PORT".to_owned(), "8000".to_owned())]).unwrap();
+    assert_eq!(layers.resolve().unwrap().discovery.http_port, Port::Number(8000));
+}
+
+/// Where a node runs is told by whoever starts it, and what another zone costs by who pays for it.
+#[test]
+fn the_zone_is_the_nodes_own_and_its_penalty_has_a_default() {
+    let config = Config::from_toml_str("").unwrap();
+    assert_eq!((config.zone, config.zone_penalty), (None, Duration::from_millis(2)));
+    let layers = Layers::new().text("[node]\nzone = 'a'\n[pick]\nzone_penalty_ms = 7.5").unwrap();
+    let layers = layers.variables([("PLIMSOLL_ZONE".to_owned(), "b".to_owned())]).unwrap();
+    let config = layers.resolve().unwrap();
+    assert_eq!((config.zone.as_deref(), config.zone_penalty), (Some("b"), Duration::from_micros(7500)));
+    assert_eq!(config.node_config().unwrap().zone.as_deref(), Some("b"));
+    let flag = layers.flag("zone", &strings(&["c"])).unwrap().resolve().unwrap();
+    assert_eq!(flag.zone.as_deref(), Some("c"));
+    // What the downward API of Kubernetes makes of a label that is not there.
+    assert_eq!(Config::from_toml_str("node.zone = ''").unwrap().zone, None);
+    assert_eq!(
+        error_of("node.zone = 'eu 1a'"),
+        "line 1: node.zone: `eu 1a` has white space or control characters; write 1 to 128 bytes without white space"
+    );
+    assert_eq!(
+        error_of("pick.zone_penalty_ms = -1.0"),
+        "line 1: pick.zone_penalty_ms: `-1` is out of range; write 0 to 60000"
+    );
 }
 
 proptest! {

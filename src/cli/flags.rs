@@ -37,6 +37,9 @@ pub(super) struct Flags {
     /// Any member of the cluster; repeat for more
     #[arg(long, value_name = "HOST:PORT")]
     join: Vec<String>,
+    /// The zone that it runs in: pods in other zones are picked a little less gladly
+    #[arg(long)]
+    zone: Option<String>,
     /// File of the secret that all nodes share; see `plimsoll secret`
     #[arg(long, value_name = "FILE")]
     cluster_secret_file: Option<String>,
@@ -58,9 +61,12 @@ pub(super) struct Flags {
     /// File of [[pods]] that is watched for changes
     #[arg(long, value_name = "FILE")]
     discovery_file: Option<String>,
-    /// A name whose every address is a pod; repeat for more
-    #[arg(long, value_name = "HOST:PORT")]
+    /// A name whose every address is a pod, or whose SRV records say where they are; repeat for more
+    #[arg(long, value_name = "HOST:PORT|srv:NAME")]
     dns: Vec<String>,
+    /// A Kubernetes service whose every endpoint is a pod; repeat for more
+    #[arg(long, value_name = "[NAMESPACE/]SERVICE[:PORT]")]
+    kubernetes: Vec<String>,
     /// How long open requests may finish after a signal, seconds [default: 10]
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     drain_s: Option<String>,
@@ -97,6 +103,7 @@ impl Flags {
             ("advertise", self.advertise.as_slice()),
             ("cluster", self.cluster.as_slice()),
             ("join", &self.join),
+            ("zone", self.zone.as_slice()),
             ("cluster-secret-file", self.cluster_secret_file.as_slice()),
             ("ca-file", self.ca_file.as_slice()),
             ("cert-file", self.cert_file.as_slice()),
@@ -105,6 +112,7 @@ impl Flags {
             ("pod", &self.pod),
             ("discovery-file", self.discovery_file.as_slice()),
             ("dns", &self.dns),
+            ("kubernetes", &self.kubernetes),
             ("drain-s", self.drain_s.as_slice()),
             ("budget-mbit", self.budget_mbit.as_slice()),
             ("log-format", self.log_format.as_slice()),

@@ -140,7 +140,7 @@ fn print(answer: &str) {
 fn require_pods(config: &Config) -> Result<(), Failure> {
     if !config.has_pods() {
         return Err(Failure::bad_input(
-            "no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file or discovery.dns",
+            "no pods: give some by --pod NAME=http://HOST:8001, [[pods]], discovery.file, discovery.dns or discovery.kubernetes",
         ));
     }
     match &config.discovery.file {

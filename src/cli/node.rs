@@ -26,13 +26,16 @@ use crate::driver::discovery::Discovery;
 use crate::driver::metrics::Metrics;
 use crate::forward::{self, FrontOptions};
 use crate::node::{JoinError, Node};
-use crate::observe::PodSpec;
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
 /// keep a node from serving the pods it knows.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long answers under way may take after everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is logged where `RUST_LOG` says nothing. Discovery itself says once that Kubernetes fails; its client says so at every
+/// attempt.
+const LOGGED: &str = "info,kube_client=off,kube_runtime=off";
 
 #[derive(Args, Debug)]
 pub(super) struct NodeArgs {
@@ -64,6 +67,7 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let admin = listen("node.admin", config.admin).await?;
     let mut signals = Signals::new()?;
     let metrics = Metrics::install().map_err(Failure::at_run_time)?;
+    let mut discovery = Discovery::start(&config).await.map_err(Failure::bad_input)?;
     if let Some(http) = config.http {
         warn!("node.http is `{http}`, but this version serves no HTTP front; callers take gRPC at `{}`", config.grpc);
     }
@@ -78,8 +82,7 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let mut front = tokio::spawn(serve_front(node.clone(), grpc, config.clone(), until(draining.clone())));
     let admin_api = Admin::new(node.clone(), metrics, draining);
     let mut admin_task = tokio::spawn(admin_api.serve(admin, until(ended)));
-    let mut discovery = Discovery::start(&config).map_err(Failure::bad_input)?;
-    if timeout(SETTLE, settle(&mut discovery, &node)).await.is_err() {
+    if !discovery.settle(&node, SETTLE).await {
         warn!("discovery has not answered within {} s; starting with the pods known so far", SETTLE.as_secs());
     }
     ready(&node, &config, bound, discovery.pods().len());
@@ -87,7 +90,7 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let failed = tokio::select! {
         () = signals.next() => None,
         () = crate::demo::stdin_ended(), if until_stdin_ends => None,
-        () = follow(&mut discovery, &node) => None,
+        _ = discovery.follow(&node) => None,
         ended = &mut front => Some(format!("the gRPC front ended: {ended:?}")),
         ended = &mut admin_task => Some(format!("the admin API ended: {ended:?}")),
     };
@@ -136,31 +139,6 @@ async fn serve_front(node: Node, listener: TcpListener, config: Config, shutdown
     options.forward.read_model_config = config.front.read_model_config;
     options.drain = config.front.drain;
     forward::serve(node, listener, options, shutdown).await;
-}
-
-/// Hands pods over until every source has answered once.
-async fn settle(discovery: &mut Discovery, node: &Node) {
-    while !discovery.is_settled() {
-        if let Some(pods) = discovery.report().await {
-            take_pods(node, pods);
-        }
-    }
-}
-
-/// Every source judges what it says; what only all of them together have wrong leaves the pods as they are.
-fn take_pods(node: &Node, pods: Vec<PodSpec>) {
-    if let Err(wrong) = node.set_pods(pods) {
-        error!("cannot use the pods that were found: {wrong}; keeping those from before");
-    }
-}
-
-/// Hands pods over for ever.
-async fn follow(discovery: &mut Discovery, node: &Node) {
-    loop {
-        if let Some(pods) = discovery.report().await {
-            take_pods(node, pods);
-        }
-    }
 }
 
 async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -224,7 +202,7 @@ impl Signals {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use crate::core::{Health, SLOW_START};
+use crate::core::{Health, SLOW_START, ZONE_PENALTY};
 
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
@@ -13,6 +13,10 @@ pub(super) const GOSSIP: &str = "127.0.0.1:7946";
 /// Answers live at most this long, whatever their TTL says. Shorter finds new pods sooner and asks the resolver more
 /// often; CoreDNS hands out 5 s for headless services.
 const DNS_INTERVAL_S: f64 = 10.0;
+/// Where pods that are found take HTTP and show their metrics: as Triton's container ports are called mostly. Kubernetes
+/// knows ports by name; for pods that DNS knows they must be numbers, and by default these have neither.
+const HTTP_PORT: &str = "http";
+const METRICS_PORT: &str = "metrics";
 /// The largest message the front passes on. Batches of images need tens of MiB; each one in flight may be held in
 /// memory, so this times the requests in flight is what a node can grow by.
 const MAX_MESSAGE_MIB: i64 = 256;
@@ -45,6 +49,7 @@ pub(super) fn table() -> Table {
         ("policy", "plimsoll".into()),
         ("after_refusal", AFTER_REFUSAL.into()),
         ("slow_start_s", SLOW_START.as_secs_f64().into()),
+        ("zone_penalty_ms", (ZONE_PENALTY.as_secs_f64() * 1e3).into()),
     ];
     let node = vec![
         ("name", name().into()),
@@ -53,6 +58,11 @@ pub(super) fn table() -> Table {
         ("gossip", GOSSIP.into()),
         ("cluster", "default".into()),
         ("join", Value::Array(Vec::new())),
+    ];
+    let discovery = vec![
+        ("dns_interval_s", DNS_INTERVAL_S.into()),
+        ("http_port", HTTP_PORT.into()),
+        ("metrics_port", METRICS_PORT.into()),
     ];
     let front = vec![
         ("max_message_mib", MAX_MESSAGE_MIB.into()),
@@ -64,7 +74,7 @@ pub(super) fn table() -> Table {
     Table::from_iter([
         ("node".to_owned(), section(node)),
         ("pick".to_owned(), section(pick)),
-        ("discovery".to_owned(), section(vec![("dns_interval_s", DNS_INTERVAL_S.into())])),
+        ("discovery".to_owned(), section(discovery)),
         ("health".to_owned(), health()),
         ("front".to_owned(), section(front)),
         ("triton".to_owned(), section(triton)),

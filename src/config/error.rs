@@ -154,7 +154,7 @@ pub(crate) fn shown(value: &str) -> String {
 }
 
 /// A message or name from elsewhere on one line, nothing in it that moves a terminal's cursor.
-pub(super) fn one_line(message: &str) -> String {
+pub(crate) fn one_line(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

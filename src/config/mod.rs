@@ -23,6 +23,7 @@ mod addr;
 mod costs;
 mod credentials;
 mod defaults;
+mod discovery;
 mod error;
 mod keys;
 mod layers;
@@ -30,7 +31,6 @@ mod pods;
 mod raw;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +38,9 @@ use std::time::Duration;
 pub(crate) use self::addr::{bracketed, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
+pub use self::discovery::{DiscoveryConfig, DnsName, KubernetesService, Port};
+#[cfg(feature = "kubernetes")]
+pub(crate) use self::error::one_line;
 pub(crate) use self::error::shown;
 pub use self::error::{ConfigError, CredentialsError, Source};
 pub use self::layers::Layers;
@@ -71,6 +74,8 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// `host:port` of any members; alone if none answers.
     pub join: Vec<String>,
+    /// The zone that it runs in; empty where nobody knows.
+    pub zone: Option<String>,
     /// Where its proof of membership is.
     pub identity: Identity,
     /// How it picks.
@@ -81,6 +86,8 @@ pub struct Config {
     pub slow_start: Duration,
     /// How it finds out which pods are fit for which models.
     pub health: Health,
+    /// How much higher a pod stands that is known to be in another zone.
+    pub zone_penalty: Duration,
     /// What requests cost, by model, where it was written down; the one of the empty name is for all other models.
     pub costs: BTreeMap<Box<str>, Formula>,
     /// Gossip budget, bit/s.
@@ -130,34 +137,6 @@ pub struct FrontConfig {
     pub drain: Duration,
 }
 
-/// Where pods are found, beside those listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DiscoveryConfig {
-    /// A watched file of `[[pods]]`.
-    pub file: Option<PathBuf>,
-    /// Names whose every address is a pod.
-    pub dns: Vec<DnsName>,
-    /// An answer is asked for again at the latest after this.
-    pub dns_interval: Duration,
-}
-
-/// A name whose every address is a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DnsName {
-    /// What is resolved.
-    pub host: String,
-    /// The port of each pod.
-    pub port: u16,
-}
-
-impl fmt::Display for DnsName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", bracketed(&self.host), self.port)
-    }
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -172,7 +151,8 @@ pub enum LogFormat {
 impl Config {
     /// Whether it names pods, or somewhere to find them. Without, nothing can ever be served.
     pub fn has_pods(&self) -> bool {
-        !self.pods.is_empty() || self.discovery.file.is_some() || !self.discovery.dns.is_empty()
+        let found = &self.discovery;
+        !self.pods.is_empty() || found.file.is_some() || !found.dns.is_empty() || !found.kubernetes.is_empty()
     }
 
     /// Reads TOML over the defaults; the environment has no say. Paths in it are relative to the working directory.
@@ -210,6 +190,8 @@ impl Config {
             strict: self.strict,
             slow_start: self.slow_start,
             health: self.health,
+            zone: self.zone.clone(),
+            zone_penalty: self.zone_penalty,
             costs: self.costs.clone(),
             pods: self.pods.clone(),
         })

@@ -11,10 +11,11 @@ use toml::{Table, Value};
 
 use super::addr::{self, Problem};
 use super::costs::{RawCost, read_costs};
+use super::discovery::{self, RawDiscovery};
 use super::error::{ConfigError, Source, one_line, shown};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
-use super::{Config, DiscoveryConfig, DnsName, FrontConfig, Identity, LogFormat};
+use super::{Config, FrontConfig, Identity, LogFormat};
 use crate::bounds;
 use crate::core::{Health, Strict};
 use crate::driver::tls;
@@ -50,6 +51,7 @@ struct RawNode {
     advertise: Option<String>,
     cluster: String,
     join: Vec<String>,
+    zone: Option<String>,
     cluster_secret_file: Option<String>,
     ca_file: Option<String>,
     cert_file: Option<String>,
@@ -62,6 +64,7 @@ struct RawPick {
     policy: String,
     after_refusal: i64,
     slow_start_s: f64,
+    zone_penalty_ms: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,15 +74,6 @@ struct RawHealth {
     failures: i64,
     eject_s: f64,
     panic_share: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawDiscovery {
-    file: Option<String>,
-    #[serde(default)]
-    dns: Vec<String>,
-    dns_interval_s: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,6 +118,11 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
     let (node, front) = (raw.node, raw.front);
     r.plain_name("node.name", &node.name)?;
     r.plain_name("node.cluster", &node.cluster)?;
+    // Kubernetes hands in an empty variable where a node has no such label.
+    let zone = node.zone.clone().filter(|zone| !zone.is_empty());
+    if let Some(zone) = &zone {
+        r.label("node.zone", zone)?;
+    }
     let config = Config {
         identity: identity(layers, &node, &r)?,
         grpc: r.socket("node.grpc", &node.grpc)?,
@@ -132,12 +131,16 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         gossip: r.socket("node.gossip", &node.gossip)?,
         advertise: node.advertise.as_deref().map(|advertise| r.socket("node.advertise", advertise)).transpose()?,
         join: node.join,
+        zone,
         name: node.name,
         cluster: node.cluster,
         policy: policy(&raw.pick.policy, &r)?,
         after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
         slow_start: r.seconds("pick.slow_start_s", raw.pick.slow_start_s, bounds::SLOW_START_S)?,
         health: health(&raw.health, &r)?,
+        zone_penalty: Duration::from_secs_f64(
+            r.float("pick.zone_penalty_ms", raw.pick.zone_penalty_ms, bounds::ZONE_PENALTY_MS)? / 1e3,
+        ),
         costs: read_costs(raw.costs, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, budget_mbit())? * 1e6) as u64,
         strict: strict(&raw.strict, &r)?,
@@ -151,7 +154,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
             read_model_config: raw.triton.read_model_config,
             drain: r.seconds("front.drain_s", front.drain_s, 0.0..=3600.0)?,
         },
-        discovery: discovery(layers, raw.discovery, &r)?,
+        discovery: discovery::read(layers, raw.discovery, &r)?,
         pods: read_pods(raw.pods, &r)?,
         log_format: log_format(&raw.log.format, &r)?,
     };
@@ -213,24 +216,6 @@ fn identity(layers: &Layers, node: &RawNode, r: &Reader<'_>) -> Result<Identity,
             Err(r.invalid(given, ("`…` is given alone".replace('…', given), format!("give {missing} too"))))
         }
     }
-}
-
-fn discovery(layers: &Layers, raw: RawDiscovery, r: &Reader<'_>) -> Result<DiscoveryConfig, ConfigError> {
-    let mut dns = Vec::with_capacity(raw.dns.len());
-    for (index, name) in raw.dns.iter().enumerate() {
-        let key = format!("discovery.dns[{index}]");
-        let (host, port) = addr::host_port(name).map_err(|problem| r.invalid(&key, problem))?;
-        let name = DnsName { host, port };
-        if dns.contains(&name) {
-            return Err(r.invalid(&key, (format!("`{name}` is listed twice"), "list each name once".into())));
-        }
-        dns.push(name);
-    }
-    Ok(DiscoveryConfig {
-        file: raw.file.as_deref().map(|file| layers.path("discovery.file", file)),
-        dns,
-        dns_interval: r.seconds("discovery.dns_interval_s", raw.dns_interval_s, 1.0..=3600.0)?,
-    })
 }
 
 fn policy(written: &str, r: &Reader<'_>) -> Result<PolicyKind, ConfigError> {
@@ -324,7 +309,7 @@ impl Reader<'_> {
         bounds::within(value, &range).map(|()| value).map_err(|problem| self.invalid(key, problem))
     }
 
-    fn seconds(&self, key: &str, value: f64, range: RangeInclusive<f64>) -> Result<Duration, ConfigError> {
+    pub(super) fn seconds(&self, key: &str, value: f64, range: RangeInclusive<f64>) -> Result<Duration, ConfigError> {
         self.float(key, value, range).map(Duration::from_secs_f64)
     }
 }
@@ -343,6 +328,7 @@ pub(super) fn typed<T: DeserializeOwned>(table: &Table, reader: &Reader<'_>) -> 
             "a boolean" => ("is neither true nor false", "write true or false, without quotes"),
             "i64" => ("is not a whole number", "write digits without a point or quotes, as in 250"),
             "f64" => ("is not a number", "write it without quotes, as in 2.5"),
+            "a port" => ("is no port", "write 8000, or \"http\" where Kubernetes names it so"),
             _ if expected.starts_with("struct") => {
                 ("is not a table", "write keys in it, as in { grpc = \"http://a:8001\" }")
             }

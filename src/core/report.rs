@@ -48,6 +48,7 @@ impl Core {
             name: pod.name().to_owned(),
             id: pod.id().to_string(),
             addr: pod.spec().grpc.clone(),
+            zone: pod.spec().zone.clone(),
             slots: pod.slots(),
             speed: pod.speed(),
             ejected: pod.is_ejected() || pod.fails_all(),

@@ -285,6 +285,7 @@ mod tests {
             name: name.to_owned(),
             id: String::new(),
             addr: String::new(),
+            zone: None,
             slots: 2,
             speed: 1.0,
             ejected: false,

@@ -25,7 +25,7 @@ pub(crate) struct Fitness {
 
 /// How willingly a pod is picked for a model, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
+pub enum Rank {
     /// Nothing is known against it.
     Fit,
     /// It has the model, and is about to end.
@@ -57,6 +57,7 @@ impl Fitness {
         self.draining.load(Relaxed)
     }
 
+    /// How willingly picks fall on it.
     pub(crate) fn rank(&self, model: &Model) -> Rank {
         if self.lacks.has(model.index) {
             Rank::Lacking

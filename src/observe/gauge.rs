@@ -36,6 +36,8 @@ pub(crate) struct Gauge {
     slowness: AtomicU32,
     slots: AtomicU32,
     flags: AtomicU32,
+    /// How much higher it stands in this node's eyes than its work says, ms.
+    away_ms: f32,
 }
 
 impl Default for Gauge {
@@ -49,6 +51,7 @@ impl Default for Gauge {
             slowness: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             flags: AtomicU32::new(0),
+            away_ms: 0.0,
         };
         gauge.set_capacity(1.0, 1);
         gauge
@@ -103,6 +106,18 @@ impl Gauge {
     #[inline]
     pub(crate) fn all_wait_ms(&self) -> f32 {
         self.wait_ms(self.work_us())
+    }
+
+    /// How much higher it stands in this node's eyes than its work says, ms: a matter of whom to pick, and not of how long
+    /// requests wait.
+    #[inline]
+    pub(crate) fn away_ms(&self) -> f32 {
+        self.away_ms
+    }
+
+    /// Before anybody picks by it.
+    pub(super) fn set_away_ms(&mut self, away_ms: f32) {
+        self.away_ms = away_ms;
     }
 
     /// How long a request waits behind so much work, ms.

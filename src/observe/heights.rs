@@ -22,6 +22,14 @@ pub struct Part {
     pub open: Option<Open>,
 }
 
+impl Part {
+    /// The same, that much higher.
+    #[inline]
+    pub(crate) fn raised(self, by_ms: f32) -> Part {
+        Part { wait_ms: self.wait_ms + by_ms, ..self }
+    }
+}
+
 /// A schedule's summary. A reader may meet it half written: then it sees two neighbouring states of one pod mixed, each of
 /// which was true within the microsecond.
 #[derive(Debug)]

@@ -25,6 +25,11 @@ impl Marks {
         self.words[model / 64].load(Relaxed) & (1 << (model % 64)) != 0
     }
 
+    /// Whether any is marked.
+    pub(crate) fn is_any(&self) -> bool {
+        self.words.iter().any(|word| word.load(Relaxed) != 0)
+    }
+
     /// The marked ones, by index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         let bits = self.words.iter().enumerate().map(|(k, word)| (k, word.load(Relaxed)));
@@ -41,10 +46,10 @@ mod tests {
     fn each_model_has_a_mark_of_its_own() {
         let marks = Marks::default();
         let some = [0, 1, 63, 64, 65, 1000, MAX_MODELS - 1];
-        assert!(some.iter().all(|k| marks.set(*k, true)) && !marks.set(64, true));
+        assert!(some.iter().all(|k| marks.set(*k, true)) && !marks.set(64, true) && marks.is_any());
         assert_eq!(marks.iter().collect::<Vec<_>>(), some);
         assert!((0..MAX_MODELS).all(|k| marks.has(k) == some.contains(&k)));
         assert!(some.iter().all(|k| marks.set(*k, false)) && !marks.set(64, false));
-        assert_eq!(marks.iter().count(), 0);
+        assert!(!marks.is_any() && marks.iter().count() == 0);
     }
 }

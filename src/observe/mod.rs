@@ -22,7 +22,7 @@ mod view;
 pub use batches::BatchLaw;
 pub(crate) use batches::average;
 pub use cost::{Cost, Formula, SizeClass};
-pub(crate) use fitness::Rank;
+pub use fitness::Rank;
 pub use heights::Part;
 pub(crate) use lane::Lane;
 pub use model::{CostModel, Model, SizeCost};

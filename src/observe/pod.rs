@@ -14,13 +14,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
-use super::fitness::Fitness;
+use super::fitness::{Fitness, Rank};
 use super::gauge::Gauge;
 use super::heights::Heights;
 use super::pace::Pace;
 use super::silence::Silence;
 use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What discovery or configuration says about one pod.
@@ -163,6 +164,12 @@ impl Pod {
         pod
     }
 
+    /// The same pod, that much higher for picks.
+    pub(crate) fn away(mut self, away_ms: f32) -> Pod {
+        self.gauge.set_away_ms(away_ms);
+        self
+    }
+
     /// Its incarnation.
     pub fn id(&self) -> PodId {
         self.id
@@ -175,7 +182,7 @@ impl Pod {
 
     /// Whether `spec` is about this pod as it is, but for what may change in its life.
     pub(crate) fn is_of(&self, spec: &PodSpec) -> bool {
-        self.spec.is_same_life(spec)
+        self.spec.is_same_life(spec) && !(mutant::is(Mutant::DrainMakesAnother) && self.is_draining() != spec.draining)
     }
 
     /// Whether it is about to end, as discovery says now: it gets new requests only where no other pod is left.
@@ -186,6 +193,23 @@ impl Pod {
     /// The models (by index among [`Picker::models`](crate::pick::Picker::models)) that it says it does not have ready.
     pub fn lacks(&self) -> impl Iterator<Item = usize> + '_ {
         self.fitness.lacks.iter()
+    }
+
+    /// How willingly picks fall on it for `model`, beside what stands there.
+    pub fn rank(&self, model: &Model) -> Rank {
+        self.fitness.rank(model)
+    }
+
+    /// Whether it is tried with one request of `model` at a time, after it failed or was loaded.
+    pub fn is_on_trial(&self, model: &Model) -> bool {
+        self.existing_lane(model).is_some_and(|lane| lane.ends.is_on_trial())
+    }
+
+    /// Whether nothing is held against it, whatever it is asked for.
+    pub fn is_fit(&self) -> bool {
+        let Fitness { lacks, fails, .. } = &self.fitness;
+        let tried = || self.lanes().iter().any(|lane| lane.ends.is_on_trial());
+        !self.is_draining() && !lacks.is_any() && !fails.is_any() && !tried()
     }
 
     /// The zone that it runs in, as discovery says now.
@@ -203,7 +227,12 @@ impl Pod {
         self.gauge.own()
     }
 
-    /// Estimated work of these tickets, ms.
+    /// Of these, those of one model.
+    pub fn own_in_flight_of(&self, model: &Model) -> u32 {
+        self.existing_lane(model).map_or(0, |lane| lane.used().map(|class| lane.count(class)).sum())
+    }
+
+    /// Estimated work of all of them, ms.
     pub fn own_cost_ms(&self) -> f64 {
         let others_us = self.remainders_us.load(Relaxed) + self.peers_us.load(Relaxed);
         self.gauge.all_us().saturating_sub(others_us) as f64 / 1e3

@@ -65,6 +65,8 @@ pub struct PodView {
     pub id: String,
     /// Where it takes gRPC.
     pub addr: String,
+    /// The zone that it runs in, where somebody knows.
+    pub zone: Option<String>,
     /// Requests it can run at once.
     pub slots: u32,
     /// Its speed relative to the others, configured or learned.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Draw, Readmission};
+use crate::mutant::{self, Mutant};
 
 /// So many questions follow each other soon after something changed: the last of them comes four to eight seconds later. A
 /// model that is loaded anew, or a server that starts again, is there by then.
@@ -36,7 +37,7 @@ impl Looks {
         let part = Draw::new(self.seed, self.turn).below(0, 1024) as u32;
         let usual = self.every / 2 + self.every * part / 1024;
         let Some((soon, left)) = &mut self.hurry else { return usual };
-        let pause = soon.next_pause().min(usual);
+        let pause = if mutant::is(Mutant::LookNoMore) { Duration::MAX } else { soon.next_pause().min(usual) };
         *left -= 1;
         if *left == 0 {
             self.hurry = None;

@@ -72,7 +72,8 @@ impl Table {
             let all = self.pods.iter().enumerate().filter(|(_, pod)| serves(pod));
             // What is known of each may change meanwhile: it is asked once.
             let ranked = |(index, pod): (usize, &Arc<Pod>)| {
-                let order = (pod.fitness.rank(model), !self.interest.uses(pod.id()));
+                let rank = if mutant::is(Mutant::PickUnfit) { Rank::Fit } else { pod.rank(model) };
+                let order = (rank, !self.interest.uses(pod.id()));
                 (order, Place::new(index, pod.clone()))
             };
             let mut ranked: Vec<_> = all.map(ranked).collect();

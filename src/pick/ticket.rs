@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Remainder;
 use super::places::Account;
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Change, Cost, Lane, Pod, SizeClass, average};
+use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass, average};
 use crate::time::Time;
 
 /// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
@@ -107,6 +107,11 @@ impl Ticket {
         &self.account.pod
     }
 
+    /// The model that it was picked for; the nameless one for names that are not kept apart.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.account.lane.model
+    }
+
     /// Where it is counted in its node's row.
     pub(crate) fn counted(&self) -> (&Arc<Pod>, &Arc<Lane>, SizeClass) {
         (&self.account.pod, &self.account.lane, self.class)
@@ -168,7 +173,7 @@ impl Ticket {
             Outcome::Cancelled => &stats.cancelled,
         }
         .fetch_add(1, Relaxed);
-        if outcome != Outcome::Cancelled {
+        if outcome != Outcome::Cancelled || mutant::is(Mutant::CancelAnswers) {
             pod.heard(now);
         }
         match outcome {

@@ -264,7 +264,9 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         frames.send(Frame::trailers(trailers("0"))).unwrap();
         return response;
     }
-    if METHODS.contains(&&*method) {
+    // A pod that keeps models says so; the others say what they were told to say.
+    let keeps = method != "RepositoryIndex" || !seen.server.state().models.is_empty();
+    if METHODS.contains(&&*method) && keeps {
         tokio::spawn(serve(method, request, seen, frames));
         return response;
     }

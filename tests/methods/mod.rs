@@ -1,5 +1,7 @@
 //! What the fleet answers as one server: statistics, repository, shared memory, settings, and requests that are pinned.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 
 use http::HeaderValue;
@@ -13,12 +15,14 @@ use prost::Message;
 use tonic::Code;
 
 use super::fake::{Answered, Pod, eventually, framed, grpc_request, gzipped, post, whole};
-use super::{World, world};
+use super::{World, world_of};
 
 /// Three pods and a node before them.
 async fn fleet() -> ([Pod; 3], World) {
     let pods = [Pod::start("a").await, Pod::start("b").await, Pod::start("c").await];
-    let world = world(&[&pods[0], &pods[1], &pods[2]], |_| {}).await;
+    // What the node asks by itself would be counted with what callers ask.
+    let world =
+        world_of(&[&pods[0], &pods[1], &pods[2]], |config| config.health.interval = Duration::ZERO, |_| {}).await;
     (pods, world)
 }
 
@@ -368,7 +372,7 @@ async fn a_pinned_question_goes_to_its_pod_alone() {
 #[tokio::test]
 async fn a_fleet_of_one_passes_everything_as_it_is() {
     let pod = Pod::start("a").await;
-    let world = world(&[&pod], |_| {}).await;
+    let world = world_of(&[&pod], |config| config.health.interval = Duration::ZERO, |_| {}).await;
     let answer = ask(&world, "ModelStatistics", &statistics_of("m")).await;
     assert_eq!(said::<ModelStatisticsResponse>(&answer).model_stats, pod.server().statistics);
     assert_eq!((served_by(&answer), &answer.head.headers["x-pod"]), ("a", &HeaderValue::from_static("a")));
