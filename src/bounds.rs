@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::{pod_url, shown};
-use crate::core::Strict;
+use crate::core::{Health, Strict};
 use crate::observe::{Cost, Formula, PodSpec};
 
 /// Gossip budget, bit/s: less than a few datagrams a second tells nothing, more than a network card is no bound.
@@ -15,6 +15,16 @@ pub(crate) const BUDGET_BITS: RangeInclusive<u64> = 10_000..=10_000_000_000;
 pub(crate) const STRICT_TIMEOUT_MS: RangeInclusive<f64> = 0.1..=1000.0;
 /// How long a pod may start slowly, s.
 pub(crate) const SLOW_START_S: RangeInclusive<f64> = 0.0..=3600.0;
+/// How often pods are asked which models they have, s: more often would keep them from their work; zero is never.
+pub(crate) const HEALTH_INTERVAL_S: RangeInclusive<f64> = 0.0..=3600.0;
+/// Failures in a row after which a pod is left alone for a model, at most.
+pub(crate) const MOST_FAILURES: u32 = 1000;
+/// How long it is at first, s.
+pub(crate) const HEALTH_EJECT_S: RangeInclusive<f64> = 0.1..=300.0;
+/// The share of a model's pods that must be left.
+pub(crate) const PANIC_SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// How often they may be asked, where they are.
+const LEAST_HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 /// How much higher pods in other zones may stand, ms.
 pub(crate) const ZONE_PENALTY_MS: RangeInclusive<f64> = 0.0..=60_000.0;
 /// A pod's speed relative to the others.
@@ -87,6 +97,24 @@ pub(crate) fn check_costs(costs: &BTreeMap<Box<str>, Formula>) -> Result<(), Inv
 
 pub(crate) fn check_slow_start(window: Duration) -> Result<(), InvalidSetting> {
     float("slow_start (s)", window.as_secs_f64(), &SLOW_START_S)
+}
+
+pub(crate) fn check_health(health: &Health) -> Result<(), InvalidSetting> {
+    let seconds = health.interval.as_secs_f64();
+    float("health.interval (s)", seconds, &HEALTH_INTERVAL_S)?;
+    float("health.failures", f64::from(health.failures), &(0.0..=f64::from(MOST_FAILURES)))?;
+    float("health.eject (s)", health.eject.as_secs_f64(), &HEALTH_EJECT_S)?;
+    float("health.panic_share", health.panic_share, &PANIC_SHARE)?;
+    health_interval(seconds).map_err(|(problem, remedy)| InvalidSetting::new("health.interval (s)", problem, remedy))
+}
+
+/// What to answer where pods would be asked so often that it keeps them from their work.
+pub(crate) fn health_interval(seconds: f64) -> Result<(), (String, String)> {
+    let least = LEAST_HEALTH_INTERVAL.as_secs_f64();
+    if seconds == 0.0 || seconds >= least {
+        return Ok(());
+    }
+    Err((format!("`{}` is out of range", number(seconds)), format!("write 0 (never) or {} to 3600", number(least))))
 }
 
 pub(crate) fn check_zone_penalty(penalty: Duration) -> Result<(), InvalidSetting> {
@@ -165,6 +193,13 @@ mod tests {
         );
         let strict = Strict { timeout: Duration::MAX, ..Strict::default() };
         assert!(said(check_strict(&strict)).ends_with("is out of range; write 0 to 60000"));
+        let health = Health { interval: Duration::from_millis(1), ..Health::default() };
+        assert_eq!(
+            said(check_health(&health)),
+            "health.interval (s): `0.001` is out of range; write 0 (never) or 0.1 to 3600"
+        );
+        let health = Health { panic_share: f64::NAN, ..Health::default() };
+        assert_eq!(said(check_health(&health)), "health.panic_share: `NaN` is out of range; write 0 to 1");
         assert!(said(check_zone_penalty(Duration::MAX)).ends_with("is out of range; write 0 to 60000"));
         let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
         let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));

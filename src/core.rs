@@ -24,11 +24,12 @@ use crate::gossip::swim::{MAX_MEMBERS, Swim};
 use crate::gossip::wire::{Channel, Ident, Kind, Known, MemberState, Message, OVERHEAD};
 use crate::id::{Epoch, NodeId, PodId, Seq, cluster_tag};
 use crate::mutant::{self, Mutant};
-use crate::observe::{Formula, Lane, Pod, PodSpec, SizeClass};
+use crate::observe::{Because, Formula, Lane, Pod, PodSpec, SizeClass};
 use crate::pick::{Draw, Picker, Policy, PolicyKind, Rung, Wake};
 use crate::time::Time;
 
 mod costs;
+mod health;
 mod interest;
 mod ladder;
 mod membership;
@@ -43,6 +44,8 @@ mod strict;
 mod zones;
 
 use costs::Telling;
+pub use health::Health;
+use health::Sickbay;
 use ladder::Ladder;
 use rates::Rates;
 pub use relay::DIRECT;
@@ -109,6 +112,8 @@ pub struct CoreConfig {
     /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only; zero: it
     /// takes part in all at once. Pods that are there when the node starts are not new.
     pub slow_start: Duration,
+    /// How pods are left alone that fail what they are sent.
+    pub health: Health,
     /// The zone that it runs in, where somebody knows.
     pub zone: Option<String>,
     /// How much higher a pod stands that is known to be in another zone; zero: as high as any.
@@ -134,6 +139,7 @@ impl CoreConfig {
             direct: DIRECT,
             always_relay: false,
             slow_start: SLOW_START,
+            health: Health::default(),
             zone: None,
             zone_penalty: ZONE_PENALTY,
             seed: 0,
@@ -172,6 +178,35 @@ pub enum Event {
     /// A member sent what is no message, or says of itself what cannot be: the reason, once per member and reason until it
     /// connects again. What is wrong of it is not used, and counted.
     Refused(NodeId, String),
+    /// A pod fails a model while others serve it, and is left alone for that model.
+    ModelEjected {
+        /// The pod.
+        pod: String,
+        /// The model.
+        model: String,
+        /// Why.
+        because: Because,
+        /// For so long.
+        span: Duration,
+    },
+    /// It is tried again.
+    ModelReadmitted {
+        /// The pod.
+        pod: String,
+        /// The model.
+        model: String,
+    },
+    /// Too few of a model's pods would be left: nobody is left alone for failing it, or that is over.
+    Panic {
+        /// The model.
+        model: String,
+        /// So many would be left.
+        left: usize,
+        /// Of so many.
+        of: usize,
+        /// Whether it is over.
+        over: bool,
+    },
 }
 
 /// Epoch and table, from which pod and model, up to which.
@@ -243,6 +278,7 @@ pub struct Core {
     telling: Telling,
     speeds: Speeds,
     slow_starts: SlowStarts,
+    sickbay: Sickbay,
     ladder: Ladder,
     strict: Desk,
     lives: u64,
@@ -287,6 +323,7 @@ impl Core {
         let me = Ident { id, epoch: config.epoch, r#gen: 0, addr: config.advertise };
         let picker = Picker::new(policy, config.seed ^ id.0, config.formulas.clone(), wake);
         picker.out().starts_slowly.store(!config.slow_start.is_zero(), Relaxed);
+        picker.hub().published.in_a_row.store(config.health.failures, Relaxed);
         Core {
             tag: cluster_tag(&config.cluster),
             id,
@@ -327,6 +364,7 @@ impl Core {
             full_at: None,
             held: None,
             slow_starts: SlowStarts::default(),
+            sickbay: Sickbay::default(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             sent: Traffic::default(),
@@ -372,8 +410,11 @@ impl Core {
             .into_iter()
             .filter(|spec| ids.insert(spec.id()))
             .map(PodSpec::clamped)
-            .map(|spec| match old.iter().find(|pod| pod.spec() == &spec) {
-                Some(pod) => pod.clone(),
+            .map(|spec| match old.iter().find(|pod| pod.is_of(&spec)) {
+                Some(pod) => {
+                    pod.fitness.update(&spec);
+                    pod.clone()
+                }
                 None => {
                     self.lives += 1;
                     let away_ms = zones::away_ms(&self.config, &spec);
@@ -472,6 +513,9 @@ impl Core {
     pub fn handle_changes(&mut self, now: Time) {
         // Before looking, so that what changes meanwhile wakes us again.
         self.picker.hub().published.quiet_below_us.store(0, SeqCst);
+        if self.picker.hub().published.sick.swap(false, SeqCst) {
+            self.look_at_health(now, false);
+        }
         self.release_held(now);
         self.tell_what_changed(now);
         self.tell_owners(now);
@@ -630,6 +674,7 @@ impl Core {
         self.refresh_every = refresh_every(listeners, self.budget.bytes_per_s());
         self.step_ladder(now);
         self.step_slow_starts(now);
+        self.look_at_health(now, true);
         self.handle_changes(now);
         self.refresh(now);
         self.look_at_speeds(now);

@@ -5,16 +5,20 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::bounds::{check_budget, check_costs, check_pods, check_slow_start, check_strict, check_zone_penalty};
-use crate::core::{Core, CoreConfig, SLOW_START, Strict, ZONE_PENALTY};
+use crate::bounds::{
+    check_budget, check_costs, check_health, check_pods, check_slow_start, check_strict, check_zone_penalty,
+};
+use crate::core::{Core, CoreConfig, Health, SLOW_START, Strict, ZONE_PENALTY};
 use crate::driver::runner::{self, Command, Start, Waker};
 use crate::driver::{clock, tls};
+use crate::forward::look_after;
 use crate::id::Epoch;
 use crate::observe::{Formula, MemberView, Pod, PodSpec, View};
 use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
@@ -81,6 +85,8 @@ pub struct NodeConfig {
     /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only, an hour at
     /// most; zero: in all at once.
     pub slow_start: Duration,
+    /// How it finds out which pods are fit for which models.
+    pub health: Health,
     /// The zone that it runs in, where somebody knows.
     pub zone: Option<String>,
     /// How much higher a pod stands that is known to be in another zone, a minute at most; zero: as high as any.
@@ -106,6 +112,7 @@ impl NodeConfig {
             budget_bits: 1_000_000,
             strict: None,
             slow_start: SLOW_START,
+            health: Health::default(),
             zone: None,
             zone_penalty: ZONE_PENALTY,
             costs: BTreeMap::new(),
@@ -154,6 +161,9 @@ pub struct Node {
     picker: Picker,
     /// How long picks of strict mode wait at most; none where it is off.
     patience: Option<Duration>,
+    /// How it looks after its pods, and whether it does: only once it forwards.
+    health: Health,
+    looks_after_pods: Arc<AtomicBool>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -176,6 +186,7 @@ impl Node {
         check_budget(config.budget_bits)?;
         config.strict.as_ref().map_or(Ok(()), check_strict)?;
         check_slow_start(config.slow_start)?;
+        check_health(&config.health)?;
         check_zone_penalty(config.zone_penalty)?;
         check_costs(&config.costs)?;
         check_pods(&config.pods)?;
@@ -192,6 +203,7 @@ impl Node {
             budget_bits: config.budget_bits,
             strict: config.strict,
             slow_start: config.slow_start,
+            health: config.health,
             zone: config.zone,
             zone_penalty: config.zone_penalty,
             formulas: config.costs,
@@ -208,7 +220,15 @@ impl Node {
         let start = Start { core, socket, identity, me, join: config.join, wake, commands: receiver };
         runner::start(start).await.map_err(JoinError::Start)?;
         let patience = config.strict.map(|strict| strict.timeout.saturating_add(OVERDUE));
-        Ok(Node { name: config.name.into(), gossip: advertise, picker, patience, commands })
+        Ok(Node {
+            name: config.name.into(),
+            gossip: advertise,
+            picker,
+            patience,
+            health: config.health,
+            looks_after_pods: Arc::default(),
+            commands,
+        })
     }
 
     /// Its name.
@@ -299,6 +319,15 @@ impl Node {
         }
         // None: it left already.
         let _ = self.ask(Command::Leave).await;
+    }
+
+    /// From now on, and until the last handle is gone, asks the pods how they are. On the runtime of whoever forwards first.
+    pub(crate) fn look_after_pods(&self) {
+        if self.looks_after_pods.load(Relaxed) || self.looks_after_pods.swap(true, Relaxed) {
+            return;
+        }
+        let node = Arc::downgrade(&self.looks_after_pods);
+        tokio::spawn(look_after(self.picker.clone(), self.health, move || node.strong_count() > 0));
     }
 
     fn tell(&self, command: Command) {

@@ -226,6 +226,14 @@ fn each_mistake_gives_its_one_line() {
         ),
         // Costs.
         ("pick.slow_start_s = -1.0", "line 1: pick.slow_start_s: `-1` is out of range; write 0 to 3600"),
+        ("health.interval_s = -1.0", "line 1: health.interval_s: `-1` is out of range; write 0 to 3600"),
+        (
+            "health.interval_s = 0.01",
+            "line 1: health.interval_s: `0.01` is out of range; write 0 (never) or 0.1 to 3600",
+        ),
+        ("health.failures = 1001", "line 1: health.failures: `1001` is out of range; write 0 to 1000"),
+        ("health.eject_s = 0", "line 1: health.eject_s: `0` is out of range; write 0.1 to 300"),
+        ("health.panic_share = 50", "line 1: health.panic_share: `50` is out of range; write 0 to 1"),
         ("pick.after_refusal = 17", "line 1: pick.after_refusal: `17` is out of range; write 0 to 16"),
         (
             "[[costs]]\nbase = 2",
@@ -656,7 +664,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..30, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..35, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -667,7 +675,8 @@ proptest! {
             "node.join", "node.cluster_secret_file", "node.ca_file", "pick.policy", "discovery.file", "discovery.dns",
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
             "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log",
-            "costs", "pick.after_refusal", "pick.slow_start_s", "triton", "triton.read_model_config"];
+            "costs", "pick.after_refusal", "pick.slow_start_s", "triton", "triton.read_model_config",
+            "health", "health.interval_s", "health.failures", "health.eject_s", "health.panic_share"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

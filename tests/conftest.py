@@ -5,9 +5,16 @@ import lab
 import pytest
 from harness import nodes as node_processes
 from harness import wait
+from harness.wire import Spot
 
 MODELS = ["sim_gpu", "sim_batch", "sim_padded", "sim_stream", "sim_fail", "sim_queue", "sim_zero", "sim_echo"]
+# What the stock clients' surface is tried on: NVIDIA's example models, and a few of ours.
+STOCK_MODELS = ["simple", "simple_int8", "simple_string", "simple_identity", "simple_sequence", "simple_dyna_sequence"]
+STOCK_MODELS += ["simple_string_dyna_sequence", "repeat_int32", "sim_types", "sim_sequence", "sim_stream", "sim_echo", "sim_gpu"]
+FEW_MODELS = ["sim_gpu", "sim_ledger", "sim_sequence", "sim_stream"]
 RUN = node_processes.TARGET / "triton-tests"
+FEW_RUN = node_processes.TARGET / "triton-few"
+STOCK_RUN = node_processes.TARGET / "triton-stock"
 LOGS = node_processes.TARGET / "test-logs"
 
 
@@ -101,6 +108,87 @@ def target(request, tritons):
         return direct_target(tritons[0])
     node = request.getfixturevalue("fronts")[0]
     return Target("node", node.grpc, node=node)
+
+
+# ---- a small fleet, for what restarts all of it ----
+
+
+@pytest.fixture(scope="session")
+def few_lab():
+    made = lab.Lab(run=FEW_RUN)
+    made.down()
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="session")
+def started_few(few_lab):
+    return few_lab.up(3, FEW_MODELS, base=lab.free_base(3, first=22000), real_time=10, tied=True)
+
+
+@pytest.fixture
+def few_tritons(few_lab, started_few):
+    """Three real Tritons with few models, which are quick to restart; healthy at the start of every test."""
+    for pod in started_few:
+        if not pod.ready():
+            few_lab.restart(pod)
+        few_lab.slow(pod, 1)
+    return started_few
+
+
+# ---- the stock clients' surface ----
+
+
+@pytest.fixture(scope="session")
+def stock_tritons():
+    """Three Tritons with the models that NVIDIA's example clients ask for, compressing what they answer over gRPC."""
+    made = lab.Lab(run=STOCK_RUN, models=[lab.STOCK, lab.MODELS])
+    made.down()
+    flags = ["--grpc-infer-response-compression-level=low", "--log-verbose=0"]
+    try:
+        yield made.up(3, STOCK_MODELS, base=lab.free_base(3, first=21000), flags=flags, tied=True)
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="session")
+def stock_front(stock_tritons):
+    """A node in front of the three."""
+    made = node_processes.Nodes(LOGS / "stock-front")
+    try:
+        yield made.start("stock-front", pods=stock_tritons)
+    finally:
+        made.end()
+
+
+SPOTS = ["grpc-direct", "grpc-node", "http-direct"]
+
+
+def spot(request, tritons):
+    wire, where = request.param.split("-")
+    alone = Spot(wire, direct_target(tritons[0]))
+    if where == "direct":
+        return Spot(wire, direct_target(tritons[0]), alone)
+    node = request.getfixturevalue("stock_front")
+    return Spot(wire, Target("node", node.grpc, node=node), alone)
+
+
+@pytest.fixture(params=SPOTS)
+def stock(request, stock_tritons):
+    """Every test that takes this runs over both protocols, against a Triton and against a node in front of three."""
+    return spot(request, stock_tritons)
+
+
+@pytest.fixture(params=[name for name in SPOTS if name.startswith("grpc")])
+def stock_grpc(request, stock_tritons):
+    """The same for what only gRPC has."""
+    return spot(request, stock_tritons)
+
+
+@pytest.fixture(params=[name for name in SPOTS if name.startswith("http")])
+def stock_http(request, stock_tritons):
+    """The same for what only HTTP has."""
+    return spot(request, stock_tritons)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,19 +4,21 @@
 
 #[allow(dead_code, reason = "each suite uses its part")]
 mod fake;
+mod health;
+mod methods;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake::world::{Client, World, infer, world};
+use fake::world::{Client, World, infer, world, world_of};
 use fake::{Pod, eventually};
 use http::{Request, StatusCode};
 use plimsoll::forward::ForwardOptions;
 use plimsoll_proto::health::HealthCheckRequest;
 use plimsoll_proto::health::health_client::HealthClient;
 use plimsoll_proto::inference::{
-    ModelConfig, ModelInstanceGroup, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+    ModelConfig, ModelInstanceGroup, ModelReadyRequest, ServerLiveRequest, ServerReadyRequest,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -471,7 +473,8 @@ async fn what_is_no_call_to_triton_is_answered_as_grpc_says() {
     assert_eq!(fake::post(world.addr.clone(), request).await.head.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(pod.requests(), 0);
     // What Triton has and the node knows nothing of goes to a pod and costs nothing.
-    assert!(world.client.clone().server_metadata(ServerMetadataRequest {}).await.is_ok());
+    let unknown = fake::grpc_request("NotYetInvented", "echo", fake::whole(Bytes::from_static(&[0; 5])));
+    assert_eq!(fake::post(world.addr.clone(), unknown).await.status_code(), "0");
     assert_eq!(pod.requests(), 1);
 }
 

@@ -10,6 +10,7 @@ mod bounds;
 mod counts;
 mod gossip;
 mod guard;
+mod health;
 mod members;
 mod picks;
 mod requests;
@@ -79,6 +80,7 @@ impl Checks {
             Box::new(members::Members::new(plan)),
             Box::new(picks::Picks::new(plan)),
             Box::new(gossip::Gossip::new(plan)),
+            Box::new(health::Looks::new(plan)),
         ];
         Checks { weather: Weather::new(plan), families, looks: 0 }
     }

@@ -1,6 +1,6 @@
 //! What a world is made of, as people write it down: every field has a default and a unit in its name.
 
-use plimsoll::core::{DIRECT, SLOW_START, SUBSET};
+use plimsoll::core::{DIRECT, Health, SLOW_START, SUBSET};
 use plimsoll::gossip::wire::MAX_SHARDS;
 use plimsoll::observe::PodSpec;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub struct Config {
     pub always_relay: bool,
     /// How long a pod that is new, or back, takes part in a growing share of the picks only, ms; 0: in all at once.
     pub slow_start_ms: u64,
+    /// So many failures in a row have a node leave a pod alone for a model; 0: never.
+    pub failures: u32,
     /// Whom each node is told to join.
     pub join: Join,
     /// From a pick to the core's looking at it, µs.
@@ -88,6 +90,7 @@ impl Default for Config {
             direct: DIRECT,
             always_relay: false,
             slow_start_ms: SLOW_START.as_millis() as u64,
+            failures: Health::default().failures,
             join: Join::All,
             reaction_us: 20,
             drift_ppm: 0,
@@ -256,6 +259,7 @@ impl Config {
         }
         within("clients.retries", f64::from(self.clients.retries), (0.0, 16.0), "at most 16 other pods")?;
         within("slow_start_ms", self.slow_start_ms as f64, (0.0, 3.6e6), "at most 3600000, an hour")?;
+        within("failures", f64::from(self.failures), (0.0, 1000.0), "at most 1000; 0 for never")?;
         let timeout_us = self.strict.timeout_us as f64;
         within("strict.timeout_us", timeout_us, (100.0, 1e6), "100 to 1000000, a second")?;
         let shards = f64::from(self.strict.shards);

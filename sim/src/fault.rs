@@ -139,6 +139,37 @@ pub enum Fault {
         /// For this long.
         for_ms: u64,
     },
+    /// A pod fails all requests of one model, and calls itself ready: the model's process died.
+    ModelHole {
+        /// Which pod.
+        pod: usize,
+        /// Which model, modulo those there are.
+        #[serde(default)]
+        model: usize,
+        /// Each after so long; 0 is at once.
+        after_ms: u64,
+        /// For this long.
+        for_ms: u64,
+    },
+    /// A pod unloads a model, and loads it again.
+    ModelUnload {
+        /// Which pod.
+        pod: usize,
+        /// Which model, modulo those there are.
+        #[serde(default)]
+        model: usize,
+        /// For this long.
+        for_ms: u64,
+    },
+    /// Discovery says that a pod is about to end, and then that it is not.
+    PodDrain {
+        /// Which.
+        pod: usize,
+        /// Nodes learn within this.
+        spread_ms: u64,
+        /// For this long.
+        for_ms: u64,
+    },
     /// A pod is taken away and comes back as a new incarnation; nodes learn of both at different moments.
     PodReplace {
         /// Which.
@@ -218,7 +249,7 @@ impl Trick {
 
 impl Fault {
     /// The names of all kinds, in the order in which they stand here.
-    pub const KINDS: [&str; 21] = [
+    pub const KINDS: [&str; 24] = [
         "node-crash",
         "node-restart",
         "node-swap",
@@ -240,6 +271,9 @@ impl Fault {
         "redis-stall",
         "redis-death",
         "model-change",
+        "model-hole",
+        "model-unload",
+        "pod-drain",
     ];
 
     /// Its kind, as plans have it.
@@ -266,6 +300,9 @@ impl Fault {
             Fault::RedisDeath { .. } => "redis-death",
             Fault::Surge { .. } => "surge",
             Fault::ModelChange { .. } => "model-change",
+            Fault::ModelHole { .. } => "model-hole",
+            Fault::ModelUnload { .. } => "model-unload",
+            Fault::PodDrain { .. } => "pod-drain",
         }
     }
 
@@ -286,6 +323,9 @@ impl Fault {
             | Fault::PodHang { for_ms, .. }
             | Fault::PodSlow { for_ms, .. }
             | Fault::PodErrors { for_ms, .. }
+            | Fault::ModelHole { for_ms, .. }
+            | Fault::ModelUnload { for_ms, .. }
+            | Fault::PodDrain { for_ms, .. }
             | Fault::PodReplace { for_ms, .. }
             | Fault::RedisStall { for_ms }
             | Fault::RedisDeath { for_ms }
@@ -318,6 +358,9 @@ impl Fault {
             | Fault::PodHang { pod, .. }
             | Fault::PodSlow { pod, .. }
             | Fault::PodErrors { pod, .. }
+            | Fault::ModelHole { pod, .. }
+            | Fault::ModelUnload { pod, .. }
+            | Fault::PodDrain { pod, .. }
             | Fault::PodReplace { pod, .. } => Some(*pod),
             _ => None,
         }
@@ -346,7 +389,10 @@ impl Fault {
             }
             Fault::NodeSlow { us, .. } => above("us", *us, 1_000_000),
             Fault::Delay { add_ms, .. } => above("add_ms", *add_ms, 60_000),
-            Fault::PodReplace { spread_ms, .. } => above("spread_ms", *spread_ms, 3_600_000),
+            Fault::PodReplace { spread_ms, .. } | Fault::PodDrain { spread_ms, .. } => {
+                above("spread_ms", *spread_ms, 3_600_000)
+            }
+            Fault::ModelHole { after_ms, .. } => above("after_ms", *after_ms, 60_000),
             Fault::ModelChange { percent: 0, .. } => {
                 Some("`percent = 0`: must be 1 or more; 100 is as long as ever".into())
             }

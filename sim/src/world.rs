@@ -7,6 +7,7 @@
 mod ask;
 mod carry;
 mod fault;
+mod health;
 mod hostile;
 mod node;
 mod outside;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use plimsoll::core::Event;
 use plimsoll::id::NodeId;
 use plimsoll::observe::{Cost, PodSpec};
-use plimsoll::pick::{Outcome, Readmission, Request, Ticket};
+use plimsoll::pick::{Looks, Outcome, Readmission, Request, Ticket};
 use plimsoll::time::Time;
 use slab::Slab;
 
@@ -80,6 +81,8 @@ enum Happening {
     NoAnswer { request: Key, asked: Time },
     GiveBack { pod: u32, cost_us: u64 },
     Learn { node: u32, life: u32, pod: u32 },
+    Look { node: u32, life: u32, pod: u32, looks: Box<Looks> },
+    Lives { node: u32, life: u32, pod: u32, asked: Time },
     Fault(Box<Fault>),
     Undo(Box<Undo>),
 }
@@ -274,6 +277,8 @@ impl World {
             Happening::NoAnswer { request, asked } => self.no_answer(request, asked),
             Happening::GiveBack { pod, cost_us } => self.give_back(pod as usize, cost_us),
             Happening::Learn { node, life, pod } => self.learn_pod(node as usize, life, pod as usize),
+            Happening::Look { node, life, pod, looks } => self.look(node as usize, life, pod as usize, looks),
+            Happening::Lives { node, life, pod, asked } => self.lives(node as usize, life, pod as usize, asked),
             Happening::Fault(fault) => self.strike(*fault),
             Happening::Undo(undo) => self.undo(*undo),
         }

@@ -23,6 +23,8 @@ struct Pod {
     slots: u32,
     ejected: bool,
     start_share: Option<f64>,
+    draining: bool,
+    models_out: Vec<ModelOut>,
     in_flight: f64,
     own_in_flight: u32,
     peers_in_flight: f64,
@@ -32,6 +34,14 @@ struct Pod {
     failed: u64,
     cancelled: u64,
     peers: Vec<Peer>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ModelOut {
+    model: String,
+    why: String,
+    for_ms: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,10 +106,26 @@ pub(super) fn view(view: View) -> String {
     }
     let View { node, policy, rung, unseen_ms, pods } = &view;
     format!(
-        "node {node}  policy {policy}  rung {rung}  pods {}  in flight {}  unseen {unseen_ms:.1} ms\n{table}",
+        "node {node}  policy {policy}  rung {rung}  pods {}  in flight {}  unseen {unseen_ms:.1} ms\n{table}{}",
         pods.len(),
         rounded(in_flight),
+        models_out(pods),
     )
+}
+
+/// Which pods are left alone for which models, a line each: the first of them, where they are many. That a pod lacks models is
+/// how some fleets are made.
+fn models_out<'a>(pods: &'a [Pod]) -> String {
+    const MOST: usize = 20;
+    let out = |pod: &Pod, out: &ModelOut| {
+        let span = out.for_ms.map_or_else(String::new, |ms| format!(" for {}", age(Some(ms))));
+        format!("\n{}  {}  {}{span}", pod.name, out.model, out.why)
+    };
+    let of = |pod: &'a Pod| std::iter::repeat(pod).zip(&pod.models_out);
+    let unusual = |(_, out): &(&Pod, &ModelOut)| out.why != "lacking";
+    let all: Vec<(&Pod, &ModelOut)> = pods.iter().flat_map(of).filter(unusual).collect();
+    let more = if all.len() > MOST { format!("\nand {} more", all.len() - MOST) } else { String::new() };
+    all.iter().take(MOST).map(|(pod, model)| out(pod, model)).collect::<String>() + &more
 }
 
 /// The members, the node that was asked with a star.
@@ -152,8 +178,11 @@ fn age(ms: Option<f64>) -> String {
 
 /// Whether picks go there.
 fn state(pod: &Pod) -> Cell {
+    let failing = pod.models_out.iter().filter(|out| out.why != "lacking").count();
     match pod.start_share {
         _ if pod.ejected => Cell::new("ejected").fg(Color::Red),
+        _ if pod.draining => Cell::new("draining").fg(Color::Yellow),
+        _ if failing > 0 => Cell::new(format!("unfit:{failing}")).fg(Color::Yellow),
         Some(share) if share < 1.0 => Cell::new(format!("starting:{:.0}%", 100.0 * share)).fg(Color::Yellow),
         _ => Cell::new("in"),
     }
@@ -200,6 +229,12 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "no colour without a terminal");
         let starting = json.replace("\"ejected\":true", "\"ejected\":false,\"start_share\":0.25");
         assert!(view(serde_json::from_str(&starting).unwrap()).contains(" starting:25% "));
+        let draining = json.replace("\"ejected\":true", "\"draining\":true");
+        assert!(view(serde_json::from_str(&draining).unwrap()).contains(" draining "));
+        let out = r#"[{"model":"m","why":"failing","for_ms":8100},{"model":"n","why":"on_trial"},{"model":"o","why":"lacking"}]"#;
+        let failing = json.replace("\"ejected\":true", &format!("\"models_out\":{out}"));
+        let text = view(serde_json::from_str(&failing).unwrap());
+        assert!(text.contains(" unfit:2 ") && text.ends_with("\nt0  m  failing for 8.1 s\nt0  n  on_trial"), "{text}");
     }
 
     /// A member that was never heard has no row age, and that is not zero.

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use crate::core::{SLOW_START, ZONE_PENALTY};
+use crate::core::{Health, SLOW_START, ZONE_PENALTY};
 
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
@@ -75,12 +75,25 @@ pub(super) fn table() -> Table {
         ("node".to_owned(), section(node)),
         ("pick".to_owned(), section(pick)),
         ("discovery".to_owned(), section(discovery)),
+        ("health".to_owned(), health()),
         ("front".to_owned(), section(front)),
         ("triton".to_owned(), section(triton)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
         ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
         ("log".to_owned(), section(vec![("format", "text".into())])),
     ])
+}
+
+/// See [`Health`] for what each buys.
+fn health() -> Value {
+    let usual = Health::default();
+    let keys: [(&str, Value); 4] = [
+        ("interval_s", usual.interval.as_secs_f64().into()),
+        ("failures", i64::from(usual.failures).into()),
+        ("eject_s", usual.eject.as_secs_f64().into()),
+        ("panic_share", usual.panic_share.into()),
+    ];
+    Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// Host and process: unique among the processes that live now, which is what a name must be.

@@ -46,7 +46,7 @@ pub use self::error::{ConfigError, CredentialsError, Source};
 pub use self::layers::Layers;
 pub use self::pods::pods_from_file;
 pub(crate) use self::pods::{MOST_PODS, pods_from_text};
-use crate::core::Strict;
+use crate::core::{Health, Strict};
 use crate::node::NodeConfig;
 use crate::observe::{Formula, PodSpec};
 use crate::pick::PolicyKind;
@@ -84,6 +84,8 @@ pub struct Config {
     pub after_refusal: u32,
     /// How long a pod that is new, or back, takes part in a growing share of the picks only.
     pub slow_start: Duration,
+    /// How it finds out which pods are fit for which models.
+    pub health: Health,
     /// How much higher a pod stands that is known to be in another zone.
     pub zone_penalty: Duration,
     /// What requests cost, by model, where it was written down; the one of the empty name is for all other models.
@@ -187,6 +189,7 @@ impl Config {
             budget_bits: self.budget_bits,
             strict: self.strict,
             slow_start: self.slow_start,
+            health: self.health,
             zone: self.zone.clone(),
             zone_penalty: self.zone_penalty,
             costs: self.costs.clone(),

@@ -17,7 +17,7 @@ use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
 use super::{Config, FrontConfig, Identity, LogFormat};
 use crate::bounds;
-use crate::core::Strict;
+use crate::core::{Health, Strict};
 use crate::driver::tls;
 use crate::gossip::wire::MAX_SHARDS;
 use crate::pick::PolicyKind;
@@ -27,6 +27,7 @@ use crate::pick::PolicyKind;
 struct Raw {
     node: RawNode,
     pick: RawPick,
+    health: RawHealth,
     discovery: RawDiscovery,
     front: RawFront,
     triton: RawTriton,
@@ -64,6 +65,15 @@ struct RawPick {
     after_refusal: i64,
     slow_start_s: f64,
     zone_penalty_ms: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHealth {
+    interval_s: f64,
+    failures: i64,
+    eject_s: f64,
+    panic_share: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,6 +137,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         policy: policy(&raw.pick.policy, &r)?,
         after_refusal: r.integer("pick.after_refusal", raw.pick.after_refusal, 0..=16)? as u32,
         slow_start: r.seconds("pick.slow_start_s", raw.pick.slow_start_s, bounds::SLOW_START_S)?,
+        health: health(&raw.health, &r)?,
         zone_penalty: Duration::from_secs_f64(
             r.float("pick.zone_penalty_ms", raw.pick.zone_penalty_ms, bounds::ZONE_PENALTY_MS)? / 1e3,
         ),
@@ -227,6 +238,17 @@ fn strict(raw: &RawStrict, r: &Reader<'_>) -> Result<Option<Strict>, ConfigError
     let shards = shards.and_then(|shards| NonZeroU16::new(shards as u16));
     let strict = Strict { timeout: Duration::from_secs_f64(timeout_ms / 1e3), shards };
     Ok(raw.enabled.then_some(strict))
+}
+
+fn health(raw: &RawHealth, r: &Reader<'_>) -> Result<Health, ConfigError> {
+    let interval = r.seconds("health.interval_s", raw.interval_s, bounds::HEALTH_INTERVAL_S)?;
+    bounds::health_interval(raw.interval_s).map_err(|problem| r.invalid("health.interval_s", problem))?;
+    Ok(Health {
+        interval,
+        failures: r.integer("health.failures", raw.failures, 0..=i64::from(bounds::MOST_FAILURES))? as u32,
+        eject: r.seconds("health.eject_s", raw.eject_s, bounds::HEALTH_EJECT_S)?,
+        panic_share: r.float("health.panic_share", raw.panic_share, bounds::PANIC_SHARE)?,
+    })
 }
 
 fn log_format(written: &str, r: &Reader<'_>) -> Result<LogFormat, ConfigError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Core;
 use crate::gossip::wire::{Ident, MemberState};
 use crate::id::{NodeId, PodId};
-use crate::observe::{Belief, Footprint, MemberView, PeerShare, Pod, PodView, View};
+use crate::observe::{Because, Belief, Footprint, MemberView, PeerShare, Pod, PodView, View};
 use crate::time::Time;
 
 /// Costs in one view: enough for a hundred models of ten sizes, and no burden for who looks every second.
@@ -51,7 +51,9 @@ impl Core {
             zone: pod.spec().zone.clone(),
             slots: pod.slots(),
             speed: pod.speed(),
-            ejected: pod.is_ejected(),
+            ejected: pod.is_ejected() || pod.fails_all(),
+            draining: pod.is_draining(),
+            models_out: self.models_out(now, pod),
             start_share: pod.start_share(),
             in_flight: f64::from(load.in_flight),
             own_in_flight: load.own_in_flight,
@@ -65,6 +67,7 @@ impl Core {
             refused: stats.refused.load(Relaxed),
             cancelled: stats.cancelled.load(Relaxed),
             ejections: stats.ejections.load(Relaxed),
+            ejections_by: Because::ALL.map(|because| (because.name(), stats.ejected_because(because))).into(),
             peers,
         }
     }

@@ -126,7 +126,12 @@ fn describe() {
     );
     describe_counter!("plimsoll_picks_total", "Tickets this node charged.");
     describe_counter!("plimsoll_outcomes_total", "Tickets that ended, by how.");
-    describe_counter!("plimsoll_ejections_total", "Times this node ejected the pod.");
+    describe_gauge!("plimsoll_pod_draining", "1 where the pod is about to end, and gets what no other is left for.");
+    describe_gauge!(
+        "plimsoll_pod_models_out",
+        "Models that picks of this node avoid the pod for, by why: lacking, failing, held_off, on_trial (one request at a time), panic (picked all the same)."
+    );
+    describe_counter!("plimsoll_ejections_total", "Times this node ejected the pod, or a model of it, by reason.");
     describe_gauge!("plimsoll_members", "Members of the cluster as this node believes, itself included, by state.");
     describe_gauge!("plimsoll_row_age_seconds", "Time since anything was received from the node.");
     describe_gauge!("plimsoll_row_weight", "How much the node's row counts in loads, 0 to 1.");
@@ -173,7 +178,14 @@ fn pod_values(pod: &PodView) {
     gauge!("plimsoll_pod_ejected", "pod" => name()).set(one_if(pod.ejected));
     gauge!("plimsoll_pod_start_share", "pod" => name()).set(pod.start_share);
     counter!("plimsoll_picks_total", "pod" => name()).absolute(pod.picks);
-    counter!("plimsoll_ejections_total", "pod" => name()).absolute(pod.ejections);
+    gauge!("plimsoll_pod_draining", "pod" => name()).set(one_if(pod.draining));
+    for why in ["lacking", "failing", "held_off", "on_trial", "panic"] {
+        let count = pod.models_out.iter().filter(|model| model.why == why).count();
+        gauge!("plimsoll_pod_models_out", "pod" => name(), "why" => why).set(count as f64);
+    }
+    for (reason, count) in &pod.ejections_by {
+        counter!("plimsoll_ejections_total", "pod" => name(), "reason" => *reason).absolute(*count);
+    }
     let outcomes =
         [("served", pod.served), ("failed", pod.failed), ("refused", pod.refused), ("cancelled", pod.cancelled)];
     for (outcome, count) in outcomes {
@@ -266,6 +278,7 @@ fn one_if(condition: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::ModelOut;
 
     fn pod(name: &str) -> PodView {
         PodView {
@@ -289,6 +302,9 @@ mod tests {
             refused: 0,
             cancelled: 2,
             ejections: 4,
+            ejections_by: [("unreachable", 3), ("fails_in_a_row", 1)].into(),
+            draining: true,
+            models_out: vec![ModelOut { model: "m".into(), why: "failing", for_ms: Some(2500.0) }],
             peers: Vec::new(),
         }
     }
@@ -344,7 +360,11 @@ mod tests {
             "plimsoll_pod_ejected{pod=\"t0\"} 0",
             "plimsoll_pod_ejected{pod=\"t1\"} 1",
             "plimsoll_pod_start_share{pod=\"t0\"} 0.25",
-            "plimsoll_ejections_total{pod=\"t1\"} 4",
+            "plimsoll_ejections_total{pod=\"t1\",reason=\"unreachable\"} 3",
+            "plimsoll_ejections_total{pod=\"t1\",reason=\"fails_in_a_row\"} 1",
+            "plimsoll_pod_models_out{pod=\"t1\",why=\"failing\"} 1",
+            "plimsoll_pod_models_out{pod=\"t1\",why=\"lacking\"} 0",
+            "plimsoll_pod_draining{pod=\"t1\"} 1",
             "plimsoll_pods{state=\"ejected\"} 1",
             "plimsoll_row_age_seconds{node=\"b\"} 0.25",
             "plimsoll_news_age_seconds{class=\"heavy\"} 0.002",

@@ -375,5 +375,13 @@ fn log(event: Event) {
             "whoever answers at {addr} has this node's name: give each its own; if it is this node, leave that out of node.join"
         ),
         Event::Refused(node, why) => warn!(%node, "member {node} is refused or bounded: {why}"),
+        Event::ModelEjected { pod, model, because, span } => {
+            warn!(%pod, %model, why = because.name(), for_s = span.as_secs(), "ejected pod for one model: others serve it")
+        }
+        Event::ModelReadmitted { pod, model } => info!(%pod, %model, "trying pod again for this model"),
+        Event::Panic { model, left, of, over: false } => {
+            warn!(%model, left, of, "too few healthy pods would be left: picks go to all that can be reached")
+        }
+        Event::Panic { model, over: true, .. } => info!(%model, "enough pods are healthy again"),
     }
 }

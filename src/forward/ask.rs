@@ -1,23 +1,152 @@
-//! Small questions that the node itself asks a pod: is it live, is it ready, is a model, how does it run one.
+//! Questions that the node itself asks pods, and what becomes of them: small messages there and back, each held as a whole.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prost::Message;
 use tonic::{Code, Status};
 
 use super::body::RequestBody;
 use super::call::Face;
-use super::upstream::Upstream;
+use super::upstream::{SendError, Unreachable, Upstream, causes};
 use crate::observe::Pod;
 
 /// A message without fields, with its gRPC prefix.
 pub(super) const EMPTY: Bytes = Bytes::from_static(&[0; 5]);
-/// The most an answer may have: a yes has two bytes, a model's configuration some thousand.
-const MAX_ANSWER: usize = 1 << 20;
+/// The most an answer may have: a yes has two bytes, a model's configuration some thousand, the statistics of a thousand
+/// models a million. As much as gRPC clients take unless they are told otherwise.
+const MAX_ANSWER: usize = 4 << 20;
 
-/// Asks `pod`; `message` has its gRPC prefix, and so has the answer. `metadata` is the caller's, where it has one.
+/// A question that any number of pods can be asked.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// The method.
+    pub(super) path: &'static str,
+    /// The caller's, where there is one.
+    pub(super) metadata: HeaderMap,
+    /// With its gRPC prefix.
+    pub(super) message: Bytes,
+    /// How long a pod may take to accept a connection.
+    pub(super) connect: Duration,
+    /// How long it may take in all.
+    pub(super) patience: Duration,
+}
+
+/// A pod's OK.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) headers: HeaderMap,
+    /// With its gRPC prefix.
+    pub(super) message: Bytes,
+    pub(super) trailers: HeaderMap,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nothing was sent.
+    #[error("{0}")]
+    Unreachable(Unreachable),
+    /// It may have done what it was asked.
+    #[error("{0}")]
+    Broke(String),
+    /// The same.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// Its own status.
+    #[error("{}", .0.message())]
+    Said(Box<Status>),
+}
+
+impl Failure {
+    /// What it is to a caller.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Failure::Unreachable(_) | Failure::Broke(_) => Code::Unavailable,
+            Failure::Late(_) => Code::DeadlineExceeded,
+            Failure::Said(status) => status.code(),
+        }
+    }
+
+    /// The same as a status: the pod's own as it was, all else with the pod's name.
+    pub(super) fn into_status(self, pod: &Pod) -> Status {
+        match self {
+            Failure::Said(status) => *status,
+            Failure::Late(_) => Status::new(self.code(), format!("pod `{}` gave {self}", pod.name())),
+            _ => Status::new(self.code(), format!("pod `{}`: {self}", pod.name())),
+        }
+    }
+}
+
+impl Question {
+    /// Asks `pod`.
+    ///
+    /// # Errors
+    /// [`Failure`], within the question's patience.
+    pub(super) async fn ask(&self, pod: &Pod) -> Result<Reply, Failure> {
+        let late = |_| Failure::Late(self.patience);
+        tokio::time::timeout(self.patience, self.exchange(pod)).await.map_err(late)?
+    }
+
+    async fn exchange(&self, pod: &Pod) -> Result<Reply, Failure> {
+        let response = match Upstream::of(pod).send(Face::Grpc, self.request(), self.connect).await {
+            Ok(response) => response,
+            Err(SendError::Unsent(_, why)) => return Err(Failure::Unreachable(why)),
+            Err(SendError::Died(error)) => return Err(Failure::Broke(causes(&error))),
+        };
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| Failure::Broke(broken(&*error)))?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let status = Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&parts.headers));
+        match status {
+            Some(status) if status.code() == Code::Ok => {
+                Ok(Reply { headers: parts.headers, message: body.to_bytes(), trailers })
+            }
+            Some(status) => Err(Failure::Said(status.into())),
+            None => Err(Failure::Broke(format!("answered without a status (HTTP {})", parts.status))),
+        }
+    }
+
+    fn request(&self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::ready(self.message.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_static(self.path);
+        let headers = request.headers_mut();
+        headers.clone_from(&self.metadata);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        // The answer is looked into here, so it must come plain.
+        headers.remove("grpc-accept-encoding");
+        // The time is kept here; deadline.rs says why a pod must not keep the caller's.
+        headers.remove("grpc-timeout");
+        request
+    }
+}
+
+fn broken(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.is::<LengthLimitError>() {
+        true => format!("its answer is over the limit of {MAX_ANSWER} bytes"),
+        false => causes(error),
+    }
+}
+
+impl Reply {
+    /// Its one message.
+    ///
+    /// # Errors
+    /// [`Failure::Broke`]: what came is none, or no plain one.
+    pub(super) fn decode<M: Message + Default>(&self) -> Result<M, Failure> {
+        let message = match &*self.message {
+            [0, _, _, _, _, message @ ..] => M::decode(message).map_err(|error| error.to_string()),
+            _ => Err("no plain message".to_owned()),
+        };
+        message.map_err(|why| Failure::Broke(format!("its answer makes no sense: {why}")))
+    }
+}
+
+/// A node's own small question to one pod; `message` has its gRPC prefix, and so has the answer.
 ///
 /// # Errors
 /// The pod's status as it was; UNAVAILABLE where it cannot be reached, DEADLINE_EXCEEDED after `timeout`.
@@ -28,32 +157,17 @@ pub(super) async fn ask(
     message: Bytes,
     timeout: Duration,
 ) -> Result<Bytes, Status> {
-    let mut request = Request::new(RequestBody::ready(message));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static(path);
-    *request.headers_mut() = metadata;
-    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-    // The answer is looked into here, so it must come plain.
-    request.headers_mut().remove("grpc-accept-encoding");
-    // The time is kept here; deadline.rs says why a pod must not keep the caller's.
-    request.headers_mut().remove("grpc-timeout");
-    let late = |_| Status::deadline_exceeded(format!("pod `{}` gave no answer within {timeout:?}", pod.name()));
-    tokio::time::timeout(timeout, answer(pod, request, timeout)).await.map_err(late)?
+    let question = Question { path, metadata, message, connect: timeout, patience: timeout };
+    let reply = question.ask(pod).await.map_err(|failure| failure.into_status(pod))?;
+    Ok(reply.message)
 }
 
-async fn answer(pod: &Pod, request: Request<RequestBody>, timeout: Duration) -> Result<Bytes, Status> {
-    let unavailable = |why: String| Status::unavailable(format!("pod `{}`: {why}", pod.name()));
-    let response =
-        Upstream::of(pod).send(Face::Grpc, request, timeout).await.map_err(|error| unavailable(error.to_string()))?;
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| unavailable(error.to_string()))?;
-    let status = body.trailers().and_then(Status::from_header_map).or_else(|| Status::from_header_map(&parts.headers));
-    match status {
-        Some(status) if status.code() == Code::Ok => Ok(body.to_bytes()),
-        Some(status) => Err(status),
-        None => Err(unavailable(format!("answered without a status (HTTP {})", parts.status))),
-    }
+/// `message` with its gRPC prefix.
+pub(super) fn framed(message: &impl Message) -> Bytes {
+    let mut bytes = vec![0];
+    bytes.extend((message.encoded_len() as u32).to_be_bytes());
+    bytes.extend(message.encode_to_vec());
+    bytes.into()
 }
 
 /// Whether `answer` has field 1 set to true, which is how ServerLive, ServerReady and ModelReady say yes.

@@ -15,6 +15,7 @@ use super::ForwardOptions;
 use super::body::{RequestBody, Source};
 use super::call::{Call, Face, Kind};
 use super::deadline::Deadline;
+use super::fleet::Fleet;
 use super::peek::{Compression, Depth, Peek, peek};
 use super::send::Forwarder;
 use crate::node::Node;
@@ -30,8 +31,7 @@ impl Node {
     /// # }
     /// ```
     pub fn channel(&self, model: impl Into<String>) -> BalancedChannel {
-        let forwarder = Forwarder::new(self.clone(), ForwardOptions::default());
-        BalancedChannel { model: model.into().into(), forwarder: forwarder.into() }
+        BalancedChannel::new(self.clone(), model.into().into(), ForwardOptions::default())
     }
 }
 
@@ -39,23 +39,38 @@ impl Node {
 ///
 /// The ticket of a call lives until the last frame of its response was read, or the response is dropped. What goes wrong
 /// on this side comes as `Err(Status)`; a pod's own status comes in its response, unchanged.
+///
+/// What is no inference is answered as a node's front answers it: statistics are summed over all pods, loads go to each of
+/// them, and so on, unless the metadata key `plimsoll-pod` names one pod. Only `ServerLive` goes to any pod, since there is no
+/// server here whose life could be asked for.
 #[derive(Clone)]
 pub struct BalancedChannel {
     model: Arc<str>,
     forwarder: Arc<Forwarder>,
+    fleet: Arc<Fleet>,
 }
 
 impl BalancedChannel {
     /// The same channel under other limits.
     #[must_use]
     pub fn options(self, options: ForwardOptions) -> BalancedChannel {
-        let forwarder = Forwarder::new(self.forwarder.node.clone(), options).into();
-        BalancedChannel { forwarder, ..self }
+        BalancedChannel::new(self.forwarder.node.clone(), self.model, options)
+    }
+
+    fn new(node: Node, model: Arc<str>, options: ForwardOptions) -> BalancedChannel {
+        let fleet = Fleet::new(node.clone(), &options).into();
+        BalancedChannel { model, forwarder: Forwarder::new(node, options).into(), fleet }
     }
 
     async fn forward(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let kind = Kind::of(request.uri().path()).unwrap_or(Kind::Other);
         let (mut parts, body) = request.into_parts();
+        let is_inference = matches!(kind, Kind::Infer | Kind::Stream);
+        let method = if is_inference { None } else { self.fleet.method(parts.uri.path(), &parts.headers) };
+        if let Some(method) = method {
+            let answer = self.fleet.answer(method, parts.headers, Source::Client(body)).await?;
+            return Ok(answer.map(Body::new));
+        }
         let mut deadline = Deadline::take_over(&mut parts.headers);
         let mut body = RequestBody::new(Source::Client(body), self.forwarder.options.max_message_bytes);
         let depth = if kind != Kind::Other { Depth::Model(Compression::of(&parts.headers)) } else { Depth::Size };

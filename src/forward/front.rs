@@ -13,12 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use plimsoll_proto::inference::{ModelReadyResponse, ServerLiveResponse, ServerReadyResponse};
+use plimsoll_proto::inference::ServerLiveResponse;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,22 +25,23 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::ForwardOptions;
+use super::ask::framed;
 use super::authority::OneAuthority;
 use super::body::{BoxError, RequestBody, Source};
 use super::call::{Call, Face, Kind};
 use super::deadline::Deadline;
-use super::fleet::{self, Watch, framed};
+use super::fleet::{self, Fleet, Watch};
 use super::peek::{Compression, Depth, Peek, peek};
+use super::pin::POD;
 use super::response::ResponseBody;
 use super::send::Forwarder;
 use super::upstream::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+use super::whole::Whole;
 use crate::node::Node;
 
 /// How long a stream's first message is waited for before a pod is picked without it: a client that wants the
 /// response's head before it sends anything would else wait for ever. Longer only delays those.
 const FIRST_MESSAGE: Duration = Duration::from_secs(1);
-/// The most a question to the fleet may have: a model's name and version.
-const MAX_QUESTION: usize = 64 << 10;
 /// Streams that callers may reset before they were looked at: a caller that gives up on a thousand requests at once is
 /// no attack; the default of 20 would close its connection.
 const RESET_STREAMS: usize = 4096;
@@ -82,8 +82,10 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
     // Ends with this.
     let mut asking = JoinSet::new();
     asking.spawn(super::statistics::follow(node.picker().clone()));
+    node.look_after_pods();
+    let fleet = Arc::new(Fleet::new(node.clone(), &options.forward));
     let forwarder = Arc::new(Forwarder::new(node, options.forward.clone()));
-    let front = Arc::new(Front { forwarder, options, draining });
+    let front = Arc::new(Front { forwarder, fleet, options, draining });
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -111,15 +113,12 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
 
 struct Front {
     forwarder: Arc<Forwarder>,
+    fleet: Arc<Fleet>,
     options: FrontOptions,
     draining: watch::Receiver<bool>,
 }
 
 impl Front {
-    fn node(&self) -> &Node {
-        &self.forwarder.node
-    }
-
     async fn connection(self: Arc<Front>, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection was gone before it began");
@@ -168,18 +167,31 @@ impl Front {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
-        match request.uri().path() {
-            "/inference.GRPCInferenceService/ServerLive" => Ok(message(framed(&ServerLiveResponse { live: true }))),
-            "/inference.GRPCInferenceService/ServerReady" => {
-                let ready = fleet::server_ready(self.node()).await;
-                Ok(message(framed(&ServerReadyResponse { ready })))
+        let path = request.uri().path();
+        let kind = Kind::of(path);
+        if let Some(kind @ (Kind::Infer | Kind::Stream)) = kind {
+            return self.forward(kind, request).await;
+        }
+        if let Some(method) = self.fleet.method(path, request.headers()) {
+            let (parts, body) = request.into_parts();
+            let answer = self.fleet.answer(method, parts.headers, Source::Incoming(body)).await?;
+            return Ok(answer.map(Answer::Whole));
+        }
+        let is_pinned = request.headers().contains_key(POD);
+        match path {
+            "/inference.GRPCInferenceService/ServerLive" if !is_pinned => {
+                Ok(Whole::ok(framed(&ServerLiveResponse { live: true })).map(Answer::Whole))
             }
-            "/inference.GRPCInferenceService/ModelReady" => self.model_ready(request).await,
-            "/grpc.health.v1.Health/Check" => Ok(message(fleet::health(fleet::server_ready(self.node()).await))),
-            "/grpc.health.v1.Health/Watch" => {
-                Ok(grpc(Answer::Watch(Box::new(Watch::new(self.node().clone(), self.draining.clone())))))
+            "/grpc.health.v1.Health/Check" if !is_pinned => {
+                let ready = self.fleet.any_ready().await;
+                Ok(Whole::ok(fleet::health(ready)).map(Answer::Whole))
             }
-            path => match Kind::of(path) {
+            "/grpc.health.v1.Health/Watch" if !is_pinned => {
+                let watch = Watch::new(self.fleet.clone(), self.draining.clone());
+                Ok(Whole::ok(Bytes::new()).map(|_| Answer::Watch(Box::new(watch))))
+            }
+            "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" => self.forward(Kind::Other, request).await,
+            path => match kind {
                 Some(kind) => self.forward(kind, request).await,
                 None => Err(Status::unimplemented(format!("unknown method `{path}`"))),
             },
@@ -202,15 +214,6 @@ impl Front {
         let call = Call::new(Face::Grpc, kind, peeked);
         let request = Request::from_parts(parts, body);
         Ok(self.forwarder.forward(&call, request, deadline, passed).await?.map(Answer::Pod))
-    }
-
-    async fn model_ready(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
-        let (parts, body) = request.into_parts();
-        let question = Limited::new(body, MAX_QUESTION).collect().await;
-        let question =
-            question.map_err(|error| Status::resource_exhausted(format!("cannot read the request: {error}")))?;
-        let ready = fleet::model_ready(self.node(), &parts.headers, &question.to_bytes()).await?;
-        Ok(message(framed(&ModelReadyResponse { ready })))
     }
 }
 
@@ -240,17 +243,6 @@ fn http_error(status: StatusCode) -> Response<Answer> {
     response
 }
 
-/// One message and an OK.
-fn message(message: Bytes) -> Response<Answer> {
-    grpc(Answer::Message(Some(message), false))
-}
-
-fn grpc(answer: Answer) -> Response<Answer> {
-    let mut response = Response::new(answer);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
-}
-
 /// The body of what the front answers.
 #[derive(Default)]
 enum Answer {
@@ -259,8 +251,8 @@ enum Answer {
     Nothing,
     /// A pod's response.
     Pod(ResponseBody),
-    /// The front's own message until it was sent, and whether its OK was too.
-    Message(Option<Bytes>, bool),
+    /// One that is here as a whole.
+    Whole(Whole),
     /// The health of the fleet, for as long as the caller listens.
     Watch(Box<Watch>),
 }
@@ -274,11 +266,7 @@ impl Body for Answer {
             Answer::Nothing => Poll::Ready(None),
             Answer::Pod(body) => Pin::new(body).poll_frame(cx),
             Answer::Watch(watch) => Pin::new(&mut **watch).poll_frame(cx).map_err(|never| match never {}),
-            Answer::Message(message, sent) => Poll::Ready(match message.take() {
-                Some(message) => Some(Ok(Frame::data(message))),
-                None if !std::mem::replace(sent, true) => Some(Ok(Frame::trailers(ok()))),
-                None => None,
-            }),
+            Answer::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
@@ -286,14 +274,10 @@ impl Body for Answer {
         match self {
             Answer::Nothing => true,
             Answer::Pod(body) => body.is_end_stream(),
-            Answer::Message(_, sent) => *sent,
+            Answer::Whole(body) => body.is_end_stream(),
             Answer::Watch(_) => false,
         }
     }
-}
-
-fn ok() -> HeaderMap {
-    HeaderMap::from_iter([(header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))])
 }
 
 impl fmt::Debug for Front {

@@ -13,6 +13,7 @@ mod channel;
 mod deadline;
 mod fleet;
 mod front;
+mod models;
 mod options;
 mod outcome;
 mod peek;
@@ -26,8 +27,17 @@ mod send;
 mod shape;
 mod statistics;
 mod upstream;
+mod whole;
+
+use crate::core::Health;
+use crate::pick::Picker;
 
 pub use channel::BalancedChannel;
 pub use front::{FrontOptions, serve};
 pub use options::{Affinity, ForwardOptions, Limits, ModelOptions, Retry};
 pub use upstream::{AddressError, check_address};
+
+/// Asks the pods of `picker` how they are, for as long as `wanted` says.
+pub(crate) async fn look_after(picker: Picker, health: Health, wanted: impl Fn() -> bool) {
+    models::follow(picker, health.interval, wanted).await;
+}

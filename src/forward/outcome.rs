@@ -3,6 +3,7 @@
 use http::{HeaderMap, StatusCode};
 use tonic::{Code, Status};
 
+use super::models::{Missing, missing_of};
 use crate::pick::Outcome;
 
 /// A pod took nothing of the request: why. It may be sent to another pod, whatever it is. By Triton's texts (2.51), which are
@@ -11,12 +12,11 @@ use crate::pick::Outcome;
 pub(super) enum Refusal {
     /// The model's queue is full.
     QueueFull,
-    /// The model is being given up there: unloaded, or the server ends. A Triton that shuts down answers so for about two
-    /// seconds, at once: it would look like the least loaded of all. First, for a moment, with UNAVAILABLE from the scheduler
-    /// that stops, then with NOT_FOUND.
-    GaveUp,
-    /// It does not know the model, or not that version of it.
-    Unknown,
+    /// The model is not there, or not that version of it. A Triton that unloads it, or shuts down, answers so for about two
+    /// seconds, at once: it would look like the least loaded of all.
+    Missing(Missing),
+    /// The server ends.
+    Leaving,
     /// The process that ran the model is dead. The server goes on saying that it is ready.
     DeadStub,
     /// It has not seen the beginning of the request's sequence.
@@ -29,25 +29,17 @@ impl Refusal {
         let says = |words: &str| text.contains(words);
         match code {
             Code::Unavailable if says("Exceeds maximum queue size") => Some(Refusal::QueueFull),
-            Code::Unavailable
-                if ["has stopped accepting new inference requests", "Server exiting", "Server not ready"]
-                    .into_iter()
-                    .any(says) =>
-            {
-                Some(Refusal::GaveUp)
-            }
-            Code::NotFound if says("has no available versions") => Some(Refusal::GaveUp),
-            Code::NotFound if says("Request for unknown model") => Some(Refusal::Unknown),
+            Code::Unavailable if says("Server exiting") || says("Server not ready") => Some(Refusal::Leaving),
             Code::Internal if says("Stub process") && says("is not healthy") => Some(Refusal::DeadStub),
             Code::InvalidArgument if says("must specify the START flag") => Some(Refusal::NoSequence),
-            _ => None,
+            _ => missing_of(code, text).map(Refusal::Missing),
         }
     }
 
     /// How a ticket ends by it.
     pub(super) fn outcome(self) -> Outcome {
         match self {
-            Refusal::QueueFull | Refusal::GaveUp | Refusal::Unknown | Refusal::NoSequence => Outcome::Refused,
+            Refusal::QueueFull | Refusal::Missing(_) | Refusal::Leaving | Refusal::NoSequence => Outcome::Refused,
             Refusal::DeadStub => Outcome::Failed,
         }
     }
@@ -130,9 +122,9 @@ mod tests {
             "inference request for sequence 42 to model 's' must specify the START flag on the first request";
         for (code, text, refusal) in [
             (Code::Unavailable, "[request id: x1] Exceeds maximum queue size", Some(Refusal::QueueFull)),
-            (Code::Unavailable, "Server exiting", Some(Refusal::GaveUp)),
-            (Code::NotFound, unloaded, Some(Refusal::GaveUp)),
-            (Code::NotFound, unknown, Some(Refusal::Unknown)),
+            (Code::Unavailable, "Server exiting", Some(Refusal::Leaving)),
+            (Code::NotFound, unloaded, Some(Refusal::Missing(Missing::Model))),
+            (Code::NotFound, unknown, Some(Refusal::Missing(Missing::Model))),
             (Code::Internal, stub, Some(Refusal::DeadStub)),
             (Code::InvalidArgument, sequence, Some(Refusal::NoSequence)),
             (Code::Unavailable, "Request timeout expired", None),

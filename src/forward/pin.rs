@@ -56,7 +56,7 @@ pub(super) fn take_pin(pods: &[Arc<Pod>], headers: &mut HeaderMap) -> Result<Opt
     // As a response spells it comes first; and two lives of one pod can stand beside each other for a moment.
     match pods.iter().filter(called).min_by_key(|pod| (!spelled(pod), pod.is_ejected())) {
         Some(pod) => Ok(Some(pod.clone())),
-        None => Err(PinError::Unknown(shown(&String::from_utf8_lossy(name.as_bytes())), known(pods))),
+        None => Err(PinError::Unknown(cut(&String::from_utf8_lossy(name.as_bytes()), SHOWN), known(pods))),
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn spell(name: &str) -> HeaderValue {
 
 /// The first few of the pods that there are.
 fn known(pods: &[Arc<Pod>]) -> String {
-    let names: Vec<String> = pods.iter().take(NAMED).map(|pod| format!("`{}`", shown(pod.name()))).collect();
+    let names: Vec<String> = pods.iter().take(NAMED).map(|pod| format!("`{}`", cut(pod.name(), SHOWN))).collect();
     match pods.len() - names.len() {
         _ if pods.is_empty() => "it knows none".into(),
         0 => format!("they are {}", names.join(", ")),
@@ -86,10 +86,10 @@ fn known(pods: &[Arc<Pod>]) -> String {
 }
 
 /// A text from outside, short enough for an error.
-fn shown(name: &str) -> String {
-    match name.floor_char_boundary(SHOWN) {
-        end if end < name.len() => format!("{}...", &name[..end]),
-        _ => name.to_owned(),
+pub(super) fn cut(text: &str, most: usize) -> String {
+    match text.floor_char_boundary(most) {
+        end if end < text.len() => format!("{}...", &text[..end]),
+        _ => text.to_owned(),
     }
 }
 

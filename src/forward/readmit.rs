@@ -1,4 +1,4 @@
-//! Ejecting a pod that cannot be reached or shuts down, and asking it from time to time whether it is back.
+//! Ejecting a pod that cannot be reached, hangs or shuts down, and asking it from time to time whether it is back.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -10,26 +10,35 @@ use tracing::info;
 use super::ask::{EMPTY, ask, says_yes};
 use super::upstream::Upstream;
 use crate::driver::clock;
-use crate::observe::{Ejection, Pod};
+use crate::observe::{Because, Ejection, Pod};
 use crate::pick::Readmission;
 
-/// Takes `pod` out and sees to its return. Asked for again while it is out, it does nothing.
+/// Takes `pod` out because it cannot be reached, and sees to its return. Asked for again while it is out, it does nothing.
 pub(super) fn eject(pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
-    if pod.eject() == Ejection::Now {
+    eject_because(pod, Because::Unreachable, why);
+}
+
+fn eject_because(pod: &Arc<Pod>, because: Because, why: &dyn std::fmt::Display) {
+    if pod.eject_because(because) == Ejection::Now {
         info!(pod = pod.name(), addr = pod.spec().grpc, %why, "ejected pod");
         tokio::spawn(readmit(Arc::downgrade(pod)));
     }
 }
 
-/// Asks a pod that seems to shut down, in the background and one question at a time; ejects it if it does.
+/// Asks a pod that seems to shut down or to hang, in the background and one question at a time; ejects it if it does.
 pub(super) fn check_soon(pod: &Arc<Pod>) {
     if Upstream::of(pod).checking.swap(true, Relaxed) {
         return;
     }
     let pod = pod.clone();
     tokio::spawn(async move {
-        if !is_live(&pod).await {
-            eject(&pod, &"it shuts down");
+        let asked_at = clock::now();
+        match life(&pod).await {
+            Life::Live => {}
+            // A pod that is only busy answers others meanwhile.
+            Life::Silent if pod.heard_at() > asked_at => {}
+            Life::Silent => eject_because(&pod, Because::Hangs, &"it takes connections and answers nothing"),
+            Life::Gone => eject(&pod, &"it shuts down, or is gone"),
         }
         Upstream::of(&pod).checking.store(false, Relaxed);
     });
@@ -41,19 +50,43 @@ async fn readmit(pod: Weak<Pod>) {
     loop {
         tokio::time::sleep(readmission.next_pause()).await;
         let Some(pod) = pod.upgrade().filter(|pod| pod.is_ejected()) else { return };
-        if is_live(&pod).await {
+        if life(&pod).await == Life::Live {
             if pod.readmit() {
                 info!(pod = pod.name(), addr = pod.spec().grpc, "readmitted pod: it answers again");
             }
+            // Another server may stand there now, with other models.
+            Upstream::of(&pod).looks.soon(clock::now());
             return;
         }
     }
 }
 
-async fn is_live(pod: &Pod) -> bool {
-    match ask(pod, "/inference.GRPCInferenceService/ServerLive", HeaderMap::new(), EMPTY, Readmission::ANSWER).await {
-        Ok(answer) => says_yes(&answer),
+/// How a pod takes the question whether it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// It says yes.
+    Live,
+    /// It says nothing.
+    Silent,
+    /// It says no, or there is nobody to say anything.
+    Gone,
+}
+
+async fn life(pod: &Pod) -> Life {
+    let answer =
+        ask(pod, "/inference.GRPCInferenceService/ServerLive", HeaderMap::new(), EMPTY, Readmission::ANSWER).await;
+    match answer {
+        Err(status) if status.code() == Code::DeadlineExceeded => return Life::Silent,
         // A server that does not know the question is there to say so.
-        Err(status) => status.code() == Code::Unimplemented,
+        Err(status) if status.code() == Code::Unimplemented => {}
+        Ok(answer) if says_yes(&answer) => {}
+        Ok(_) | Err(_) => return Life::Gone,
     }
+    pod.heard(clock::now());
+    Life::Live
+}
+
+/// Whether `pod` says that it lives, within [`Readmission::ANSWER`].
+pub(super) async fn is_live(pod: &Pod) -> bool {
+    life(pod).await == Life::Live
 }

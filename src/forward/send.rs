@@ -7,12 +7,12 @@ use std::time::Duration;
 use http::{Request, Response};
 use smallvec::SmallVec;
 use tonic::{Code, Status};
-use tracing::debug;
 
 use super::answer::Answer;
 use super::body::{Passed, RequestBody, Stream};
 use super::call::{Call, Kind};
 use super::deadline::Deadline;
+use super::models::{Missing, lacks};
 use super::options::{ForwardOptions, ModelOptions};
 use super::outcome::{Refusal, of_code};
 use super::pin::say_pod;
@@ -89,6 +89,7 @@ impl Forwarder {
         mut deadline: Deadline,
         passed: Passed,
     ) -> Result<Response<ResponseBody>, Status> {
+        self.node.look_after_pods();
         let route = route(&self.node, &self.options, &self.sequences, call, request.headers_mut())?;
         self.budget.count();
         let until = [deadline.until(), call.peek.parameters.timeout().map(|timeout| clock::now() + timeout)];
@@ -187,19 +188,16 @@ impl Forwarder {
                 trip.tried.full += 1;
                 trip.tried.full <= self.options.after_refusal
             }
-            Refusal::GaveUp => {
+            Refusal::Leaving => {
                 check_soon(&pod);
                 true
             }
-            // Each pod once; what is known of models keeps that to the first few requests.
-            Refusal::Unknown => {
-                debug!(
-                    pod = pod.name(),
-                    model = trip.call.model(),
-                    version = trip.call.peek.version(),
-                    "model unknown"
-                );
-                true
+            Refusal::Missing(missing) => {
+                // A version is looked for on few others: which of them have it is not known.
+                trip.tried.full += u32::from(missing == Missing::Version);
+                // Noted whatever comes of it.
+                lacks(self.node.picker(), &pod, trip.call.model(), missing, &mut trip.tried.news)
+                    && trip.tried.full <= self.options.after_refusal
             }
             Refusal::NoSequence => matches!(trip.route, Route::Continues(..)),
             Refusal::DeadStub => {
@@ -375,8 +373,10 @@ pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 #[derive(Default)]
 struct Tried {
     pods: SmallVec<[(Arc<Pod>, Option<String>); 1]>,
-    /// How many of them were full.
+    /// How many of them were full, or did not have the version.
     full: u32,
+    /// Whether it was news of one of them that it lacks the model.
+    news: bool,
     /// The last answer of a pod that did not take it: what the caller gets if none does.
     answer: Option<(Answer, Arc<Pod>)>,
 }

@@ -18,8 +18,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tracing::debug;
 
-use super::ask::ask;
-use super::fleet::framed;
+use super::ask::{ask, framed};
 use super::upstream::Upstream;
 use crate::driver::clock;
 use crate::observe::{Batching, ModelShape, Pod};

@@ -11,8 +11,7 @@ use plimsoll_proto::inference::{ModelStatistics, ModelStatisticsRequest, ModelSt
 use prost::Message;
 use tracing::debug;
 
-use super::ask::ask;
-use super::fleet::framed;
+use super::ask::{ask, framed};
 use crate::driver::clock;
 use crate::observe::Model;
 use crate::pick::Picker;

@@ -22,6 +22,7 @@ use tracing::debug;
 
 use super::body::RequestBody;
 use super::call::Face;
+use super::models::Asking;
 use super::pin::spell;
 use super::shape::Asked;
 use crate::observe::{Pod, PodSpec};
@@ -110,6 +111,8 @@ pub(super) struct Upstream {
     connections: AtomicU64,
     /// Which models its configuration was asked for.
     pub(super) asked: Asked,
+    /// Which models it has ready, and when it is asked.
+    pub(super) looks: Asking,
     /// Whether the pod is being asked if it still lives.
     pub(super) checking: AtomicBool,
     /// Held while connecting; keeps why the last attempt failed.
@@ -134,6 +137,7 @@ impl Upstream {
             attempts: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             asked: Asked::default(),
+            looks: Asking::default(),
             checking: AtomicBool::new(false),
             connecting: Mutex::new(None),
         }

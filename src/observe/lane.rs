@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
+use super::ends::Ends;
 use super::heights::Heights;
 use super::schedule::{Change, MOST_LISTED, Plan, Schedule};
 use super::{Model, ModelShape, Pod, SizeClass};
@@ -28,6 +29,8 @@ pub(crate) struct Lane {
     /// What picks read.
     pub(crate) heights: Heights,
     pub(crate) model: Arc<Model>,
+    /// How its requests ended here.
+    pub(crate) ends: Ends,
     /// Classes that were ever entered, as bits: few of the forty, so that the core need not read all of them.
     used: AtomicU64,
     /// The classes that changed since the core looked, as bits; who sets the first tells the core.
@@ -57,6 +60,7 @@ impl Lane {
         Lane {
             heights: Heights::default(),
             model,
+            ends: Ends::default(),
             used: AtomicU64::new(0),
             dirty: AtomicU64::new(0),
             classes: zeros(),
@@ -127,6 +131,26 @@ impl Lane {
     /// Requests of `class` that were picked so far, modulo 2^32.
     pub(crate) fn picked(&self, class: SizeClass) -> u32 {
         (self.classes[class.index()].load(Relaxed) / PICKED) as u32
+    }
+
+    /// Requests that were served here so far, modulo 2^32. Those of which nothing is said but that they took no work are not
+    /// among them.
+    pub(crate) fn served(&self) -> u32 {
+        let ended = self.used().map(|class| {
+            let word = self.classes[class.index()].load(Relaxed);
+            ((word / PICKED) as u32).wrapping_sub(word as u32)
+        });
+        self.ends.served(ended.fold(0, u32::wrapping_add))
+    }
+
+    /// Whether any request was ever in flight here.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Relaxed) != 0
+    }
+
+    /// Whether any request is in flight here.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.used().any(|class| self.count(class) > 0)
     }
 
     /// Classes that may count more than nothing, in order.

@@ -2,29 +2,34 @@
 
 mod batches;
 mod cost;
+mod ends;
+mod fitness;
 mod gauge;
 mod heard;
 mod heights;
 mod lane;
 mod learn;
+mod marks;
 mod model;
 mod models;
 pub(crate) mod pace;
 mod pod;
 mod schedule;
 mod shape;
+mod silence;
 mod view;
 
 pub use batches::BatchLaw;
 pub(crate) use batches::average;
 pub use cost::{Cost, Formula, SizeClass};
+pub use fitness::Rank;
 pub use heights::Part;
 pub(crate) use lane::Lane;
 pub use model::{CostModel, Model, SizeCost};
 pub(crate) use models::{Formulas, Hearing, MAX_MODELS, Models};
-pub use pod::{Ejection, Pod, PodLoad, PodSpec, PodStats};
+pub use pod::{Because, Ejection, Pod, PodLoad, PodSpec, PodStats};
 pub(crate) use pod::{FIRST_SHARE, Out, Parts};
 pub use schedule::Open;
 pub(crate) use schedule::{By, Change};
 pub use shape::{Batching, ModelShape};
-pub use view::{Belief, CostView, Footprint, MemberView, PeerShare, PodView, View};
+pub use view::{Belief, CostView, Footprint, MemberView, ModelOut, PeerShare, PodView, View};

@@ -6,7 +6,8 @@
 //! sizes that are known it is interpolated; where nothing is known, a formula, Triton's own mean or a guess stands in.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::batches::Batches;
 use super::cost::Formula;
@@ -36,11 +37,24 @@ pub struct Model {
     pub cost: CostModel,
     /// What its batches are like.
     pub(crate) batches: Batches,
+    /// When it was last loaded or unloaded somewhere, in nanoseconds of [`Time`]; 0 where it never was.
+    moved_at: AtomicU64,
 }
 
 impl Model {
     pub(super) fn new(index: usize, name: &str, cost: CostModel) -> Model {
-        Model { index, name: name.into(), cost, batches: Batches::default() }
+        Model { index, name: name.into(), cost, batches: Batches::default(), moved_at: AtomicU64::new(0) }
+    }
+
+    /// It was loaded or unloaded somewhere.
+    pub(crate) fn moves(&self, now: Time) {
+        self.moved_at.fetch_max(now.as_nanos().max(1), Relaxed);
+    }
+
+    /// Whether it was, so shortly before `now`.
+    pub(crate) fn moved_within(&self, span: Duration, now: Time) -> bool {
+        let at = self.moved_at.load(Relaxed);
+        at > 0 && now.since(Time::from_nanos(at)) < span
     }
 
     /// Its name; empty for the one that stands for all names beyond the bound of 1,024.

@@ -112,6 +112,11 @@ impl Models {
         Arc::new(Model::new(index, name, CostModel::new(formula, heard)))
     }
 
+    /// How many there are, the nameless one included.
+    pub(crate) fn count(&self) -> usize {
+        self.all.partition_point(|model| model.get().is_some())
+    }
+
     /// All models, by index.
     pub(crate) fn all(&self) -> Vec<Arc<Model>> {
         self.all.iter().map_while(OnceLock::get).cloned().collect()
@@ -198,7 +203,7 @@ mod tests {
         let models = Models::new(Formulas::new());
         let peer = NodeId(1);
         assert_eq!(models.hear(peer, "m", size(5), Time::ZERO), Hearing::Taken);
-        assert_eq!((models.all().len(), models.held()), (1, 1));
+        assert_eq!((models.all().len(), models.count(), models.held()), (1, 1, 1));
         assert_eq!(models.get("m").cost.estimate(100).as_ms(), 5.0);
         assert_eq!(models.held(), 0);
         models.hear(peer, "m", SizeCost { bucket: 24, ..size(120) }, Time::ZERO);
@@ -226,7 +231,7 @@ mod tests {
         for k in 0..2 * MAX_MODELS {
             models.get(&format!("model-{k}"));
         }
-        assert_eq!(models.all().len(), MAX_MODELS);
+        assert_eq!((models.all().len(), models.count()), (MAX_MODELS, MAX_MODELS));
         assert_eq!(models.get("one more").name(), OTHER_MODEL);
         assert_eq!(models.get("model-7").name(), "model-7");
         assert_eq!(models.get(&"x".repeat(MAX_NAME + 1)).name(), OTHER_MODEL);

@@ -9,15 +9,19 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam::utils::CachePadded;
 
+use super::fitness::{Fitness, Rank};
 use super::gauge::Gauge;
 use super::heights::Heights;
 use super::pace::Pace;
+use super::silence::Silence;
 use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
 use crate::id::PodId;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What discovery or configuration says about one pod.
@@ -43,9 +47,10 @@ pub struct PodSpec {
     pub batching: Option<Batching>,
     /// Its speed relative to the others, 0.001 to 1000; 2 takes half the time for the same request.
     pub weight: f64,
-    /// The zone that it runs in, where somebody knows.
+    /// The zone that it runs in, where somebody knows. May change in its life: see [`Pod::zone`].
     pub zone: Option<String>,
-    /// Whether it is about to end: it gets new requests only where no other pod is left.
+    /// Whether it is about to end: it gets new requests only where no other pod is left. May change in its life: see
+    /// [`Pod::is_draining`].
     pub draining: bool,
 }
 
@@ -71,6 +76,13 @@ impl PodSpec {
     pub(crate) fn clamped(self) -> PodSpec {
         let weight = if self.weight.is_nan() { 1.0 } else { self.weight.clamp(0.001, 1000.0) };
         PodSpec { weight, ..self }
+    }
+
+    /// Whether `other` names the same pod with the same settings, all but those that may change in its life.
+    fn is_same_life(&self, other: &PodSpec) -> bool {
+        let PodSpec { name, grpc, http, metrics, uid, models, slots, batching, weight, zone: _, draining: _ } = self;
+        (name, grpc, http, metrics, uid) == (&other.name, &other.grpc, &other.http, &other.metrics, &other.uid)
+            && (models, slots, batching, weight) == (&other.models, &other.slots, &other.batching, &other.weight)
     }
 
     /// The incarnation this spec names.
@@ -106,6 +118,9 @@ pub struct Pod {
     /// What was learned of its speed, and whether its samples are what they seem.
     pub(crate) pace: Pace,
     pub(crate) stats: PodStats,
+    /// What keeps picks away from it, or from a model of it.
+    pub(crate) fitness: Fitness,
+    silence: Silence,
     /// The share of the picks that it takes part in, of [`ALL`]; and whether it was readmitted since the core looked.
     start_share: AtomicU32,
     readmitted: AtomicBool,
@@ -127,6 +142,7 @@ impl Pod {
     pub(crate) fn new(spec: PodSpec, life: u64, out: Arc<Out>) -> Pod {
         let pod = Pod {
             id: spec.id(),
+            fitness: Fitness::new(&spec),
             spec,
             life,
             out,
@@ -135,6 +151,7 @@ impl Pod {
             peers_us: AtomicU64::new(0),
             pace: Pace::default(),
             stats: PodStats::default(),
+            silence: Silence::default(),
             start_share: AtomicU32::new(ALL),
             readmitted: AtomicBool::new(false),
             slots_read: AtomicU32::new(0),
@@ -158,9 +175,46 @@ impl Pod {
         self.id
     }
 
-    /// What was configured or discovered.
+    /// What was configured or discovered when it was met.
     pub fn spec(&self) -> &PodSpec {
         &self.spec
+    }
+
+    /// Whether `spec` is about this pod as it is, but for what may change in its life.
+    pub(crate) fn is_of(&self, spec: &PodSpec) -> bool {
+        self.spec.is_same_life(spec) && !(mutant::is(Mutant::DrainMakesAnother) && self.is_draining() != spec.draining)
+    }
+
+    /// Whether it is about to end, as discovery says now: it gets new requests only where no other pod is left.
+    pub fn is_draining(&self) -> bool {
+        self.fitness.is_draining()
+    }
+
+    /// The models (by index among [`Picker::models`](crate::pick::Picker::models)) that it says it does not have ready.
+    pub fn lacks(&self) -> impl Iterator<Item = usize> + '_ {
+        self.fitness.lacks.iter()
+    }
+
+    /// How willingly picks fall on it for `model`, beside what stands there.
+    pub fn rank(&self, model: &Model) -> Rank {
+        self.fitness.rank(model)
+    }
+
+    /// Whether it is tried with one request of `model` at a time, after it failed or was loaded.
+    pub fn is_on_trial(&self, model: &Model) -> bool {
+        self.existing_lane(model).is_some_and(|lane| lane.ends.is_on_trial())
+    }
+
+    /// Whether nothing is held against it, whatever it is asked for.
+    pub fn is_fit(&self) -> bool {
+        let Fitness { lacks, fails, .. } = &self.fitness;
+        let tried = || self.lanes().iter().any(|lane| lane.ends.is_on_trial());
+        !self.is_draining() && !lacks.is_any() && !fails.is_any() && !tried()
+    }
+
+    /// The zone that it runs in, as discovery says now.
+    pub fn zone(&self) -> Option<Arc<String>> {
+        self.fitness.zone()
     }
 
     /// Its name.
@@ -173,7 +227,12 @@ impl Pod {
         self.gauge.own()
     }
 
-    /// Estimated work of these tickets, ms.
+    /// Of these, those of one model.
+    pub fn own_in_flight_of(&self, model: &Model) -> u32 {
+        self.existing_lane(model).map_or(0, |lane| lane.used().map(|class| lane.count(class)).sum())
+    }
+
+    /// Estimated work of all of them, ms.
     pub fn own_cost_ms(&self) -> f64 {
         let others_us = self.remainders_us.load(Relaxed) + self.peers_us.load(Relaxed);
         self.gauge.all_us().saturating_sub(others_us) as f64 / 1e3
@@ -223,13 +282,18 @@ impl Pod {
         self.attachment.get_or_init(init)
     }
 
-    /// Stops picks from going here until [`Pod::readmit`]. Local to this node and temporary.
+    /// Stops picks from going here until [`Pod::readmit`], because it cannot be reached. Local to this node and temporary.
     pub fn eject(&self) -> Ejection {
+        self.eject_because(Because::Unreachable)
+    }
+
+    /// The same, and why.
+    pub fn eject_because(&self, because: Because) -> Ejection {
         if self.gauge.set_out(true) {
             return Ejection::AlreadyOut;
         }
         self.out.restless.fetch_add(1, Relaxed);
-        self.stats.ejections.fetch_add(1, Relaxed);
+        self.stats.count_ejection(because);
         Ejection::Now
     }
 
@@ -270,6 +334,27 @@ impl Pod {
     pub(crate) fn takes_part(&self, chance: impl FnOnce(usize) -> usize) -> bool {
         let share = self.start_share.load(Relaxed);
         share == ALL || (chance(ALL as usize) as u32) < share
+    }
+
+    /// Lets `lane`'s model be tried here with one request at a time, until one is answered.
+    pub(crate) fn begin_trial(&self, lane: &Lane) {
+        if lane.ends.begin_trial() {
+            self.out.restless.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// It is tried no more.
+    pub(crate) fn end_trial(&self, lane: &Lane) {
+        if lane.ends.is_on_trial() && lane.ends.end_trial() {
+            self.out.restless.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Whether picks avoid it for every model that they asked it for.
+    pub(crate) fn fails_all(&self) -> bool {
+        let lanes = self.lanes();
+        let mut asked = lanes.iter().filter(|lane| lane.model.index > 0 && lane.is_used()).peekable();
+        asked.peek().is_some() && asked.all(|lane| self.fitness.fails.has(lane.model.index))
     }
 
     /// Whether picks avoid it.
@@ -316,9 +401,27 @@ impl Pod {
         self.gauge.set_capacity(self.speed(), self.slots());
     }
 
+    /// Something came from the pod at `now`: the end of a request, a part of an answer, a word that it lives.
+    pub fn heard(&self, now: Time) {
+        self.silence.heard(now, self.own_in_flight() > 0);
+    }
+
+    /// When anything came from it last.
+    pub fn heard_at(&self) -> Time {
+        self.silence.heard_at()
+    }
+
+    /// Whether it has owed an answer for more than a second, and for longer than all that is known to be there takes it, and
+    /// nothing came from it: it hangs, or takes its time. Whoever asks it finds out.
+    pub fn is_overdue(&self, now: Time) -> bool {
+        let all = Duration::try_from_secs_f32(self.gauge.all_wait_ms() / 1e3).unwrap_or(Duration::MAX);
+        self.silence.is_overdue(now, all)
+    }
+
     /// A request was sent here at `now`. Where it found the pod idle, what it takes is its time alone if nothing is heard that
     /// says otherwise: returns what its end wants to know. Where the pod batches, whoever comes later may share its time.
     pub(crate) fn time(&self, now: Time, found_idle: bool) -> Option<u32> {
+        self.silence.sent(now);
         if found_idle {
             return Some(self.pace.time(now));
         }
@@ -414,7 +517,12 @@ impl Pod {
 
     /// The counters of `model` here, if there are any.
     pub(crate) fn existing_lane(&self, model: &Model) -> Option<Arc<Lane>> {
-        self.lanes.load().get(model.index).cloned().flatten()
+        self.lane_at(model.index)
+    }
+
+    /// The same by the model's index.
+    pub(crate) fn lane_at(&self, model: usize) -> Option<Arc<Lane>> {
+        self.lanes.load().get(model).cloned().flatten()
     }
 
     /// How often a lane was made: who looked for one in vain need not look again before it changed.
@@ -432,10 +540,11 @@ impl Drop for Pod {
     fn drop(&mut self) {
         self.readmit();
         self.set_start_share(1.0);
+        self.lanes().iter().for_each(|lane| self.end_trial(lane));
     }
 }
 
-/// How many pods of a node are ejected or start slowly, those included that it picks from no longer while a ticket is left:
+/// How many pods of a node are ejected or start slowly, and models of pods are on trial, those included that it picks from no longer while a ticket is left:
 /// mostly none, and then a pick need not look at each. One that is both counts twice.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -447,6 +556,35 @@ pub(crate) struct Out {
 impl Out {
     pub(crate) fn is_any(&self) -> bool {
         self.restless.load(Relaxed) > 0
+    }
+}
+
+/// Why a pod is left alone, altogether or for one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Because {
+    /// It takes no connection, or shuts down.
+    Unreachable,
+    /// It takes connections and answers nothing.
+    Hangs,
+    /// It failed a model's requests one after the other, while others served them.
+    FailsInARow,
+    /// It fails a larger share of a model's requests than others do.
+    FailsMore,
+}
+
+impl Because {
+    /// All of them.
+    pub const ALL: [Because; 4] = [Because::Unreachable, Because::Hangs, Because::FailsInARow, Because::FailsMore];
+
+    /// Its name in views and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Because::Unreachable => "unreachable",
+            Because::Hangs => "hangs",
+            Because::FailsInARow => "fails_in_a_row",
+            Because::FailsMore => "fails_more",
+        }
     }
 }
 
@@ -507,11 +645,23 @@ pub struct PodStats {
     pub refused: AtomicU64,
     /// Tickets dropped by the caller: cancelled, timed out.
     pub cancelled: AtomicU64,
-    /// Times this node ejected it.
+    /// Times this node ejected it, or a model of it.
     pub ejections: AtomicU64,
+    /// The same by reason.
+    by_reason: [AtomicU64; Because::ALL.len()],
 }
 
 impl PodStats {
+    pub(crate) fn count_ejection(&self, because: Because) {
+        self.ejections.fetch_add(1, Relaxed);
+        self.by_reason[because as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Times this node ejected it, or a model of it, for that reason.
+    pub fn ejected_because(&self, because: Because) -> u64 {
+        self.by_reason[because as usize].load(Relaxed)
+    }
+
     /// Tickets that ended in any way.
     pub fn ends(&self) -> u64 {
         [&self.served, &self.failed, &self.refused, &self.cancelled].iter().map(|ended| ended.load(Relaxed)).sum()

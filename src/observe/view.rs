@@ -1,5 +1,6 @@
 //! What a node believes, as plain values for people and tools: `plimsoll view`, `plimsoll members`, the admin API.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::{Epoch, Seq};
@@ -70,8 +71,12 @@ pub struct PodView {
     pub slots: u32,
     /// Its speed relative to the others, configured or learned.
     pub speed: f64,
-    /// Whether picks of this node avoid it.
+    /// Whether picks of this node avoid it: it cannot be reached, or fails all models that they asked it for.
     pub ejected: bool,
+    /// Whether it is about to end: it gets what no other pod is left for.
+    pub draining: bool,
+    /// Models that picks of this node avoid it for, or try it with, at most a hundred.
+    pub models_out: Vec<ModelOut>,
     /// The share of the picks that it takes part in: less than 1 while it starts slowly.
     pub start_share: f64,
     /// Requests in flight from all nodes, and remainders; peers count by the weight of their rows.
@@ -96,10 +101,27 @@ pub struct PodView {
     pub refused: u64,
     /// Of these: given up by the caller.
     pub cancelled: u64,
-    /// Times this node ejected it.
+    /// Times this node ejected it, or a model of it.
     pub ejections: u64,
+    /// The same by reason.
+    pub ejections_by: BTreeMap<&'static str, u64>,
     /// What each peer has there.
     pub peers: Vec<PeerShare>,
+}
+
+/// A model that picks avoid a pod for.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "driver", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ModelOut {
+    /// The model.
+    pub model: String,
+    /// `lacking`: the pod says that it does not have it ready. `failing`: it fails its requests while others serve them.
+    /// `held_off`: it asked to be spared. `panic`: it would be avoided, but too few pods would be left. `on_trial`: it is back,
+    /// and gets one request at a time until it served one.
+    pub why: &'static str,
+    /// For how long still, ms, where that is known.
+    pub for_ms: Option<f64>,
 }
 
 /// What one peer has in flight on one pod.

@@ -170,6 +170,26 @@ impl Candidate<'_> {
     }
 }
 
+/// Fills `some` with those that are picked where no fit pod is left that can be reached: those that drain; else whoever is
+/// known to have the model, reachable or not, because it may answer; else whoever may have it all the same.
+fn last_resort<I: Iterator<Item = u32>>(
+    serving: &Serving,
+    some: &mut Scratch<u32>,
+    untried: impl Fn(usize) -> I,
+    out: impl Fn(&u32) -> bool,
+) {
+    let all = if mutant::is(Mutant::TrustMarks) { serving.have } else { serving.places.len() };
+    for upto in [serving.have, all] {
+        some.extend(untried(upto).filter(|k| !out(k)));
+        if some.is_empty() {
+            some.extend(untried(upto));
+        }
+        if !some.is_empty() {
+            return;
+        }
+    }
+}
+
 /// The pods that may take a request.
 pub(super) struct Choice<'a> {
     places: &'a [Place],
@@ -180,12 +200,18 @@ pub(super) struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// Those not ejected, or all where every one of them is; of the pods that this node uses, or of all where fewer than
-    /// [`ENOUGH`] of these are left. Those that start slowly take part as `draw` has it, while they are few. `any_out` says
-    /// whether any pod at all is ejected or starts slowly.
-    pub(super) fn of(serving: &'a Serving, request: &Request<'_>, any_out: bool, draw: &Draw) -> Choice<'a> {
-        let (places, used) = (&serving.places[..], serving.used);
-        let parted = used < places.len();
+    /// Of the first rank those not ejected: of the pods that this node uses, or of all where fewer than [`ENOUGH`] of these
+    /// are left. Where there is none, what [`last_resort`] leaves. Those that start slowly take part as `draw` has
+    /// it, and those that are on trial with one request at a time, while they are few. `any_out` says whether there are any of
+    /// these at all.
+    pub(super) fn of(
+        (serving, model): (&'a Serving, &Model),
+        request: &Request<'_>,
+        any_out: bool,
+        draw: &Draw,
+    ) -> Choice<'a> {
+        let (places, used, first) = (&serving.places[..], serving.used, serving.first);
+        let parted = used < first;
         let restricted = !request.exclude.is_empty() || !request.among.is_empty() || request.at_most.is_some();
         if !any_out && !restricted && (!parted || used >= ENOUGH) {
             return Choice { places: &places[..used], some: None, any_full: false };
@@ -207,21 +233,31 @@ impl<'a> Choice<'a> {
         };
         let out = |k: &u32| places[*k as usize].pod.is_ejected() && !mutant::is(Mutant::PickEjected);
         let untried = |upto: usize| (0..upto as u32).filter(|k| !tried(k));
+        // What is on trial gets one request at a time.
+        let waits = |k: &u32| places[*k as usize].is_tried_now(model) && !mutant::is(Mutant::TryWithAll);
         let mut some = Scratch::of(&SOME);
         some.extend(untried(used).filter(|k| !out(k)));
         if parted && some.len() < ENOUGH {
             some.clear();
-            some.extend(untried(places.len()).filter(|k| !out(k)));
+            some.extend(untried(first).filter(|k| !out(k)));
         }
         if some.is_empty() && !mutant::is(Mutant::FailWhenAllEjected) {
-            some.extend(untried(places.len()));
+            last_resort(serving, &mut some, untried, out);
         } else if any_out {
             let chance = |k: u32| move |below| draw.below(SLOW_START + u64::from(k), below);
-            let takes_part = |k: &u32| places[*k as usize].pod.takes_part(chance(*k));
-            let absent = some.iter().filter(|k| !takes_part(k)).count();
+            let takes_part = |k: &u32| places[*k as usize].pod.takes_part(chance(*k)) && !waits(k);
+            // Each is asked once, because what is in flight changes meanwhile.
+            let mut present = 0;
+            for k in 0..some.len() {
+                if takes_part(&some[k]) {
+                    some.swap(present, k);
+                    present += 1;
+                }
+            }
             // A model's pods may be few, and most of them new: then the old ones must not have to do it all.
-            if absent > 0 && absent <= some.len() / 2 {
-                some.retain(takes_part);
+            match some.len() - present <= some.len() / 2 {
+                true => some.truncate(present),
+                false => some.sort_unstable(),
             }
         }
         Choice { places, some: Some(some), any_full: any_full.get() }

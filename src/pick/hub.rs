@@ -88,6 +88,10 @@ pub(crate) struct Published {
     pub(crate) quiet_below_us: AtomicU64,
     /// Whether gossip has to choose what it tells.
     pub(crate) scarce: AtomicBool,
+    /// From so many failures in a row on the core is told; 0: never.
+    pub(crate) in_a_row: AtomicU32,
+    /// Whether there is such a row, or somebody asked to be left alone.
+    pub(crate) sick: AtomicBool,
 }
 
 /// What a cancelled request still costs its pod.
@@ -206,6 +210,22 @@ impl Hub {
         // Two at once may lose one: it is a mean.
         self.refusal_ns.store(if old == 0 { took } else { (7 * old + took) / 8 }, Relaxed);
         self.refused_at.fetch_max(now.as_nanos().max(1), Relaxed);
+    }
+
+    /// A request of `lane` failed.
+    pub(super) fn failed(&self, lane: &Lane) {
+        let (streak, most) = (lane.ends.fail(), self.published.in_a_row.load(Relaxed));
+        if most > 0 && streak >= most {
+            self.looks_sick(lane);
+        }
+    }
+
+    /// Has the core look whether `lane` is to be left alone, at once unless it did just now.
+    pub(super) fn looks_sick(&self, lane: &Lane) {
+        if lane.ends.tell() {
+            self.published.sick.store(true, SeqCst);
+            self.wake.wake();
+        }
     }
 
     /// What was held back until `until` is news now: of the moment of the pick.

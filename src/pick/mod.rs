@@ -6,9 +6,11 @@
 
 mod candidates;
 mod draw;
+mod fitness;
 mod hub;
 mod least_cost;
 mod least_in_flight;
+mod looks;
 mod p2c;
 mod places;
 mod plimsoll;
@@ -31,6 +33,7 @@ pub use self::draw::Draw;
 pub(crate) use self::draw::mix;
 pub use self::hub::Wake;
 pub(crate) use self::hub::{Hub, Remainder};
+pub use self::looks::Looks;
 use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
 pub use self::readmission::Readmission;
@@ -159,7 +162,7 @@ impl Picker {
         let table = table.load();
         let number = hub.next_number();
         let draw = Draw::new(*seed, number);
-        let choice = Choice::of(table.serving(model), request, hub.out.is_any(), &draw);
+        let choice = Choice::of((table.serving(model), model), request, hub.out.is_any(), &draw);
         let pods = choice.candidates(model, now);
         if pods.is_empty() {
             return Err(self.none_left(&table, request, choice.any_full));
@@ -238,9 +241,20 @@ impl Picker {
         self.shared.table.store(Arc::new(Table::new(pods, interest)));
     }
 
+    /// How many models were asked for.
+    pub fn model_count(&self) -> usize {
+        self.shared.models.count()
+    }
+
     /// The models that were asked for, and what is believed of their costs.
     pub fn models(&self) -> Vec<Arc<Model>> {
         self.shared.models.all()
+    }
+
+    /// What picks read of the pods is made anew: something of it changed that is read only then.
+    pub(crate) fn renew_table(&self) {
+        // Whoever replaces the pods meanwhile must not be undone.
+        self.shared.table.rcu(|old| Table::new(old.pods.clone(), old.interest));
     }
 
     /// How many pods are ejected; each counts itself.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::Hub;
 use crate::gossip::Interest;
 use crate::mutant::{self, Mutant};
-use crate::observe::{Lane, MAX_MODELS, Model, Parts, Pod};
+use crate::observe::{Lane, MAX_MODELS, Model, Parts, Pod, Rank};
 use crate::time::Time;
 
 /// One set of pods. Replaced as a whole when there are others.
@@ -14,18 +14,23 @@ use crate::time::Time;
 pub(super) struct Table {
     pub(super) pods: Arc<Vec<Arc<Pod>>>,
     /// Those that this node uses while enough of them are usable.
-    interest: Interest,
+    pub(super) interest: Interest,
     /// By model index, made on first use: a pick must not compare names with every pod's list.
     serving: Box<[OnceLock<Serving>]>,
 }
 
-/// The pods that serve one model.
+/// The pods that serve one model, by rank, and of the first rank first those that this node uses also while others are
+/// usable.
 #[derive(Debug)]
 pub(super) struct Serving {
-    /// First those that this node uses also while others are usable.
     pub(super) places: Box<[Place]>,
-    /// How many those are.
+    /// How many those are that are used.
     pub(super) used: usize,
+    /// How many are of the first rank: picks fall among these while one that was not tried can be reached. Where none is
+    /// fit, the best there are: an answer of a pod's own beats none.
+    pub(super) first: usize,
+    /// How many have the model, as far as is known.
+    pub(super) have: usize,
 }
 
 /// A pod that serves a model, and what its tickets are charged to.
@@ -60,17 +65,35 @@ impl Table {
         Table { pods, interest, serving: (0..MAX_MODELS).map(|_| OnceLock::new()).collect() }
     }
 
-    /// The pods that serve `model`, as far as configured.
+    /// The pods that serve `model`, as far as is known.
     pub(super) fn serving(&self, model: &Model) -> &Serving {
         self.serving[model.index].get_or_init(|| {
             let serves = |pod: &Arc<Pod>| pod.serves(model) || mutant::is(Mutant::AnyPodServes);
-            let place = |(index, pod): (usize, &Arc<Pod>)| Place::new(index, pod.clone());
-            let all = self.pods.iter().enumerate().filter(|(_, pod)| serves(pod)).map(place);
-            let (mut places, others): (Vec<Place>, _) = all.partition(|place| self.interest.uses(place.pod.id()));
-            let used = places.len();
-            places.extend(others);
-            Serving { places: places.into(), used }
+            let all = self.pods.iter().enumerate().filter(|(_, pod)| serves(pod));
+            // What is known of each may change meanwhile: it is asked once.
+            let ranked = |(index, pod): (usize, &Arc<Pod>)| {
+                let rank = if mutant::is(Mutant::PickUnfit) { Rank::Fit } else { pod.rank(model) };
+                let order = (rank, !self.interest.uses(pod.id()));
+                (order, Place::new(index, pod.clone()))
+            };
+            let mut ranked: Vec<_> = all.map(ranked).collect();
+            ranked.sort_by_key(|(order, _)| *order);
+            let best = ranked.first().map(|((rank, _), _)| *rank);
+            let count =
+                |of: &dyn Fn(Rank, bool) -> bool| ranked.iter().filter(|((r, other), _)| of(*r, *other)).count();
+            let used = count(&|rank, other| Some(rank) == best && !other);
+            let first = count(&|rank, _| Some(rank) == best);
+            let have = count(&|rank, _| rank < Rank::Lacking);
+            let places = ranked.into_iter().map(|(_, place)| place).collect();
+            Serving { places, used, first, have }
         })
+    }
+}
+
+impl Serving {
+    /// Those among which a pick falls by itself.
+    pub(super) fn firsts(&self) -> &[Place] {
+        &self.places[..self.first]
     }
 }
 
@@ -95,6 +118,11 @@ impl Place {
     #[inline]
     fn busy_lane(&self, model: &Model) -> Option<&Lane> {
         if self.pod.gauge.all_us() > 0 { self.lane(model) } else { None }
+    }
+
+    /// Whether the model is on trial here, and a request of it in flight.
+    pub(super) fn is_tried_now(&self, model: &Model) -> bool {
+        self.lane(model).is_some_and(|lane| lane.ends.is_on_trial() && lane.is_busy())
     }
 
     fn look_for_lane(&self, model: &Model) -> Option<&Arc<Lane>> {

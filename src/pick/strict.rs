@@ -67,7 +67,8 @@ impl Picker {
         request.cost.unwrap_or_else(|| self.model(request.model).cost.estimate(request.bytes))
     }
 
-    /// The pod that a pick would fall on now, of those that are not ejected; nothing is charged.
+    /// The pod that a pick would fall on now, of those that are neither ejected nor on trial; nothing
+    /// is charged.
     pub(crate) fn would_pick(&self, now: Time, request: &Request<'_>, draw: Draw) -> Option<PodId> {
         let context = self.shared.hub.context(self.model(request.model), self.cost_of(request), draw);
         self.choose(now, request, |_, load| Some(load), &context)
@@ -96,9 +97,10 @@ impl Picker {
         let Shared { table, policy, hub, .. } = &*self.shared;
         let (table, model) = (table.load(), self.model(request.model));
         let (mut loads, mut parts) = (Vec::new(), Vec::new());
-        for place in &table.serving(model).places {
+        for place in table.serving(model).firsts() {
             let (id, known) = (place.pod.id(), place.pod.load(place.index));
             if !place.pod.is_ejected()
+                && !place.is_tried_now(model)
                 && !request.exclude.contains(&id)
                 && let Some(load) = load(id, known)
             {
@@ -117,12 +119,14 @@ impl Picker {
         Some(table.pods[loads[chosen].index].id())
     }
 
-    /// Charges `pod` for `request`; none, and nothing charged, where it is gone, ejected, or not for such a request.
+    /// Charges `pod` for `request`; none, and nothing charged, where it is gone, ejected, on trial with another request, or not
+    /// for such a request.
     pub(crate) fn pick_at(&self, now: Time, request: &Request<'_>, pod: PodId) -> Option<Ticket> {
         let Shared { table, hub, .. } = &*self.shared;
         let (table, model) = (table.load(), self.model(request.model));
-        let may = |place: &&Place| place.pod.id() == pod && !place.pod.is_ejected() && !request.exclude.contains(&pod);
-        let place = table.serving(model).places.iter().find(may)?;
+        let is_out = |place: &Place| place.pod.is_ejected() || place.is_tried_now(model);
+        let may = |place: &&Place| place.pod.id() == pod && !is_out(place) && !request.exclude.contains(&pod);
+        let place = table.serving(model).firsts().iter().find(may)?;
         hub.saw(now);
         Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Remainder;
 use super::places::Account;
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Change, Cost, Lane, Pod, SizeClass, average};
+use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass, average};
 use crate::time::Time;
 
 /// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
@@ -22,7 +22,8 @@ const LEAST_REMAINDER_MS: f64 = 1.0;
 pub enum Outcome {
     /// The pod answered.
     Served,
-    /// The pod failed, or could not be reached.
+    /// The pod failed, or could not be reached. Its cost stays charged as if it had been cancelled: the pod may run it all the
+    /// same, and one that fails what it is sent at once must not look emptier than one that works.
     Failed,
     /// The pod refused before it began: nothing runs there.
     Refused,
@@ -106,6 +107,11 @@ impl Ticket {
         &self.account.pod
     }
 
+    /// The model that it was picked for; the nameless one for names that are not kept apart.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.account.lane.model
+    }
+
     /// Where it is counted in its node's row.
     pub(crate) fn counted(&self) -> (&Arc<Pod>, &Arc<Lane>, SizeClass) {
         (&self.account.pod, &self.account.lane, self.class)
@@ -129,6 +135,8 @@ impl Ticket {
     /// The work was over at `at`, whenever the ticket ends: a stream may stand open long after its last answer.
     pub fn worked_until(&mut self, at: Time) {
         self.worked_until = Some(at);
+        self.account.pod.heard(at);
+        self.account.pod.end_trial(&self.account.lane);
     }
 
     /// Its length says nothing about the cost of its kind: the pod answered with an error, or several requests shared it.
@@ -165,9 +173,22 @@ impl Ticket {
             Outcome::Cancelled => &stats.cancelled,
         }
         .fetch_add(1, Relaxed);
+        if outcome != Outcome::Cancelled || mutant::is(Mutant::CancelAnswers) {
+            pod.heard(now);
+        }
+        match outcome {
+            Outcome::Failed if self.cost > Cost::ZERO => hub.failed(lane),
+            Outcome::Served if self.cost > Cost::ZERO => {
+                lane.ends.serve();
+                pod.end_trial(lane);
+            }
+            _ => lane.ends.pass(),
+        }
         let left = match outcome {
-            Outcome::Cancelled => self.leave_remainder(now),
-            Outcome::Served | Outcome::Failed | Outcome::Refused => false,
+            // Who fails at once would look emptier than who works.
+            Outcome::Failed if mutant::is(Mutant::FailForFree) => false,
+            Outcome::Failed | Outcome::Cancelled => self.leave_remainder(now),
+            Outcome::Served | Outcome::Refused => false,
         };
         if outcome == Outcome::Served {
             self.learn(now);

@@ -1,5 +1,6 @@
 //! A pod that does as it is told by the request's `x-do` header, and small things around it.
 
+mod server;
 pub(crate) mod world;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -20,11 +21,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::observe::PodSpec;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
-use plimsoll_proto::inference::{ModelConfig, ModelConfigResponse, ModelInferRequest};
+use plimsoll_proto::inference::{
+    InferStatistics, ModelConfig, ModelConfigResponse, ModelInferRequest, ModelStatistics, StatisticDuration,
+};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+
+use self::server::{METHODS, Server, State};
 
 /// One fake pod.
 pub(crate) struct Pod {
@@ -47,11 +52,17 @@ struct Seen {
     shuts_down: AtomicBool,
     stopped: AtomicBool,
     full: AtomicBool,
+    frozen: AtomicBool,
     refused: AtomicUsize,
     config: Mutex<Option<ModelConfig>>,
     config_questions: AtomicUsize,
     /// The sequences whose beginning it has seen.
     sequences: Mutex<BTreeSet<String>>,
+    /// The models in its index; and whether others are refused.
+    models: Mutex<Option<Vec<String>>>,
+    refuses: AtomicBool,
+    index_questions: AtomicUsize,
+    server: Server,
     release: Notify,
 }
 
@@ -84,6 +95,7 @@ impl Pod {
     pub(crate) async fn restart(&self) -> Pod {
         let listener = TcpListener::bind(&self.addr).await.unwrap();
         let seen = Arc::new(Seen { name: self.name.clone(), ..Seen::default() });
+        seen.server.state().statistics.push(statistics());
         let running = tokio::spawn(accept(listener, seen.clone()));
         let (name, addr, models) = (self.name.clone(), self.addr.clone(), self.models.clone());
         Pod { name, addr, models, seen, running: Mutex::new(Some(running)) }
@@ -140,6 +152,11 @@ impl Pod {
         self.seen.full.store(full, SeqCst);
     }
 
+    /// From now on takes connections and requests and answers none, or answers all that waits.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.seen.frozen.store(frozen, SeqCst);
+    }
+
     /// Requests that found it full.
     pub(crate) fn refused(&self) -> usize {
         self.seen.refused.load(SeqCst)
@@ -152,6 +169,26 @@ impl Pod {
 
     pub(crate) fn config_questions(&self) -> usize {
         self.seen.config_questions.load(SeqCst)
+    }
+
+    /// From now on says that it has these models ready; before, it does not know the question.
+    pub(crate) fn say_models(&self, models: &[&str]) {
+        *self.seen.models.lock().unwrap() = Some(models.iter().map(|model| (*model).to_owned()).collect());
+    }
+
+    /// The same, and refuses what is asked for by the header `x-model` if it is none of them.
+    pub(crate) fn set_models(&self, models: &[&str]) {
+        self.say_models(models);
+        self.seen.refuses.store(true, SeqCst);
+    }
+
+    pub(crate) fn index_questions(&self) -> usize {
+        self.seen.index_questions.load(SeqCst)
+    }
+
+    /// What it keeps, and how it answers for that.
+    pub(crate) fn server(&self) -> std::sync::MutexGuard<'_, State> {
+        self.seen.server.state()
     }
 
     /// Lets what stalls go on.
@@ -188,7 +225,12 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
         let seen = seen.clone();
         let service = service_fn(move |request| {
             let seen = seen.clone();
-            async move { Ok::<_, Infallible>(answer(request, seen).await) }
+            async move {
+                while seen.frozen.load(SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok::<_, Infallible>(answer(request, seen).await)
+            }
         });
         connections.spawn(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -222,9 +264,10 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         frames.send(Frame::trailers(trailers("0"))).unwrap();
         return response;
     }
-    if method == "ModelStatistics" {
-        frames.send(Frame::data(framed(&statistics()))).unwrap();
-        frames.send(Frame::trailers(trailers("0"))).unwrap();
+    // A pod that keeps models says so; the others say what they were told to say.
+    let keeps = method != "RepositoryIndex" || !seen.server.state().models.is_empty();
+    if METHODS.contains(&&*method) && keeps {
+        tokio::spawn(serve(method, request, seen, frames));
         return response;
     }
     if method == "ModelConfig" {
@@ -236,6 +279,24 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
             }
             None => response.headers_mut().extend(trailers("12")),
         }
+        return response;
+    }
+    if method == "RepositoryIndex" {
+        seen.index_questions.fetch_add(1, SeqCst);
+        match seen.models.lock().unwrap().clone() {
+            Some(models) => {
+                frames.send(Frame::data(framed(&index(models)))).unwrap();
+                frames.send(Frame::trailers(trailers("0"))).unwrap();
+            }
+            None => response.headers_mut().extend(trailers("12")),
+        }
+        return response;
+    }
+    let asked = request.headers().get("x-model").map_or("", |model| model.to_str().unwrap());
+    let known = |model: &str| seen.models.lock().unwrap().iter().flatten().any(|known| known == model);
+    if seen.refuses.load(SeqCst) && !asked.is_empty() && !known(asked) {
+        seen.refused.fetch_add(1, SeqCst);
+        headers.extend(trailers(&format!("5-Request for unknown model: '{asked}' is not found")));
         return response;
     }
     if seen.full.load(SeqCst) {
@@ -278,16 +339,43 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
     response
 }
 
+fn index(models: Vec<String>) -> plimsoll_proto::inference::RepositoryIndexResponse {
+    use plimsoll_proto::inference::RepositoryIndexResponse;
+    use plimsoll_proto::inference::repository_index_response::ModelIndex;
+    let ready = |name| ModelIndex { name, version: "1".into(), state: "READY".into(), ..ModelIndex::default() };
+    RepositoryIndexResponse { models: models.into_iter().map(ready).collect() }
+}
+
 /// Of model `m`: 100 requests, 40 ms each.
-fn statistics() -> plimsoll_proto::inference::ModelStatisticsResponse {
-    use plimsoll_proto::inference::{InferStatistics, ModelStatistics, ModelStatisticsResponse, StatisticDuration};
+fn statistics() -> ModelStatistics {
     let compute_infer = Some(StatisticDuration { count: 100, ns: 4_000_000_000 });
     let inference_stats = Some(InferStatistics { compute_infer, ..InferStatistics::default() });
-    let model = ModelStatistics { name: "m".into(), inference_stats, ..ModelStatistics::default() };
-    ModelStatisticsResponse { model_stats: vec![model] }
+    ModelStatistics { name: "m".into(), inference_stats, ..ModelStatistics::default() }
 }
 
 type Frames = mpsc::UnboundedSender<Frame<Bytes>>;
+
+/// Answers for what it keeps. What stalls has been asked, and is not done if its caller goes away.
+async fn serve(method: String, request: Request<Incoming>, seen: Arc<Seen>, frames: Frames) {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return };
+    let tenant = head.headers.get("x-tenant").map_or("", |tenant| tenant.to_str().unwrap());
+    seen.server.state().asked.push(format!("{method}{tenant}"));
+    if seen.server.state().stalling.contains(&&*method) {
+        tokio::select! {
+            () = frames.closed() => return,
+            () = seen.release.notified() => {}
+        }
+    }
+    let status = match seen.server.answer(&seen.name, &method, &head.headers, &body.to_bytes()) {
+        Ok(message) => {
+            let _ = frames.send(Frame::data(message));
+            "0".to_owned()
+        }
+        Err(status) => status,
+    };
+    let _ = frames.send(Frame::trailers(trailers(&status)));
+}
 
 async fn act(request: Request<Incoming>, seen: Arc<Seen>, frames: Frames) {
     let what = request.headers().get("x-do").map_or("echo", |what| what.to_str().unwrap()).to_owned();
@@ -449,6 +537,15 @@ impl Answered {
     pub(crate) fn status_code(&self) -> String {
         let status = self.trailers.get("grpc-status").or_else(|| self.head.headers.get("grpc-status"));
         status.unwrap().to_str().unwrap().into()
+    }
+}
+
+impl Answered {
+    /// Its code and text.
+    pub(crate) fn status(&self) -> (tonic::Code, String) {
+        let status = tonic::Status::from_header_map(&self.trailers);
+        let status = status.or_else(|| tonic::Status::from_header_map(&self.head.headers)).unwrap();
+        (status.code(), status.message().to_owned())
     }
 }
 

@@ -25,8 +25,17 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn world(pods: &[&Pod], adjust: impl FnOnce(&mut FrontOptions)) -> World {
+    world_of(pods, |_| {}, adjust).await
+}
+
+pub(crate) async fn world_of(
+    pods: &[&Pod],
+    configure: impl FnOnce(&mut NodeConfig),
+    adjust: impl FnOnce(&mut FrontOptions),
+) -> World {
     let mut config = NodeConfig::new("test", Credentials::Secret(b"sixteen bytes at least".to_vec()));
     config.pods = pods.iter().map(|pod| pod.spec()).collect();
+    configure(&mut config);
     let node = Node::join(config).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();

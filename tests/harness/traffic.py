@@ -49,8 +49,8 @@ def poisson(rate, nodes, big=0.2, seed=1):
 class Traffic:
     """Plays a plan against addresses on an event loop and a thread of its own, from entering to leaving the context."""
 
-    def __init__(self, nodes, plan, model="sim_gpu"):
-        self.nodes, self.plan, self.model = list(nodes), plan, model
+    def __init__(self, nodes, plan, model="sim_gpu", channel=None):
+        self.nodes, self.plan, self.model, self.channel = list(nodes), plan, model, channel
         self.answers, self.begun = [], 0
         self.lateness_ms = 0.0
         self._leave = threading.Event()
@@ -77,7 +77,7 @@ class Traffic:
 
     async def _run(self):
         try:
-            clients = [triton_aio.InferenceServerClient(node.grpc) for node in self.nodes]
+            clients = [triton_aio.InferenceServerClient(node.grpc, channel_args=self.channel) for node in self.nodes]
             inputs = {size: payload(size, triton_aio) for size in (SMALL, BIG)}
             start, calls = time.monotonic(), set()
             for arrival in self.plan:

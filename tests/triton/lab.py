@@ -32,6 +32,7 @@ TARGET = HERE.parent.parent / "target"
 RUN = pathlib.Path(os.environ.get("PLIMSOLL_LAB_RUN", TARGET / "triton"))
 VENV = pathlib.Path(os.environ.get("PLIMSOLL_LAB_VENV", TARGET / "venv"))
 MODELS = HERE / "models"
+STOCK = HERE / "stock"  # models by the names that NVIDIA's own example clients ask for
 
 # Ports from here on up to the ephemeral range, where the kernel's own choices would collide with ours.
 FIRST_PORT, END_PORT = 18000, 32768
@@ -165,10 +166,15 @@ def free_base(count, first=FIRST_PORT):
 
 
 class Lab:
-    """The pods of one run directory. Everything about them is on disk, so that any process can go on with them."""
+    """The pods of one run directory. Everything about them is on disk, so that any process can go on with them.
+
+    Models are loaded only when asked for (explicit model control): those of up() at the start, others by a client. `models`
+    is the folder they are in, or several.
+    """
 
     def __init__(self, run=RUN, venv=VENV, models=MODELS):
-        self.run, self.venv, self.repository = pathlib.Path(run), pathlib.Path(venv), pathlib.Path(models)
+        self.run, self.venv = pathlib.Path(run), pathlib.Path(venv)
+        self.repositories = [pathlib.Path(folder) for folder in (models if isinstance(models, (list, tuple)) else [models])]
 
     # ---- what a user calls ----
 
@@ -280,6 +286,10 @@ class Lab:
     def health(self, pod):
         return self.run / f"{pod.name}.health"
 
+    def ledger(self, pod):
+        """Where models that keep one write down what they executed (sim_ledger); it outlives the pod's lives."""
+        return self.run / f"{pod.name}.ledger"
+
     def site(self):
         """The venv's site-packages, with the server inside."""
         for site in self.venv.glob("lib/python3*/site-packages"):
@@ -334,6 +344,7 @@ class Lab:
             "PYTHONDONTWRITEBYTECODE": "1",
             "POD_NAME": pod.name,
             "POD_HEALTH": str(self.health(pod)),
+            "POD_LEDGER": str(self.ledger(pod)),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
@@ -342,7 +353,7 @@ class Lab:
         return [
             str(self.site() / "pytriton/tritonserver/bin/tritonserver"),
             f"--id={pod.name}",
-            f"--model-repository={self.repository}",
+            *(f"--model-repository={folder}" for folder in self.repositories),
             f"--backend-directory={self.backends()}",
             "--http-address=127.0.0.1",
             "--grpc-address=127.0.0.1",

@@ -29,6 +29,41 @@ def pod_tensor(shape=(1,)):
     return tensor("POD", POD, np.object_, shape)
 
 
+def control(request, name):
+    """A sequence control of a request that is served alone: START, END or CORRID, as a number."""
+    return int(pb_utils.get_input_tensor_by_name(request, name).as_numpy().reshape(-1)[0])
+
+
+class Sums:
+    """The sum of every sequence under way, by its correlation id, integer or string."""
+
+    def __init__(self):
+        self.totals = {}
+
+    def add(self, request):
+        """The sum so far; a START begins at nothing, an END forgets."""
+        key, value = request.correlation_id(), pb_utils.get_input_tensor_by_name(request, "INPUT").as_numpy()
+        before = 0 if control(request, "START") else self.totals[key]
+        self.totals[key] = before + int(value.reshape(-1)[0])
+        return self.totals.pop(key) if control(request, "END") else self.totals[key]
+
+
+class Ledger:
+    """What a model executed: a line for each request with its id and the time, in $POD_LEDGER.
+
+    A line is one short append, which the kernel keeps whole and keeps at all when the process is killed.
+    """
+
+    def __init__(self, args):
+        path = os.environ.get("POD_LEDGER", "")
+        self.file = open(path, "ab", buffering=0) if path else None
+        self.model = args["model_name"]
+
+    def write(self, request):
+        if self.file and request.request_id():
+            self.file.write(f"{request.request_id()} {self.model} {time.monotonic():.6f}\n".encode())
+
+
 class Health:
     """How the pod is just now: the file $POD_HEALTH says how many times slower than normal it is, or `sick`.
 
@@ -95,6 +130,28 @@ class OneByOne:
         return pb_utils.InferenceResponse(
             [tensor("SERVICE_US", took_us, np.int64, self.shape), pod_tensor(self.shape)]
         )
+
+
+class SumAndDifference:
+    """OUTPUT0 = INPUT0 + INPUT1 and OUTPUT1 = INPUT0 - INPUT1, row by row, in the type of the inputs."""
+
+    @staticmethod
+    def read(array):
+        return array
+
+    @staticmethod
+    def write(array):
+        return array
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        first, second = (
+            self.read(pb_utils.get_input_tensor_by_name(request, name).as_numpy()) for name in ("INPUT0", "INPUT1")
+        )
+        outputs = {"OUTPUT0": first + second, "OUTPUT1": first - second}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, self.write(out)) for name, out in outputs.items()])
 
 
 class Padded:

@@ -105,7 +105,8 @@ impl Family for Picks {
 
 impl Picks {
     fn look_at_window(&mut self, look: &Look, world: &World, found: &mut Found) {
-        let calm = look.weather.hostile_at.is_none() && world.dead().count() == 0 && by_the_view(world);
+        let usual = by_the_view(world) && all_are_fit(world);
+        let calm = look.weather.hostile_at.is_none() && world.dead().count() == 0 && usual;
         let calm_for = look.now.since(look.weather.calm_since(world));
         let began = || Window {
             since: look.now,
@@ -138,7 +139,8 @@ impl Picks {
 
     fn look_at_grey(&mut self, look: &Look, world: &World, found: &mut Found) {
         for grey in self.grey.iter_mut().filter(|grey| look.now >= grey.from) {
-            let calm = grey_alone(look, world, grey.pod) && by_the_view(world) && look.weather.hostile_at.is_none();
+            let usual = by_the_view(world) && all_are_fit(world);
+            let calm = grey_alone(look, world, grey.pod) && usual && look.weather.hostile_at.is_none();
             if look.now > grey.to || !calm {
                 grey.picks = None;
                 continue;
@@ -161,6 +163,13 @@ impl Picks {
 /// Whether picks go by the view, on every node.
 fn by_the_view(world: &World) -> bool {
     world.live().into_iter().all(|n| world.core(n).picker().rung() == Rung::Fill)
+}
+
+/// Whether nothing is held against any pod, on every node.
+fn all_are_fit(world: &World) -> bool {
+    let mut fit = true;
+    world.live().into_iter().for_each(|n| world.each_pod(n, |_, pod| fit &= pod.is_fit()));
+    fit
 }
 
 /// Whether nothing is wrong, and has been wrong of late, but pod `grey`.

@@ -95,6 +95,27 @@ rules! {
     /// From 1 s after a dead pod refused a node first, that node sends it nothing while it is dead, unless all others are
     /// out too. (I8)
     DeadPodTraffic = "dead-pod-traffic",
+    /// A pod that lacks the model, fails it, or drains is picked only where no fitter one is left that can be reached. (I8)
+    LeftAlone = "left-alone",
+    /// On a node that is well, a pod that failed five of a model's requests or more in a row, while others served twenty and failed
+    /// none, is left alone for that model 0.5 s later, unless fewer than half of the model's pods would be left. (I8)
+    SickFound = "sick-found",
+    /// Who is left alone for a model failed it, and others served it meanwhile. (I8)
+    Just = "just",
+    /// A pod that is left alone for a model is tried again when the time is over that the node said, and 1 s. (I8)
+    TriedAgain = "tried-again",
+    /// A pod that is tried again has one request of the model in flight from each node until one is answered, unless fewer than half
+    /// of the pods would be left. (I8)
+    OneAtATime = "one-at-a-time",
+    /// While picks are kept away from pods for failing a model, at least half of the model's pods are left. (I9)
+    Panic = "panic",
+    /// A request for a model that a pod has, and has had for 9 s, is not given up for want of the model. (I9)
+    ModelFound = "model-found",
+    /// A node that is well knows 10 s after a model was loaded that it is there. (I8)
+    ModelBack = "model-back",
+    /// A pod that hangs and owes an answer is out on every well node that it owes it to: a second after it owes, or after all that
+    /// is known to be there takes, another for the question, and one more. (I8)
+    HungFound = "hung-found",
     /// A pod that is well for 5 s is out nowhere. (I8)
     Readmitted = "readmitted",
     /// A pick goes to a pod that serves its model, and not to one that the request has tried. (I8)

@@ -51,7 +51,7 @@ impl Weather {
             // What was held back or delayed comes later still.
             let after = match planned.fault {
                 Fault::Delay { add_ms, .. } => add_ms,
-                Fault::PodReplace { spread_ms, .. } => spread_ms,
+                Fault::PodReplace { spread_ms, .. } | Fault::PodDrain { spread_ms, .. } => spread_ms,
                 _ => 0,
             };
             (from, from + Duration::from_millis(planned.fault.lasts_ms() + after), planned.fault.clone())

@@ -78,6 +78,9 @@ pub(crate) struct Shape {
     /// 10000]
     #[arg(long, value_name = "MS")]
     slow_start_ms: Option<u64>,
+    /// Failures in a row after which a node leaves a pod alone for a model; 0: never [default: 5]
+    #[arg(long, value_name = "COUNT")]
+    failures: Option<u32>,
     /// Nodes that everybody is told to join [default: all, but 3 in fleets of more than 200]
     #[arg(long, value_name = "COUNT")]
     join: Option<usize>,
@@ -149,6 +152,7 @@ impl Shape {
         set(&mut config.direct, shape.direct);
         config.always_relay |= shape.always_relay;
         set(&mut config.slow_start_ms, shape.slow_start_ms);
+        set(&mut config.failures, shape.failures);
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);
         set(&mut config.strict.shards, shape.shards);
         set(&mut config.strict.timeout_us, shape.strict_timeout_us);

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::rng::Share;
 use crate::server::Batching;
 
-pub(super) const ALL: [Scenario; 8] = [
+pub(super) const ALL: [Scenario; 12] = [
     Scenario {
         name: "dead-pod",
         help: "A tenth of the pods die with all they have, and come back cold",
@@ -46,6 +46,35 @@ pub(super) const ALL: [Scenario; 8] = [
         make: |day| {
             let (for_ms, share) = (day.percent(40), Share::millionths(500_000));
             (0..tenth(day)).for_each(|pod| day.at(30, Fault::PodErrors { pod, share, for_ms }));
+        },
+    },
+    Scenario {
+        name: "black-hole",
+        help: "A tenth of the pods fail every request after a second, and call themselves ready",
+        make: |day| {
+            let for_ms = day.percent(60);
+            (0..tenth(day)).for_each(|pod| day.at(20, Fault::ModelHole { pod, model: 0, after_ms: 1000, for_ms }));
+        },
+    },
+    Scenario {
+        name: "fast-failer",
+        help: "A tenth of the pods fail every request at once, and call themselves ready",
+        make: |day| {
+            let for_ms = day.percent(60);
+            (0..tenth(day)).for_each(|pod| day.at(20, Fault::ModelHole { pod, model: 0, after_ms: 0, for_ms }));
+        },
+    },
+    Scenario {
+        name: "model-moves",
+        help: "Every pod unloads its model and loads it again, one after the other",
+        make: |day| day.one_by_one(day.pods(), |pod, step| Fault::ModelUnload { pod, model: 0, for_ms: step }),
+    },
+    Scenario {
+        name: "pods-drain",
+        help: "A third of the pods are said to be about to end, callers hear of it seconds apart, and it is not so",
+        make: |day| {
+            let for_ms = day.percent(40);
+            (0..day.pods()).step_by(3).for_each(|pod| day.at(30, Fault::PodDrain { pod, spread_ms: 3000, for_ms }));
         },
     },
     Scenario {

@@ -71,6 +71,9 @@ fn renamed_pod(fault: &Fault, new: &dyn Fn(usize) -> Option<usize>) -> Option<Fa
         | Fault::PodHang { pod, .. }
         | Fault::PodSlow { pod, .. }
         | Fault::PodErrors { pod, .. }
+        | Fault::ModelHole { pod, .. }
+        | Fault::ModelUnload { pod, .. }
+        | Fault::PodDrain { pod, .. }
         | Fault::PodReplace { pod, .. } => *pod = new(*pod)?,
         _ => {}
     }
@@ -100,6 +103,9 @@ pub(super) fn weaker(fault: &Fault) -> Option<Fault> {
         | Fault::PodHang { for_ms, .. }
         | Fault::PodSlow { for_ms, .. }
         | Fault::PodErrors { for_ms, .. }
+        | Fault::ModelHole { for_ms, .. }
+        | Fault::ModelUnload { for_ms, .. }
+        | Fault::PodDrain { for_ms, .. }
         | Fault::PodReplace { for_ms, .. }
         | Fault::Surge { for_ms, .. }
         | Fault::ModelChange { for_ms, .. }

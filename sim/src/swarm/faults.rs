@@ -29,7 +29,7 @@ pub(super) struct Schedule {
 }
 
 /// All kinds that can strike the product: it has no Redis.
-pub(super) const ALL: [Kind; 19] = [
+pub(super) const ALL: [Kind; 22] = [
     Kind { name: "node-crash", strike: node_crash },
     Kind { name: "node-restart", strike: node_restart },
     Kind { name: "node-swap", strike: node_swap },
@@ -49,6 +49,9 @@ pub(super) const ALL: [Kind; 19] = [
     Kind { name: "pod-replace", strike: pod_replace },
     Kind { name: "surge", strike: surge },
     Kind { name: "model-change", strike: model_change },
+    Kind { name: "model-hole", strike: model_hole },
+    Kind { name: "model-unload", strike: model_unload },
+    Kind { name: "pod-drain", strike: pod_drain },
 ];
 
 /// Crashes and restarts.
@@ -106,6 +109,10 @@ impl Field<'_> {
 
     fn pod(&self, draw: &mut Draw) -> usize {
         draw.range(0, self.world.pods as u64 - 1) as usize
+    }
+
+    fn model(&self, draw: &mut Draw) -> usize {
+        draw.range(0, self.world.clients.models as u64 - 1) as usize
     }
 
     /// From a blink to half of the asking.
@@ -247,6 +254,27 @@ fn pod_replace(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
     let (pods, for_ms) = (field.few(draw, field.world.pods), draw.scale(50, field.most_ms));
     let spread_ms = draw.scale(1, 5000);
     pods.into_iter().map(|pod| (0, Fault::PodReplace { pod, for_ms, spread_ms })).collect()
+}
+
+/// On one pod, or on all: what fails everywhere is no pod's fault.
+fn model_hole(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
+    let (pods, for_ms, model) = (field.few(draw, field.world.pods), field.for_ms(draw), field.model(draw));
+    let after_ms = draw.maybe(|draw| draw.scale(1, 2000)).unwrap_or(0);
+    pods.into_iter().map(|pod| (0, Fault::ModelHole { pod, model, after_ms, for_ms })).collect()
+}
+
+/// At once, or one after the other, so that the model moves.
+fn model_unload(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
+    let (pods, for_ms, model) = (field.few(draw, field.world.pods), field.for_ms(draw), field.model(draw));
+    let step = draw.maybe(|draw| draw.scale(1, 2 * for_ms)).unwrap_or(0);
+    let unload = |(k, pod)| (k as u64 * step, Fault::ModelUnload { pod, model, for_ms });
+    pods.into_iter().enumerate().map(unload).collect()
+}
+
+fn pod_drain(draw: &mut Draw, field: &Field) -> Vec<(u64, Fault)> {
+    let (pods, for_ms) = (field.few(draw, field.world.pods), field.for_ms(draw));
+    let spread_ms = draw.scale(1, 5000);
+    pods.into_iter().map(|pod| (0, Fault::PodDrain { pod, spread_ms, for_ms })).collect()
 }
 
 /// More, or much less: what comes back after silence is a surge too.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use plimsoll::core::Reserved;
 use plimsoll::id::PodId;
-use plimsoll::observe::{Cost, Ejection, Pod};
-use plimsoll::pick::{Outcome, PickError, Readmission, Request, Ticket};
+use plimsoll::observe::{Because, Cost, Pod, Rank};
+use plimsoll::pick::{Outcome, PickError, Request, Ticket};
 use plimsoll::time::Time;
 use smallvec::SmallVec;
 
@@ -66,6 +66,8 @@ pub(super) struct Asked {
     cost: Option<Cost>,
     pub(super) asked_at: Time,
     retries: u32,
+    /// Whether it was news of a pod that it lacks the model.
+    pub(super) news: bool,
     pub(super) tried: SmallVec<[PodId; 2]>,
     /// What chance has in store for it, whoever picks and whatever else is going on.
     pub(super) chance: u64,
@@ -119,6 +121,8 @@ pub(super) enum Answer {
     },
     Error,
     QueueFull,
+    /// It does not have the model.
+    NoModel,
     /// Nobody listens there.
     NoConnection,
     /// The connection broke while it waited.
@@ -256,6 +260,7 @@ impl World {
             cost,
             asked_at: self.now,
             retries: clients.retries,
+            news: false,
             tried: SmallVec::new(),
             chance: hash(&[self.config.seed, 14, n as u64, node.asked]),
             waits_since: None,
@@ -348,12 +353,17 @@ impl World {
         let tried = self.asked(key).is_some_and(|asked| asked.tried.contains(&pod.id()));
         let model = self.asked(key).map_or(0, |asked| asked.model);
         self.tally_pick(n, index, &ticket, model, tried);
-        let predicted_end = self.predicted_end(n, &ticket);
+        let predicted_end = ticket.predicted_end();
         let charged = Some(Duration::from_nanos((ticket.cost().as_ms() * 1e6) as u64));
         self.asked(key).into_iter().for_each(|asked| (asked.predicted_end, asked.charged) = (predicted_end, charged));
         if pod.is_ejected() {
             self.check_no_other(key, n, index);
+        } else {
+            self.check_rank(key, n, index, &ticket);
+            self.check_trial(key, n, index, &ticket);
         }
+        let now = self.now;
+        self.nodes[n].seen.sent(index, now);
         self.send_to_pod(key, index, Held::Ticket(ticket));
     }
 
@@ -378,8 +388,10 @@ impl World {
             let models = &pod.spec().models;
             models.is_empty() || models.contains(&model)
         };
-        let pods = self.core(n).picker().pods();
-        let better = pods.iter().find(|p| serves(p) && !p.is_ejected() && !asked.tried.contains(&p.id()));
+        let (pods, models) = (self.core(n).picker().pods(), self.core(n).picker().models());
+        let lacks = |pod: &Pod| models.iter().any(|m| m.name() == model && pod.rank(m) == Rank::Lacking);
+        let left = |p: &&Arc<Pod>| serves(p) && !p.is_ejected() && !asked.tried.contains(&p.id());
+        let better = pods.iter().find(|p| left(p) && !lacks(p));
         let better = better.map(|pod| pod.name().to_owned());
         self.judge(Rule::NoDeadPod, Some(n), Some(index), better.is_none(), || {
             format!("expected {} to be picked, which is not out; got one that is", better.unwrap_or_default())
@@ -405,7 +417,7 @@ impl World {
     pub(super) fn at_pod(&mut self, key: Key, pod_life: u32) {
         let now = self.now;
         let Some(asked) = self.asked(key) else { return };
-        let (k, incarnation, service) = (asked.pod, asked.pod_incarnation, asked.ask.service);
+        let (k, incarnation, service, model) = (asked.pod, asked.pod_incarnation, asked.ask.service, asked.model);
         let last = asked.retries == 0;
         let mut chance = asked.chance(1);
         let pod = &mut self.pods[k];
@@ -418,6 +430,9 @@ impl World {
         }
         if pod.errors > Share::NEVER && chance.hits(pod.errors) {
             return self.answer(key, Answer::Error);
+        }
+        if let Some((answer, after)) = self.turned_down(k, model).filter(|_| !self.pods[k].hung) {
+            return self.answer_in(key, answer, after);
         }
         self.catch_up(k);
         let (job, insists) = (Job { id: key.0, service }, last && self.config.clients.insist);
@@ -436,10 +451,15 @@ impl World {
     }
 
     pub(super) fn answer(&mut self, request: Key, answer: Answer) {
+        self.answer_in(request, answer, Duration::ZERO);
+    }
+
+    /// The same after so long.
+    fn answer_in(&mut self, request: Key, answer: Answer, after: Duration) {
         let Some(asked) = self.asked(request) else { return };
         let mut chance = asked.chance(2);
         let hop = self.hop(&mut chance);
-        self.later(hop, Happening::Answer { request, answer });
+        self.later(after + hop, Happening::Answer { request, answer });
     }
 
     pub(super) fn answered(&mut self, key: Key, answer: Answer) {
@@ -467,6 +487,7 @@ impl World {
                     self.end(key, End::Refused, Duration::ZERO);
                 }
             }
+            Answer::NoModel => self.lacks(key),
             Answer::NoConnection => {
                 self.eject(key);
                 self.release(key, Outcome::Refused);
@@ -478,18 +499,11 @@ impl World {
 
     /// As the product's forwarder does with a pod that refuses a connection: it is out until it answers.
     fn eject(&mut self, key: Key) {
-        let seed = self.config.seed;
         let Some(asked) = self.asked(key) else { return };
         let (n, k) = (asked.node, asked.pod);
         let Some(pod) = asked.held.as_ref().map(|held| held.pod().clone()) else { return };
         self.tally_refused(n, k);
-        if pod.eject() == Ejection::Now {
-            let life = self.nodes[n].life;
-            let mut schedule = Box::new(Readmission::new(hash(&[seed, 13, n as u64, k as u64])));
-            let after = schedule.next_pause();
-            self.note("eject", [n as u64, k as u64, 0]);
-            self.later(after, Happening::Probe { node: n as u32, life, pod: k as u32, schedule });
-        }
+        self.eject_pod(n, k, &pod, Because::Unreachable);
     }
 
     pub(super) fn caller_gives_up(&mut self, key: Key) {
@@ -505,14 +519,14 @@ impl World {
     }
 
     /// Gives back what a request holds of its pod.
-    fn release(&mut self, key: Key, outcome: Outcome) {
+    pub(super) fn release(&mut self, key: Key, outcome: Outcome) {
         let Some(asked) = self.asked(key) else { return };
         let Some(held) = asked.held.take() else { return };
         asked.tried.push(held.pod().id());
         let (n, k, incarnation) = (asked.node, asked.pod, asked.pod_incarnation);
         let predicted_end = asked.predicted_end;
         match held {
-            Held::Ticket(ticket) if outcome == Outcome::Cancelled => {
+            Held::Ticket(ticket) if matches!(outcome, Outcome::Cancelled | Outcome::Failed) => {
                 let (pod, costs_ms) = (Arc::clone(ticket.pod()), ticket.cost().as_ms());
                 let before = pod.own_remainders();
                 self.finish_ticket(n, k, incarnation, ticket, outcome);
@@ -527,7 +541,10 @@ impl World {
         let (pod, now) = (Arc::clone(ticket.pod()), self.local(n));
         self.inputs += 1;
         self.tally.moves[k] += 1;
-        self.tally.cancels[k] += u64::from(outcome == Outcome::Cancelled);
+        self.tally.cancels[k] += u64::from(matches!(outcome, Outcome::Cancelled | Outcome::Failed));
+        if self.nodes[n].known[k] == Some(incarnation) {
+            self.saw_end(n, k, &ticket, outcome);
+        }
         if self.config.policy == PEAK_EWMA && outcome != Outcome::Cancelled {
             self.nodes[n].latencies.saw(now, (k, incarnation), now.since(ticket.started()));
         }

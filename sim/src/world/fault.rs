@@ -52,6 +52,18 @@ pub(super) enum Undo {
     CurePod {
         pod: usize,
     },
+    FillHole {
+        pod: usize,
+        model: usize,
+    },
+    LoadModel {
+        pod: usize,
+        model: usize,
+    },
+    StopDraining {
+        pod: usize,
+        spread: Duration,
+    },
     AnnouncePod {
         pod: usize,
         spread: Duration,
@@ -137,6 +149,19 @@ impl World {
                 self.pods[pod].errors = share;
                 Some(Undo::CurePod { pod })
             }
+            Fault::ModelHole { pod, model, after_ms, .. } => {
+                self.set_hole(pod, model, Some(Duration::from_millis(after_ms)));
+                Some(Undo::FillHole { pod, model })
+            }
+            Fault::ModelUnload { pod, model, .. } => {
+                self.load_model(pod, model, false);
+                Some(Undo::LoadModel { pod, model })
+            }
+            Fault::PodDrain { pod, spread_ms, .. } => {
+                let spread = Duration::from_millis(spread_ms);
+                self.drain_pod(pod, true, spread);
+                Some(Undo::StopDraining { pod, spread })
+            }
             Fault::PodReplace { pod, spread_ms, .. } => {
                 let spread = Duration::from_millis(spread_ms);
                 self.crash_pod(pod);
@@ -203,6 +228,9 @@ impl World {
             Undo::ResumePod { pod } => self.hang_pod(pod, false),
             Undo::SpeedUpPod { pod } => self.slow_pod(pod, 100),
             Undo::CurePod { pod } => self.cure_pod(pod),
+            Undo::FillHole { pod, model } => self.set_hole(pod, model, None),
+            Undo::LoadModel { pod, model } => self.load_model(pod, model, true),
+            Undo::StopDraining { pod, spread } => self.drain_pod(pod, false, spread),
             Undo::AnnouncePod { pod, spread } => {
                 self.pods[pod].incarnation += 1;
                 self.restart_pod(pod);
@@ -241,6 +269,8 @@ impl World {
             self.hang_pod(k, false);
             self.slow_pod(k, 100);
             self.cure_pod(k);
+            self.heal_models(k);
+            self.drain_pod(k, false, Duration::ZERO);
             match named(&ending.pods, k) {
                 true => {
                     // What was taken away comes back as another.

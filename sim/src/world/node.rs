@@ -13,6 +13,7 @@ use plimsoll::pick::Wake;
 use plimsoll::time::Time;
 
 use super::ask::Key;
+use super::health::Seen;
 use super::{Happening, World, id_of};
 use crate::arrivals::ArrivalStream;
 use crate::baseline::{self, Latencies};
@@ -64,10 +65,14 @@ pub(super) struct SimNode {
     pub(super) reserving: BTreeMap<AskId, (Key, Time)>,
     /// What it saw of latencies, where its policy goes by them.
     pub(super) latencies: Latencies,
+    /// What it saw of how requests end.
+    pub(super) seen: Seen,
     /// True tickets per pod, for the incarnations it knows.
     pub(super) ledger: Vec<u32>,
     /// Which incarnation of each pod it knows; none where it knows of none.
     pub(super) known: Vec<Option<u32>>,
+    /// Which of them it knows to be about to end.
+    pub(super) drains: Vec<bool>,
 }
 
 impl SimNode {
@@ -96,7 +101,9 @@ impl SimNode {
             asked: 0,
             reserving: BTreeMap::new(),
             latencies: Latencies::default(),
+            seen: Seen::default(),
             ledger: vec![0; config.pods],
+            drains: vec![false; config.pods],
             known: vec![Some(0); config.pods],
         }
     }
@@ -155,6 +162,7 @@ impl World {
         config.tell_costs = self.config.clients.tell_costs;
         config.subset = self.config.subset;
         config.slow_start = Duration::from_millis(self.config.slow_start_ms);
+        config.health.failures = self.config.failures;
         (config.direct, config.always_relay) = (self.config.direct, self.config.always_relay);
         node.latencies = Latencies::default();
         let woken = Flag::default();
@@ -179,6 +187,8 @@ impl World {
         let node = &mut self.nodes[n];
         node.epoch = node.epoch.max(epoch);
         node.known = self.pods.iter().map(|pod| pod.announced).collect();
+        node.drains = self.pods.iter().map(|pod| pod.drains).collect();
+        node.seen = Seen::default();
         node.ledger.fill(0);
         (node.core, node.woken, node.started, node.timer_at) = (Some(core), woken, self.now, None);
         let joins = self.config.gossip && !self.config.policy.is_deaf();
@@ -289,6 +299,9 @@ impl World {
             core.handle_timeout(now);
             let next = core.next_timeout();
             self.tally_timer(n, next, now);
+            if self.outside.is_none() {
+                self.ask_who_owes(n);
+            }
         }
         self.note("timer", [n as u64, 0, 0]);
         self.turn(n);
@@ -316,9 +329,10 @@ impl World {
         if self.outside.is_some() {
             return;
         }
+        let mut heard = Vec::new();
         while let Some(core) = &mut self.nodes[n].core {
             while let Some(event) = core.poll_event() {
-                self.events.push((self.now, n, event));
+                heard.push(event);
             }
             let reserved: Vec<Reserved> = std::iter::from_fn(|| core.poll_reserved()).collect();
             if !reserved.is_empty() {
@@ -329,6 +343,10 @@ impl World {
             }
             let Some(transmit) = core.poll_transmit() else { break };
             self.send(n, transmit);
+        }
+        for event in heard {
+            self.heed(n, &event);
+            self.events.push((self.now, n, event));
         }
         let (now, node) = (self.now, &mut self.nodes[n]);
         let Some(core) = &node.core else { return };

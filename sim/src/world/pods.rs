@@ -7,6 +7,7 @@ use plimsoll::pick::Readmission;
 use plimsoll::time::Time;
 
 use super::ask::Answer;
+use super::health::Models;
 use super::{Happening, World};
 use crate::config::{Config, spec};
 use crate::rng::{Rng, Share, hash};
@@ -16,6 +17,7 @@ pub(super) struct SimPod {
     pub(super) server: Server,
     pub(super) up: bool,
     pub(super) hung: bool,
+    pub(super) hung_since: Option<Time>,
     /// Which incarnation it is.
     pub(super) incarnation: u32,
     /// Which incarnation discovery tells of; none while it is taken away.
@@ -23,6 +25,10 @@ pub(super) struct SimPod {
     /// Which life of its process: what was meant for an earlier one is dropped.
     pub(super) life: u32,
     pub(super) errors: Share,
+    /// What is wrong with its models.
+    pub(super) ills: Models,
+    /// Whether discovery says that it is about to end.
+    pub(super) drains: bool,
     /// Models that it serves; empty for all.
     pub(super) models: Vec<String>,
     armed: Option<Time>,
@@ -36,10 +42,13 @@ impl SimPod {
             server,
             up: true,
             hung: false,
+            hung_since: None,
             incarnation: 0,
             announced: Some(0),
             life: 0,
             errors: Share::NEVER,
+            ills: Models::default(),
+            drains: false,
             models: models_of(config, k),
             armed: None,
         }
@@ -72,27 +81,33 @@ impl World {
     /// What node `n` knows of the pods.
     pub(super) fn specs_for(&self, n: usize) -> Vec<PodSpec> {
         let known = self.nodes[n].known.iter().enumerate();
-        known.filter_map(|(k, incarnation)| incarnation.map(|i| self.spec(k, i))).collect()
+        known.filter_map(|(k, incarnation)| incarnation.map(|i| self.spec(k, i, self.nodes[n].drains[k]))).collect()
     }
 
-    fn spec(&self, k: usize, incarnation: u32) -> PodSpec {
+    fn spec(&self, k: usize, incarnation: u32, draining: bool) -> PodSpec {
         let mut spec = spec(k, self.config.server.slots);
         spec.batching = self.config.server.batching.as_ref().map(crate::server::Batching::as_configured);
         spec.uid = (incarnation > 0).then(|| format!("pod-{k}-{incarnation}"));
         spec.models.clone_from(&self.pods[k].models);
+        spec.draining = draining;
         spec
     }
 
     /// Node `n` learns what discovery says of pod `k` by now.
     pub(super) fn learn_pod(&mut self, n: usize, life: u32, k: usize) {
-        if !self.is(n, life) || self.nodes[n].known[k] == self.pods[k].announced {
+        let (announced, drains) = (self.pods[k].announced, self.pods[k].drains);
+        let node = &mut self.nodes[n];
+        if node.core.is_none() || node.life != life || (node.known[k], node.drains[k]) == (announced, drains) {
             return;
         }
-        self.nodes[n].known[k] = self.pods[k].announced;
-        self.tally.hurt(k, self.now);
-        self.tally.forget_pod(n, k);
-        // Tickets of an earlier incarnation end on it.
-        self.nodes[n].ledger[k] = 0;
+        node.drains[k] = drains;
+        if std::mem::replace(&mut node.known[k], announced) != announced {
+            node.seen.forget(k);
+            // Tickets of an earlier incarnation end on it.
+            node.ledger[k] = 0;
+            self.tally.hurt(k, self.now);
+            self.tally.forget_pod(n, k);
+        }
         let specs = self.specs_for(n);
         self.nodes[n].latencies.set_pods(self.known_to(n));
         self.set_pods(n, specs);
@@ -109,13 +124,21 @@ impl World {
         }
     }
 
+    /// Discovery says that pod `k` is about to end, or that it is not.
+    pub(super) fn drain_pod(&mut self, k: usize, drains: bool, spread: Duration) {
+        if std::mem::replace(&mut self.pods[k].drains, drains) != drains {
+            let announced = self.pods[k].announced;
+            self.announce(k, announced, spread);
+        }
+    }
+
     /// Kills pod `k`: what it had is lost, and its callers see their connections break.
     pub fn crash_pod(&mut self, k: usize) {
         self.catch_up(k);
         self.note("pod down", [k as u64, 0, 0]);
         self.tally.hurt(k, self.now);
         let pod = &mut self.pods[k];
-        (pod.up, pod.hung, pod.armed) = (false, false, None);
+        (pod.up, pod.hung, pod.hung_since, pod.armed) = (false, false, None, None);
         pod.life += 1;
         for job in self.pods[k].server.crash() {
             self.answer(job.into(), Answer::Broken);
@@ -131,6 +154,7 @@ impl World {
         if !std::mem::replace(&mut pod.up, true) {
             pod.server.restart(now);
             pod.server.set_cold(self.config.cold_requests, self.config.cold_percent);
+            self.heal_models(k);
         }
     }
 
@@ -141,7 +165,7 @@ impl World {
         if !pod.up || pod.hung == hung {
             return;
         }
-        pod.hung = hung;
+        (pod.hung, pod.hung_since) = (hung, hung.then_some(now));
         if hung {
             pod.server.hang(now)
         } else {
@@ -206,6 +230,9 @@ impl World {
         let Some(pod) = pods.iter().find(|pod| pod.name() == name && pod.is_ejected()) else { return };
         if self.pods[k].up && !self.pods[k].hung {
             pod.readmit();
+            self.nodes[n].seen.forget(k);
+            let now = self.local(n);
+            pod.heard(now);
             self.note("readmit", [n as u64, k as u64, 0]);
             return;
         }

@@ -180,7 +180,7 @@ impl World {
     pub(crate) fn pod_is_itself(&self, k: usize) -> bool {
         let pod = &self.pods[k];
         let there = pod.up && !pod.hung && pod.announced == Some(pod.incarnation);
-        there && pod.errors == Share::NEVER && pod.server.is_normal()
+        there && !pod.drains && pod.ills.are_well() && pod.errors == Share::NEVER && pod.server.is_normal()
     }
 
     /// Pod `k` as a server.

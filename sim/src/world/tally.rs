@@ -35,7 +35,7 @@ pub(crate) struct Tally {
     pub(crate) served: u64,
     /// Died with their nodes.
     pub(crate) forgotten: u64,
-    /// Tickets charged and cancelled ever, by pod.
+    /// Tickets charged, and cancelled or failed, ever, by pod.
     pub(crate) picks: Vec<u64>,
     pub(crate) cancels: Vec<u64>,
     /// Tickets charged and ended ever, by pod.
@@ -44,6 +44,8 @@ pub(crate) struct Tally {
     pub(crate) remains_until: Time,
     /// When each pod last did what callers may notice.
     hurt_at: Vec<Option<Time>>,
+    /// When each pod last loaded or unloaded a model.
+    moved_at: Vec<Option<Time>>,
     /// By node: turns by its timers, when it last was let run again, and how often it was turned in this instant.
     pub(crate) turns: Vec<u64>,
     resumed_at: Vec<Time>,
@@ -69,6 +71,7 @@ impl Tally {
             moves: vec![0; pods],
             remains_until: Time::ZERO,
             hurt_at: vec![None; pods],
+            moved_at: vec![None; pods],
             turns: vec![0; nodes],
             resumed_at: vec![Time::ZERO; nodes],
             slow_until: vec![Time::ZERO; nodes],
@@ -97,6 +100,16 @@ impl Tally {
     pub(super) fn forget_pod(&mut self, n: usize, k: usize) {
         let pods = self.picks.len();
         self.refused[n * pods + k] = None;
+    }
+
+    /// Pod `k` loaded or unloaded a model.
+    pub(super) fn moved(&mut self, k: usize, now: Time) {
+        self.moved_at[k] = Some(now);
+    }
+
+    /// When pod `k` last did.
+    pub(super) fn moved_at(&self, k: usize) -> Option<Time> {
+        self.moved_at[k]
     }
 
     /// Pod `k` did something that callers may notice.
@@ -143,17 +156,7 @@ impl World {
         }
     }
 
-    /// When a ticket that node `n` was charged with just now is predicted to end, by its own clock.
-    pub(super) fn predicted_end(&mut self, n: usize, ticket: &Ticket) -> Time {
-        if !self.can_cancel() {
-            return Time::ZERO;
-        }
-        let left = ticket.predicted_end().since(self.local(n));
-        self.tally.remains_until = self.tally.remains_until.max(self.now + left);
-        ticket.predicted_end()
-    }
-
-    /// Node `n` cancelled at pod `k`, where so many remainders were counted before and after.
+    /// A ticket of node `n`'s was cancelled or failed at pod `k`, where so many remainders were counted before and after.
     pub(super) fn tally_remainder(
         &mut self,
         (n, k): (usize, usize),
@@ -162,6 +165,7 @@ impl World {
         predicted_end: Time,
     ) {
         let left = predicted_end.since(self.local(n));
+        self.tally.remains_until = self.tally.remains_until.max(self.now + left);
         if costs_ms >= 1.0 && left > ROUNDING + left / 1000 && self.tally.cancels.iter().sum::<u64>() < QUEUE {
             self.judge(Rule::Remains, Some(n), Some(k), after == before + 1, || {
                 format!("expected a remainder of {costs_ms} ms until in {left:?}; got {before}, then {after}")
@@ -226,7 +230,9 @@ impl World {
     fn hurt_since(&self, k: usize, then: Time) -> bool {
         let pod = &self.pods[k];
         let away = !pod.up || pod.announced != Some(pod.incarnation);
-        away || pod.errors > crate::rng::Share::NEVER || self.tally.hurt_at[k].is_some_and(|at| at >= then)
+        away || !pod.ills.are_well()
+            || pod.errors > crate::rng::Share::NEVER
+            || self.tally.hurt_at[k].is_some_and(|at| at >= then)
     }
 
     /// Node `n`'s timers were handled at its time `local`.

@@ -129,7 +129,7 @@ fn ending(world: &Config, chance: &mut Rng) -> Ending {
     }
 }
 
-const KINDS: u64 = 18;
+const KINDS: u64 = 21;
 
 fn fault(kind: u64, world: &Config, chance: &mut Rng) -> Fault {
     let (node, pod) = (chance.below(world.nodes as u64) as usize, chance.below(world.pods as u64) as usize);
@@ -171,6 +171,9 @@ fn fault(kind: u64, world: &Config, chance: &mut Rng) -> Fault {
         14 => Fault::PodSlow { pod, percent: 200 + chance.below(5_000) as u32, for_ms },
         15 => Fault::PodErrors { pod, share: up_to(chance, 1_000_000), for_ms },
         16 => Fault::PodReplace { pod, for_ms, spread_ms: chance.below(3_000) },
+        17 => Fault::ModelHole { pod, model: chance.below(8) as usize, after_ms: chance.below(2_000), for_ms },
+        18 => Fault::ModelUnload { pod, model: chance.below(8) as usize, for_ms },
+        19 => Fault::PodDrain { pod, spread_ms: chance.below(3_000), for_ms },
         _ => Fault::Surge { percent: chance.below(400) as u32, for_ms: for_ms.min(5_000) },
     }
 }

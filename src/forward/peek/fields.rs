@@ -8,8 +8,6 @@ use super::{Parameters, Peek};
 
 /// A name longer than this shares the nameless model anyway.
 const MAX_NAME: u64 = 256;
-/// A version is a number.
-const MAX_VERSION: u64 = 16;
 /// All parameters of one request together; a request with more is passed on, and none of them are looked at.
 const MAX_PARAMETERS: usize = 16 << 10;
 /// What stands from here on (inputs, outputs, tensors) is of no interest, and clients write fields in the order of their
@@ -23,7 +21,6 @@ pub(super) struct Fields {
     at: At,
     name: SmallVec<[u8; 64]>,
     has_name: bool,
-    version: SmallVec<[u8; 16]>,
     /// The fields of the parameters, keys and lengths and all.
     parameters: Vec<u8>,
     /// Bytes until the message ends.
@@ -48,7 +45,6 @@ enum At {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Name,
-    Version,
     Parameter,
     Other,
 }
@@ -63,8 +59,7 @@ struct Varint {
 impl Fields {
     pub(super) fn new(left: u64) -> Fields {
         let at = if left == 0 { At::Done } else { At::Key(Varint::default()) };
-        let (name, version) = (SmallVec::new(), SmallVec::new());
-        Fields { at, name, has_name: false, version, parameters: Vec::new(), left }
+        Fields { at, name: SmallVec::new(), has_name: false, parameters: Vec::new(), left }
     }
 
     pub(super) fn found(&self) -> Peek {
@@ -72,7 +67,7 @@ impl Fields {
             return Peek::default();
         }
         let parameters = Parameters::of_fields(&self.parameters);
-        Peek { name: self.name.clone(), version: self.version.clone(), parameters, bytes: 0 }
+        Peek { name: self.name.clone(), parameters, bytes: 0 }
     }
 
     /// Looks at the start of `bytes`, returns how many it took.
@@ -123,7 +118,6 @@ impl Fields {
             (_, 0) => At::Number(Varint::default()),
             (_, 1) => At::Skip(8),
             (1, 2) => At::Length(Varint::default(), Field::Name),
-            (2, 2) => At::Length(Varint::default(), Field::Version),
             (4, 2) => At::Length(Varint::default(), Field::Parameter),
             (_, 2) => At::Length(Varint::default(), Field::Other),
             (_, 5) => At::Skip(4),
@@ -139,9 +133,8 @@ impl Fields {
                 self.parameters.clear();
                 At::Done
             }
-            Field::Version if length > MAX_VERSION => At::Skip(length),
             Field::Other => At::Skip(length),
-            Field::Name | Field::Version => At::Keep(length, field),
+            Field::Name => At::Keep(length, field),
             Field::Parameter => {
                 self.parameters.push(4 << 3 | 2);
                 prost::encoding::encode_varint(length, &mut self.parameters);
@@ -154,7 +147,6 @@ impl Fields {
     fn keep(&mut self, field: Field, bytes: &[u8]) {
         match field {
             Field::Name => self.name.extend_from_slice(bytes),
-            Field::Version => self.version.extend_from_slice(bytes),
             Field::Parameter => self.parameters.extend_from_slice(bytes),
             Field::Other => {}
         }

@@ -1,5 +1,4 @@
-//! Learns from the first bytes of a request what a pick needs: the model's name and version, the request's parameters, the
-//! size.
+//! Learns from the first bytes of a request what a pick needs: the model's name, the request's parameters, the size.
 //!
 //! It reads ahead until it has passed the gRPC prefix and the fields before the tensors, and no further: a tensor that
 //! follows is not waited for. What it cannot make sense of it lets pass under an unknown model, for the pod to judge.
@@ -29,7 +28,6 @@ const INFLATE: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Peek {
     pub(super) name: SmallVec<[u8; 64]>,
-    pub(super) version: SmallVec<[u8; 16]>,
     /// Those that somebody set.
     pub(super) parameters: Parameters,
     /// Its length as sent.
@@ -40,11 +38,6 @@ impl Peek {
     /// The model; empty where it could not be found.
     pub(super) fn model(&self) -> &str {
         std::str::from_utf8(&self.name).unwrap_or_default()
-    }
-
-    /// The version that was asked for; empty for any.
-    pub(super) fn version(&self) -> &str {
-        std::str::from_utf8(&self.version).unwrap_or_default()
     }
 }
 
@@ -255,7 +248,7 @@ mod tests {
         for size in [1, 2, 3, 5, 7, 13, 4096, usize::MAX / 2] {
             let (peek, replayed) = peeked(&request, size, MODEL);
             assert_eq!((peek.model(), peek.bytes), ("resnet50", request.len() as u64 - 5), "pieces of {size}");
-            assert_eq!((peek.version(), &peek.parameters), ("7", &Parameters::default()));
+            assert_eq!(peek.parameters, Parameters::default());
             assert_eq!(replayed, request);
         }
     }

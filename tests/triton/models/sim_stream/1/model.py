@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from sim import parameters, pod_tensor, tensor
+from sim import Ledger, parameters, pod_tensor, tensor
 
 
 def scalar(request, name, default):
@@ -15,10 +15,11 @@ def scalar(request, name, default):
 class TritonPythonModel:
     def initialize(self, args):
         self.concurrent = parameters(args)["concurrent"] == "1"
-        self.threads = set()
+        self.threads, self.ledger = set(), Ledger(args)
 
     def execute(self, requests):
         for request in requests:
+            self.ledger.write(request)
             # The sender outlives this call: a decoupled model may answer long after execute() returned.
             work = (request.get_response_sender(), int(scalar(request, "TOKENS", 5)), float(scalar(request, "GAP_MS", 10)))
             if self.concurrent:

@@ -1,0 +1,134 @@
+//! Questions about the fleet as one server: is it live, is it ready, is a model ready, how is its health.
+//!
+//! To its callers the front is the server, so it answers for all pods: ready means that somebody is.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use plimsoll_proto::health::HealthCheckResponse;
+use plimsoll_proto::health::health_check_response::ServingStatus;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+
+use super::super::ask::{EMPTY, ask, framed, says_yes};
+use super::super::front::drained;
+use super::super::response::trailers;
+use super::Fleet;
+use super::fan_out::ask_all;
+use crate::observe::Pod;
+
+/// How long pods may take to answer: health checks of orchestrators give up after about as long.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How often a watched health is looked at again: a change shows within the time a caller's retry takes anyway.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+const SERVER_READY: &str = "/inference.GRPCInferenceService/ServerReady";
+const MODEL_READY: &str = "/inference.GRPCInferenceService/ModelReady";
+
+impl Fleet {
+    /// Whether any pod that is not ejected says that it is ready.
+    pub(in crate::forward) async fn any_ready(&self) -> bool {
+        match self.any_yes(SERVER_READY, &HeaderMap::new(), &EMPTY).await {
+            Ok(yes) => yes,
+            // A server that does not know the question is there to say so.
+            Err(status) => status.code() == Code::Unimplemented,
+        }
+    }
+
+    /// Whether any pod says that the model in `message` (with its gRPC prefix) is ready.
+    ///
+    /// # Errors
+    /// The first pod's status, unchanged, where no pod gave an answer.
+    pub(super) async fn model_ready(&self, metadata: &HeaderMap, message: &Bytes) -> Result<bool, Status> {
+        self.any_yes(MODEL_READY, metadata, message).await
+    }
+
+    /// Asks the pods that are in; the first yes decides.
+    async fn any_yes(&self, path: &'static str, metadata: &HeaderMap, message: &Bytes) -> Result<bool, Status> {
+        let all = self.node.picker().pods();
+        let pods: Vec<Arc<Pod>> = all.iter().filter(|pod| !pod.is_ejected()).cloned().collect();
+        let asked = |pod: Arc<Pod>| async move { ask(&pod, path, metadata.clone(), message.clone(), ANSWER).await };
+        let mut answers = std::pin::pin!(ask_all(&pods, asked));
+        let mut no = false;
+        let mut first: Option<(usize, Status)> = None;
+        while let Some((place, answer)) = answers.next().await {
+            match answer {
+                Ok(answer) if says_yes(&answer) => return Ok(true),
+                Ok(_) => no = true,
+                Err(status) if first.as_ref().is_none_or(|(least, _)| place < *least) => first = Some((place, status)),
+                Err(_) => {}
+            }
+        }
+        match first {
+            _ if no => Ok(false),
+            Some((_, status)) => Err(status),
+            None => Err(Status::unavailable("no pod is in: none is known, or all are ejected")),
+        }
+    }
+}
+
+/// The health service's answer: a message with its gRPC prefix.
+pub(in crate::forward) fn health(ready: bool) -> Bytes {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    framed(&HealthCheckResponse { status: status.into() })
+}
+
+/// The health of the fleet as a stream: what it is now, again on every change, and UNAVAILABLE when the front shuts down.
+pub(in crate::forward) struct Watch {
+    fleet: Arc<Fleet>,
+    draining: watch::Receiver<bool>,
+    told: Option<bool>,
+    next: Next,
+    ended: bool,
+}
+
+/// The next look; none when there will be no more.
+type Next = Pin<Box<dyn Future<Output = Option<bool>> + Send>>;
+
+impl Watch {
+    pub(in crate::forward) fn new(fleet: Arc<Fleet>, draining: watch::Receiver<bool>) -> Watch {
+        let next = look(fleet.clone(), draining.clone(), Duration::ZERO);
+        Watch { fleet, draining, told: None, next, ended: false }
+    }
+}
+
+fn look(fleet: Arc<Fleet>, draining: watch::Receiver<bool>, after: Duration) -> Next {
+    Box::pin(async move {
+        let ready = async {
+            tokio::time::sleep(after).await;
+            fleet.any_ready().await
+        };
+        tokio::select! {
+            () = drained(draining) => None,
+            ready = ready => Some(ready),
+        }
+    })
+}
+
+impl Body for Watch {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            let Some(ready) = ready!(self.next.as_mut().poll(cx)) else {
+                self.ended = true;
+                return Poll::Ready(Some(Ok(trailers(&Status::unavailable("the node shuts down")))));
+            };
+            self.next = look(self.fleet.clone(), self.draining.clone(), LOOK_AGAIN);
+            if self.told.replace(ready) != Some(ready) {
+                return Poll::Ready(Some(Ok(Frame::data(health(ready)))));
+            }
+        }
+    }
+}

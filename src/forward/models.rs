@@ -1,0 +1,355 @@
+//! Which models each pod has ready: asked of it from time to time, and read out of its refusals.
+//!
+//! One question tells all: Triton's `RepositoryIndex` with `ready` says the same as `ModelReady` of each model, at the price
+//! of one of them (0.4 ms). `ServerReady` would say less: it turns false while any model loads. A server that does not know
+//! that question is asked about its models one by one, a few at a time.
+//!
+//! Answers win over what was asked: a model that served meanwhile is there, and one that is refused as unknown is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use plimsoll_proto::inference::{ModelReadyRequest, RepositoryIndexRequest, RepositoryIndexResponse};
+use prost::Message;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+use tracing::{debug, info};
+
+use super::ask::{ask, framed, says_yes};
+use super::readmit::check_soon;
+use super::upstream::Upstream;
+use crate::driver::clock;
+use crate::observe::{Model, Pod};
+use crate::pick::{Looks, Picker, Readmission};
+use crate::time::Time;
+
+const INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
+const MODEL_READY: &str = "/inference.GRPCInferenceService/ModelReady";
+/// How often it is looked which pod is to be asked: as often as the soonest question may come.
+const LOOK: Duration = Duration::from_millis(50);
+/// Pods that are asked at once: a fleet of hundreds must not be asked in one breath.
+const AT_ONCE: usize = 16;
+/// Models of one pod that are asked about at one look, where it must be one by one.
+const ONE_BY_ONE: usize = 8;
+/// Names of one pod's answer that are remembered. A repository of more is one of models that nobody asked for here.
+const MOST_NAMES: usize = 16 << 10;
+/// What a Triton that is ready says of a version in its index.
+const READY: &str = "READY";
+
+/// What a refusal says is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The model, whichever version.
+    Model,
+    /// The version that was asked for; others may be there.
+    Version,
+}
+
+/// What a pod that answers so lacks, as it says: nothing of the request was begun then. Triton's words (2.51); the code alone would not do, because a model may answer with any code itself.
+pub(super) fn missing_of(code: Code, message: &str) -> Option<Missing> {
+    let unknown = message.contains("Request for unknown model: ");
+    match code {
+        Code::NotFound if message.ends_with("has no available versions") => Some(Missing::Model),
+        Code::NotFound if unknown && message.ends_with(" is not found") => {
+            let named = message.rsplit_once('\'').map_or("", |(_, rest)| rest);
+            Some(if named.starts_with(" version ") { Missing::Version } else { Missing::Model })
+        }
+        Code::Unavailable if unknown && message.ends_with(" is not at ready state") => Some(Missing::Version),
+        // A Triton that shuts down says so for a moment, from the scheduler that stops.
+        Code::Unavailable if message.contains("has stopped accepting new inference requests") => Some(Missing::Model),
+        _ => None,
+    }
+}
+
+/// Notes that `pod` refused a request for `model` because of what is missing there. Says whether it is worth another pod: if
+/// not, the answer is the caller's.
+///
+/// It is where another pod may have the model, or one had it just now, and where this pod's refusal, or that of one tried before (`news`, one for each
+/// request), is news: then the fleet is changing, and what is known of the others may be old. So a name that nobody knows costs
+/// each pod one request, and after that each request one pod.
+///
+/// A missing version is nobody's mark, because requests for other versions may be served there: whoever calls bounds for how
+/// many pods it is worth it.
+pub(super) fn lacks(picker: &Picker, pod: &Arc<Pod>, model: &str, missing: Missing, news: &mut bool) -> bool {
+    if missing == Missing::Version {
+        Upstream::of(pod).looks.soon(clock::now());
+        return true;
+    }
+    if picker.set_available(clock::now(), pod.id(), model, false) {
+        *news = true;
+        info!(pod = pod.name(), model, "does not have the model ready, by its answer");
+        Upstream::of(pod).looks.soon(clock::now());
+        // So answers one that shuts down, too.
+        check_soon(pod);
+    }
+    *news || picker.may_be_served(clock::now(), model)
+}
+
+/// What one pod said of its models, and when it is asked next.
+#[derive(Default)]
+pub(super) struct Asking(Mutex<Said>);
+
+#[derive(Default)]
+struct Said {
+    /// None until the first look.
+    looks: Option<Looks>,
+    due: Time,
+    asking: bool,
+    /// Whether it was asked to hurry while it was being asked.
+    hurried: bool,
+    /// What is ready there, if it ever said.
+    ready: Option<Arc<BTreeSet<Box<str>>>>,
+    /// Whether it must be asked about each model.
+    one_by_one: bool,
+    /// Of which model it is asked next then.
+    turn: usize,
+}
+
+impl Asking {
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        // Nothing here can leave it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It said something new, or came back: it is asked soon.
+    pub(super) fn soon(&self, now: Time) {
+        let said = &mut *self.lock();
+        let Some(looks) = &mut said.looks else { return };
+        looks.hurry();
+        said.hurried = said.asking;
+        said.due = said.due.min(now + looks.next_pause());
+    }
+
+    /// Whether it is to be asked now; then it is being asked until [`Asking::asked`].
+    fn begin(&self, now: Time, new: impl FnOnce() -> Looks) -> bool {
+        let said = &mut *self.lock();
+        said.looks.get_or_insert_with(new);
+        let begins = !said.asking && said.due <= now;
+        said.asking |= begins;
+        begins
+    }
+
+    /// It was asked; `news` says whether it said something new.
+    fn asked(&self, now: Time, news: bool) {
+        let said = &mut *self.lock();
+        said.asking = false;
+        let Some(looks) = &mut said.looks else { return };
+        if news || std::mem::take(&mut said.hurried) {
+            looks.hurry();
+        }
+        said.due = now + looks.next_pause();
+    }
+}
+
+/// Asks all pods of `picker`, each `every` so often on the mean (zero: never), and whether they live those that owe an answer, for
+/// as long as `wanted` says.
+pub(super) async fn follow(picker: Picker, every: Duration, wanted: impl Fn() -> bool) {
+    let mut asked = JoinSet::new();
+    let mut known = 0;
+    while wanted() {
+        let now = clock::now();
+        while asked.try_join_next().is_some() {}
+        let (pods, count) = (picker.pods(), picker.model_count());
+        for pod in pods.iter() {
+            // A model that was not asked for before may be one that the pod told of long ago.
+            if count > known {
+                tell(&picker, pod, known);
+            }
+            // Whoever was ejected is asked whether it lives, and about its models once it does.
+            if pod.is_ejected() {
+                continue;
+            }
+            if pod.is_overdue(now) {
+                check_soon(pod);
+            }
+            if every.is_zero() || asked.len() >= AT_ONCE {
+                continue;
+            }
+            if Upstream::of(pod).looks.begin(now, || Looks::new(now.as_nanos() ^ pod.id().0, every)) {
+                asked.spawn(look(picker.clone(), pod.clone()));
+            }
+        }
+        known = count;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Applies what `pod` said to the models that were not asked for by then, from that number on.
+fn tell(picker: &Picker, pod: &Pod, from: usize) {
+    let ready = Upstream::of(pod).looks.lock().ready.clone();
+    if let Some(ready) = ready {
+        let new = |model: &Model| model.index >= from && pod.serves(model);
+        picker.set_all_available(clock::now(), pod, |model| new(model).then(|| ready.contains(model.name())));
+    }
+}
+
+/// Asks one pod.
+async fn look(picker: Picker, pod: Arc<Pod>) {
+    let looks = &Upstream::of(&pod).looks;
+    let served: BTreeMap<usize, u32> = pod.lanes().iter().map(|lane| (lane.model.index, lane.served())).collect();
+    let one_by_one = looks.lock().one_by_one;
+    let ready = match one_by_one {
+        true => ask_one_by_one(&picker, &pod).await,
+        false => match ask_all(&pod).await {
+            // An index without any model is one of a server that keeps none, or of one that has nothing.
+            Ok(Ready::All(names)) if names.is_empty() => ask_one_by_one(&picker, &pod).await,
+            answer => answer,
+        },
+    };
+    let mut news = 0;
+    match ready {
+        Ok(ready) => {
+            // Whatever served since it was asked is there, whatever it says.
+            let serves = |model: &Model| {
+                let now = pod.existing_lane(model).map(|lane| lane.served());
+                now != served.get(&model.index).copied()
+            };
+            news = picker.set_all_available(clock::now(), &pod, |model| {
+                let has = ready.has(model).filter(|_| pod.serves(model))?;
+                (has || !serves(model)).then_some(has)
+            });
+            if news > 0 {
+                info!(pod = pod.name(), models = news, "has other models ready than before");
+            }
+        }
+        Err(status) if status.code() == Code::Unimplemented => looks.lock().one_by_one = true,
+        Err(status) => {
+            debug!(pod = pod.name(), %status, "cannot say which models are ready");
+            // It shuts down, or hangs, or is gone.
+            check_soon(&pod);
+        }
+    }
+    looks.asked(clock::now(), news > 0);
+}
+
+/// What a pod said.
+enum Ready {
+    /// All that are ready, and no others.
+    All(Arc<BTreeSet<Box<str>>>),
+    /// Of some, whether they are.
+    Some(BTreeMap<usize, bool>),
+}
+
+impl Ready {
+    fn has(&self, model: &Model) -> Option<bool> {
+        match self {
+            Ready::All(names) => Some(names.contains(model.name())),
+            Ready::Some(models) => models.get(&model.index).copied(),
+        }
+    }
+}
+
+async fn ask_all(pod: &Pod) -> Result<Ready, Status> {
+    let question = framed(&RepositoryIndexRequest { ready: true, ..RepositoryIndexRequest::default() });
+    let answer = ask(pod, INDEX, HeaderMap::new(), question, Readmission::ANSWER).await?;
+    let names = Arc::new(decode(&answer)?);
+    Upstream::of(pod).looks.lock().ready = (!names.is_empty()).then(|| names.clone());
+    Ok(Ready::All(names))
+}
+
+/// The models that an index calls ready in any version.
+fn decode(answer: &[u8]) -> Result<BTreeSet<Box<str>>, Status> {
+    let bad = |why: &dyn std::fmt::Display| Status::data_loss(format!("not an index of models: {why}"));
+    let message = answer.get(super::body::PREFIX..).ok_or_else(|| bad(&"no message"))?;
+    let index = RepositoryIndexResponse::decode(message).map_err(|error| bad(&error))?;
+    if index.models.len() > MOST_NAMES {
+        return Err(bad(&format!("{} models, of which {MOST_NAMES} are kept apart", index.models.len())));
+    }
+    Ok(index.models.into_iter().filter(|model| model.state == READY).map(|model| model.name.into()).collect())
+}
+
+/// Of the models that matter on this pod (those it was asked for, and those it is said to lack), the next few.
+async fn ask_one_by_one(picker: &Picker, pod: &Pod) -> Result<Ready, Status> {
+    let matters = |model: &Arc<Model>| pod.existing_lane(model).is_some() || pod.fitness.lacks.has(model.index);
+    let models: Vec<Arc<Model>> = picker.models().into_iter().skip(1).filter(matters).collect();
+    let first = {
+        let said = &mut *Upstream::of(pod).looks.lock();
+        let first = said.turn;
+        said.turn = (first + ONE_BY_ONE) % models.len().max(1);
+        first
+    };
+    let mut said = BTreeMap::new();
+    for model in models.iter().cycle().skip(first).take(ONE_BY_ONE.min(models.len())) {
+        let question = framed(&ModelReadyRequest { name: model.name().to_owned(), version: String::new() });
+        let answer = ask(pod, MODEL_READY, HeaderMap::new(), question, Readmission::ANSWER).await;
+        let ready = match answer {
+            Ok(answer) => says_yes(&answer),
+            Err(status) if status.code() == Code::NotFound => false,
+            // Nothing can be asked of it: then it has what it is asked for.
+            Err(status) if status.code() == Code::Unimplemented => true,
+            Err(status) => return Err(status),
+        };
+        said.insert(model.index, ready);
+    }
+    Ok(Ready::Some(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_proto::inference::repository_index_response::ModelIndex;
+
+    use super::*;
+
+    /// Word for word what Triton 2.51 says. A text that is misread sends a caller's typo round the fleet, or an unloaded
+    /// model's requests back to their callers.
+    #[test]
+    fn refusals_tell_a_missing_model_from_a_missing_version_and_from_anything_else() {
+        use Code::{Internal, InvalidArgument, NotFound, Unavailable};
+        let unknown = |rest: &str| format!("[request id: x1] Request for unknown model: 'sim_gpu' {rest}");
+        for (code, message, said) in [
+            (NotFound, unknown("has no available versions"), Some(Missing::Model)),
+            (NotFound, unknown("is not found"), Some(Missing::Model)),
+            (NotFound, unknown("version 7 is not found"), Some(Missing::Version)),
+            (Unavailable, unknown("version 1 is not at ready state"), Some(Missing::Version)),
+            (NotFound, "Unable to find shared memory region: 'r0'".into(), None),
+            (NotFound, "user 7 is not found".into(), None),
+            (InvalidArgument, unknown("is not found"), None),
+            (Internal, "Stub process 'sim_gpu_0_0' is not healthy.".into(), None),
+            (Unavailable, "Exceeds maximum queue size".into(), None),
+        ] {
+            assert_eq!(missing_of(code, &message), said, "{code:?} {message}");
+        }
+    }
+
+    /// An index is bytes from outside, and says of each version how it is.
+    #[test]
+    fn an_index_tells_what_is_ready() {
+        let model = |name: &str, version: &str, state: &str| ModelIndex {
+            name: name.into(),
+            version: version.into(),
+            state: state.into(),
+            ..ModelIndex::default()
+        };
+        let models = vec![
+            model("a", "1", "UNAVAILABLE"),
+            model("a", "2", "READY"),
+            model("b", "1", "LOADING"),
+            model("c", "", ""),
+            model("d", "1", "READY"),
+        ];
+        let names = decode(&framed(&RepositoryIndexResponse { models })).unwrap();
+        assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "d"]);
+        assert!(decode(&framed(&RepositoryIndexResponse::default())).unwrap().is_empty());
+        let many = (0..=MOST_NAMES).map(|k| model(&format!("m{k}"), "1", "READY")).collect();
+        for bad in
+            [&[][..], &[0, 0, 0], &[0, 0, 0, 0, 2, 0xff, 0xff], &framed(&RepositoryIndexResponse { models: many })]
+        {
+            assert_eq!(decode(bad).unwrap_err().code(), Code::DataLoss);
+        }
+    }
+
+    /// What changes while a pod is being asked may not be in its answer: it is asked soon once more.
+    #[test]
+    fn a_change_during_a_question_has_it_asked_again_soon() {
+        let (asking, second) = (Asking::default(), |s: u64| Time::from_nanos(s * 1_000_000_000));
+        let new = || Looks::new(1, Duration::from_secs(60));
+        assert!(asking.begin(second(1), new) && !asking.begin(second(1), new));
+        asking.asked(second(1), false);
+        assert!(!asking.begin(second(20), new) && asking.begin(second(100), new));
+        asking.soon(second(100));
+        asking.asked(second(101), false);
+        assert!(asking.begin(second(102), new));
+    }
+}

@@ -1,0 +1,194 @@
+//! Which pods are asked for which models, and which are left alone, as callers and pods see it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use plimsoll::observe::{self, Because};
+use tonic::Code;
+
+use super::fake::{Pod, eventually};
+use super::{Client, World, infer, world_of};
+
+/// A request for `model` that a fake pod refuses if it does not have it.
+fn ask(model: &str) -> tonic::Request<plimsoll_proto::inference::ModelInferRequest> {
+    let mut request = infer(model, "echo");
+    request.metadata_mut().insert("x-model", model.parse().unwrap());
+    request
+}
+
+async fn asked_often(pods: &[&Pod]) -> World {
+    world_of(pods, |config| config.health.interval = Duration::from_millis(100), |_| {}).await
+}
+
+fn pod(world: &World, k: usize) -> Arc<observe::Pod> {
+    world.node.picker().pods()[k].clone()
+}
+
+/// The pods that answer so many requests for `model`, each of which must be answered.
+async fn answer(world: &World, model: &str, requests: usize) -> Vec<String> {
+    let mut client = world.client.clone();
+    let mut names = Vec::new();
+    for _ in 0..requests {
+        let answer = client.model_infer(ask(model)).await.unwrap();
+        names.push(answer.metadata().get("x-pod").unwrap().to_str().unwrap().to_owned());
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A model that is unloaded on one pod and loaded on another moves its traffic there: no caller may see it, and the first pod
+/// goes on serving what it has.
+#[tokio::test]
+async fn a_model_that_moves_takes_its_traffic_with_it() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    a.set_models(&["m", "n"]);
+    b.set_models(&["m", "n"]);
+    let world = asked_often(&[&a, &b]).await;
+    assert_eq!(answer(&world, "m", 20).await, ["a", "b"]);
+    a.set_models(&["n"]);
+    assert_eq!(answer(&world, "m", 20).await, ["b"]);
+    assert!(a.refused() <= 1, "a pod that said that it lacks a model was asked again and again");
+    assert_eq!(answer(&world, "n", 20).await, ["a", "b"]);
+    // Loaded here and unloaded there in one breath: who was thought to lack it is tried before the caller is told.
+    a.set_models(&["m", "n"]);
+    b.set_models(&["n"]);
+    assert_eq!(answer(&world, "m", 20).await, ["a"]);
+    b.set_models(&["m", "n"]);
+    let mut client = world.client.clone();
+    eventually("it is picked again where it is back", || pod(&world, 1).lacks().next().is_none()).await;
+    for _ in 0..20 {
+        client.model_infer(ask("m")).await.unwrap();
+    }
+    assert_eq!(answer(&world, "m", 20).await, ["a", "b"]);
+}
+
+/// In a fleet where each pod has other models, a pod that never had one is found by what it says, before any request meets
+/// its refusal.
+#[tokio::test]
+async fn models_go_where_they_are_without_a_refusal() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    a.set_models(&["m"]);
+    b.set_models(&["n"]);
+    let world = asked_often(&[&a, &b]).await;
+    eventually("both were asked", || a.index_questions() > 0 && b.index_questions() > 0).await;
+    // What they said is applied to a model at the first look after it was asked for first.
+    let mut channel = Client::new(world.node.channel("n"));
+    drop(world.node.pick(&plimsoll::pick::Request::new("n")).unwrap());
+    eventually("what was said is known", || pod(&world, 0).lacks().next().is_some()).await;
+    for _ in 0..10 {
+        let answer = channel.model_infer(ask("n")).await.unwrap();
+        assert_eq!(answer.metadata().get("x-pod").unwrap(), "b");
+    }
+    assert_eq!(a.refused(), 0);
+}
+
+/// A typo is its caller's: each pod may be asked once for it, and then one pod for each request, whose answer the caller gets.
+#[tokio::test]
+async fn a_name_that_nobody_knows_goes_round_the_fleet_once() {
+    let pods = [Pod::start("a").await, Pod::start("b").await, Pod::start("c").await];
+    pods.iter().for_each(|pod| pod.set_models(&["m"]));
+    let world = asked_often(&pods.each_ref()).await;
+    let mut client = world.client.clone();
+    for _ in 0..20 {
+        let status = client.model_infer(ask("typo")).await.unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::NotFound, "Request for unknown model: 'typo' is not found")
+        );
+    }
+    let refused: usize = pods.iter().map(Pod::refused).sum();
+    assert!((20..=22).contains(&refused), "{refused} requests for a typo reached pods");
+    assert!(world.node.picker().pods().iter().all(|pod| !pod.is_ejected()));
+    assert_eq!(answer(&world, "m", 12).await, ["a", "b", "c"]);
+}
+
+/// Servers without an index are asked about the models that they were used for, and who answers neither is believed to
+/// have everything.
+#[tokio::test]
+async fn a_server_without_an_index_is_asked_about_each_model() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = asked_often(&[&a, &b]).await;
+    assert_eq!(answer(&world, "m", 20).await, ["a", "b"]);
+    a.set_ready(false);
+    eventually("a does not have it ready", || pod(&world, 0).lacks().next().is_some()).await;
+    assert_eq!(answer(&world, "m", 20).await, ["b"]);
+    a.set_ready(true);
+    eventually("it has it again", || pod(&world, 0).lacks().next().is_none()).await;
+    assert_eq!(answer(&world, "m", 20).await, ["a", "b"]);
+}
+
+/// An index without any model (some servers keep none) must not take away what is served.
+#[tokio::test]
+async fn an_empty_index_says_nothing() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = asked_often(&[&a, &b]).await;
+    a.say_models(&[]);
+    b.say_models(&["m"]);
+    eventually("it was asked", || a.index_questions() > 1).await;
+    let mut client = world.client.clone();
+    let mut by_a = 0;
+    for _ in 0..60 {
+        let answer = client.model_infer(infer("m", "echo")).await.unwrap();
+        by_a += usize::from(answer.metadata().get("x-pod").unwrap() == "a");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(by_a > 10, "{by_a} of 60 requests went to a pod that served them all");
+}
+
+/// A process that is stopped takes connections and answers nothing. It must be left alone soon, whether its callers are patient
+/// or not, and what it holds is answered when it goes on; then it is used again.
+#[tokio::test]
+async fn a_pod_that_hangs_is_left_alone_until_it_answers() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = world_of(&[&a, &b], |config| config.health.interval = Duration::ZERO, |_| {}).await;
+    assert_eq!(answer(&world, "m", 20).await, ["a", "b"]);
+    a.freeze(true);
+    let mut client = world.client.clone();
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.model_infer(infer("m", "echo")).await })
+        })
+        .collect();
+    eventually("it holds a request", || pod(&world, 0).own_in_flight() > 0).await;
+    eventually("it is left alone", || pod(&world, 0).is_ejected()).await;
+    assert_eq!(pod(&world, 0).stats().ejected_because(Because::Hangs), 1);
+    assert_eq!(answer(&world, "m", 20).await, ["b"]);
+    a.freeze(false);
+    for answer in held {
+        answer.await.unwrap().unwrap();
+    }
+    eventually("it is back", || !pod(&world, 0).is_ejected()).await;
+
+    // Callers who wait for a tenth of a second see it too.
+    a.freeze(true);
+    for _ in 0..100 {
+        let mut request = infer("m", "echo");
+        request.set_timeout(Duration::from_millis(100));
+        drop(client.model_infer(request).await);
+        if pod(&world, 0).is_ejected() {
+            break;
+        }
+    }
+    assert!(pod(&world, 0).is_ejected());
+}
+
+/// A pod that takes seconds for each request is busy, and says so when it is asked: it must not be left alone for it.
+#[tokio::test]
+async fn a_pod_that_is_only_slow_is_not_left_alone() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let world = asked_often(&[&a, &b]).await;
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = world.client.clone();
+            tokio::spawn(async move { client.model_infer(infer("m", "hang")).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let pods = world.node.picker().pods();
+    assert!(pods.iter().all(|pod| pod.own_in_flight() > 0 && !pod.is_ejected()));
+    assert_eq!(pods.iter().map(|pod| pod.stats().ejections.load(SeqCst)).sum::<u64>(), 0);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
