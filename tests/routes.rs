@@ -183,6 +183,18 @@ async fn what_may_have_run_is_sent_again_only_where_it_may_be() {
     assert_eq!(lenient.in_flight(), 0);
 }
 
+/// A caller says that nothing follows in a frame of its own, which may be late: its request is here as a whole all the same, and
+/// what one pod refused is offered to the other.
+#[tokio::test]
+async fn a_message_is_whole_before_its_caller_has_said_so() {
+    let pods = pods(&["a", "b"]).await;
+    let world = world_of(&pods, |_| {}).await;
+    let body = fake::open(fake::framed(infer("m", "").get_ref()));
+    let request = fake::grpc_request("ModelInfer", "head-14-Exceeds maximum queue size", body);
+    assert_eq!(fake::post(world.addr.clone(), request).await.head.headers["grpc-status"], "14");
+    assert_eq!(pods.iter().map(Pod::requests).collect::<Vec<_>>(), [1, 1]);
+}
+
 /// A model's process that died takes nothing: as long as the budget lasts the caller sees none of it.
 #[tokio::test]
 async fn a_dead_model_process_is_picked_around() {

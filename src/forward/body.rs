@@ -139,9 +139,11 @@ impl RequestBody {
         Poll::Ready(())
     }
 
-    /// A second body with the same bytes, where all of them are here; shares them.
+    /// A second body with the same bytes, where all of them are here; shares them. For calls of one message: that one is whole
+    /// with its last byte, whether its caller has said yet that nothing follows (which comes in a frame of its own).
     pub(super) fn copy(&self) -> Option<RequestBody> {
-        let whole = self.source_ended() && self.replayed == 0 && self.trailers.is_none() && !self.broken;
+        let ended = self.source_ended() || self.holds_one_message();
+        let whole = ended && self.replayed == 0 && self.trailers.is_none() && !self.broken;
         whole.then(|| RequestBody {
             held: self.held.clone(),
             replayed: 0,
@@ -151,6 +153,15 @@ impl RequestBody {
             passed: None,
             broken: false,
         })
+    }
+
+    /// Whether what was read ahead is one message from its first byte to its last.
+    fn holds_one_message(&self) -> bool {
+        let mut bytes = self.held.iter().flatten();
+        let prefix: SmallVec<[u8; PREFIX]> = bytes.by_ref().take(PREFIX).copied().collect();
+        let Ok(prefix) = <[u8; PREFIX]>::try_from(&prefix[..]) else { return false };
+        let held: usize = self.held.iter().map(Bytes::len).sum();
+        message_length(&prefix, self.messages.limit).is_ok_and(|length| held as u64 == PREFIX as u64 + length)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

@@ -21,7 +21,8 @@ use super::send::Forwarder;
 use crate::node::Node;
 
 impl Node {
-    /// A channel for requests of `model`: every call picks a pod of its own, inside the call.
+    /// A channel for requests of `model`: every call picks a pod of its own, inside the call. What it remembers of its requests
+    /// (sequences, the retry budget, the wait queue) its clones share, and nobody else: make one, and clone that.
     ///
     /// ```no_run
     /// # async fn example(node: plimsoll::node::Node) {

@@ -20,6 +20,7 @@ use crate::observe::Pod;
 use crate::pick::mix;
 
 /// Running sequences that one node remembers. One that is forgotten is found again by its hash, at the price of a second try.
+/// (It is no zero, which the compiler sees.)
 const SEQUENCES: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// The pods that a sequence may begin on: two are enough to leave the busier one out, and few enough to be tried one after the
 /// other by a node that does not remember.

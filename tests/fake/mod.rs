@@ -465,6 +465,8 @@ impl Body for Answer {
 pub(crate) struct Pieces {
     pieces: VecDeque<Bytes>,
     taken: Arc<AtomicUsize>,
+    /// Whether its end is still to be said when all was taken.
+    open: bool,
 }
 
 impl Body for Pieces {
@@ -474,12 +476,20 @@ impl Body for Pieces {
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = self.pieces.pop_front();
         self.taken.fetch_add(piece.as_ref().map_or(0, Bytes::len), SeqCst);
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        match piece {
+            None if self.open => Poll::Pending,
+            piece => Poll::Ready(piece.map(|piece| Ok(Frame::data(piece)))),
+        }
     }
 }
 
 pub(crate) fn whole(bytes: Bytes) -> Pieces {
-    Pieces { pieces: [bytes].into(), taken: Arc::default() }
+    Pieces { pieces: [bytes].into(), taken: Arc::default(), open: false }
+}
+
+/// The same bytes of a caller that is slow to say that nothing follows.
+pub(crate) fn open(bytes: Bytes) -> Pieces {
+    Pieces { open: true, ..whole(bytes) }
 }
 
 /// One message for model `m` that is `size` bytes long with its prefix, and the count of what was taken of it.
@@ -500,7 +510,7 @@ pub(crate) fn large(size: usize) -> (Pieces, Arc<AtomicUsize>) {
         pieces.push_back(next);
     }
     let taken = Arc::<AtomicUsize>::default();
-    (Pieces { pieces, taken: taken.clone() }, taken)
+    (Pieces { pieces, taken: taken.clone(), open: false }, taken)
 }
 
 pub(crate) fn framed(message: &impl Message) -> Bytes {
