@@ -49,11 +49,16 @@ def started_tritons(triton_lab):
 @pytest.fixture
 def tritons(triton_lab, started_tritons):
     """Four real Tritons with all simulated models, healthy at the start of every test."""
-    for pod in started_tritons:
+    return mended(triton_lab, started_tritons)
+
+
+def mended(made, pods):
+    """What the test before may have left ended or slow."""
+    for pod in pods:
         if not pod.ready():
-            triton_lab.restart(pod)
-        triton_lab.slow(pod, 1)
-    return started_tritons
+            made.restart(pod)
+        made.slow(pod, 1)
+    return pods
 
 
 def folder_for(request):
@@ -129,11 +134,7 @@ def started_few(few_lab):
 @pytest.fixture
 def few_tritons(few_lab, started_few):
     """Three real Tritons with few models, which are quick to restart; healthy at the start of every test."""
-    for pod in started_few:
-        if not pod.ready():
-            few_lab.restart(pod)
-        few_lab.slow(pod, 1)
-    return started_few
+    return mended(few_lab, started_few)
 
 
 # ---- the stock clients' surface ----

@@ -16,6 +16,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from harness.kserve import BIG, SMALL, array, failure, mode, payload, pod_of, tokens
 from harness.nodes import loopback
+from harness.wire import Stream
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.utils import InferenceServerException
 
@@ -43,23 +44,6 @@ def aio(target, story):
             return await asyncio.wait_for(story(client), 60)
 
     return asyncio.run(run())
-
-
-class Stream:
-    """A client's one bidirectional stream, with its answers in a queue."""
-
-    def __init__(self, client, **options):
-        self.client, self.answers = client, queue.Queue()
-        client.start_stream(lambda result, error: self.answers.put((result, error)), **options)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.client.stop_stream()
-
-    def next(self):
-        return self.answers.get(timeout=10)
 
 
 # ---- one request, one answer ----
