@@ -261,6 +261,22 @@ async fn what_finds_all_pods_full_waits_here() {
     two.await.unwrap().unwrap();
 }
 
+/// Triton's `timeout` bounds the wait in a queue, and this is one: without, a caller that has no deadline would wait here for
+/// as long as the pods are full.
+#[tokio::test]
+async fn a_request_waits_here_no_longer_than_it_says() {
+    let pods = pods(&["a"]).await;
+    let mut world = world_of(&pods, |options| options.forward.limits.in_flight_per_pod = NonZeroU32::new(1)).await;
+    let held = world.node.pick(&Request::new("m")).unwrap();
+    let mut request = infer("m", "echo");
+    let us = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(30_000)) };
+    request.get_mut().parameters.insert("timeout".into(), us);
+    let error = pod_of(&mut world, request).await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::Unavailable, "Request timeout expired"));
+    held.finish(plimsoll::pick::Outcome::Served);
+    pod_of(&mut world, infer("m", "echo")).await.unwrap();
+}
+
 /// A request that would be answered too late only makes others wait; but nobody may be refused by a guess.
 #[tokio::test]
 async fn a_deadline_that_cannot_be_met_is_refused_at_once() {

@@ -50,6 +50,8 @@ struct Trip<'a> {
     model: Option<&'a ModelOptions>,
     /// When it is of no use any more.
     until: Option<Time>,
+    /// Until when it may wait, as Triton's `timeout` says.
+    waits_until: Option<Time>,
     passed: &'a Passed,
     tried: Tried,
     /// How often it was sent again although a pod may have begun it, or failed it.
@@ -92,12 +94,13 @@ impl Forwarder {
         self.node.look_after_pods();
         let route = route(&self.node, &self.options, &self.sequences, call, request.headers_mut())?;
         self.budget.count();
-        let until = [deadline.until(), call.peek.parameters.timeout().map(|timeout| clock::now() + timeout)];
+        let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
         let mut trip = Trip {
             call,
             route,
             model: self.options.models.get(call.model()),
-            until: until.into_iter().flatten().min(),
+            until: [deadline.until(), waits_until].into_iter().flatten().min(),
+            waits_until,
             passed: &passed,
             tried: Tried::default(),
             again: 0,
@@ -231,7 +234,14 @@ impl Forwarder {
                 let wanted = wanted.at_most(Some(most.get()));
                 let priority = call.peek.parameters.priority();
                 let waited = self.queue.wait(call.model(), priority, trip.until, || self.node.pick(&wanted));
-                waited.await.map_err(|full| refused(full.to_string(), Duration::from_secs(1)))?
+                let waited = match trip.waits_until {
+                    // As Triton says it of its own queue.
+                    Some(until) => tokio::time::timeout(until.since(clock::now()), waited)
+                        .await
+                        .map_err(|_| Status::unavailable("Request timeout expired"))?,
+                    None => waited.await,
+                };
+                waited.map_err(|full| refused(full.to_string(), Duration::from_secs(1)))?
             }
         };
         match picked {
