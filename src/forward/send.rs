@@ -184,6 +184,8 @@ impl Forwarder {
                 None => Ok((answer, Some(ticket), pod)),
             };
         };
+        // A refusal is a sign of life.
+        pod.heard(clock::now());
         ticket.finish(refusal.outcome());
         self.freed();
         let offered = match refusal {

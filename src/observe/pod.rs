@@ -302,6 +302,8 @@ impl Pod {
         let was_out = self.gauge.set_out(false);
         if was_out {
             self.out.restless.fetch_sub(1, Relaxed);
+            // What comes back may be another life: what the old one failed in a row says nothing of it.
+            self.lanes().iter().for_each(|lane| lane.ends.count_from(0));
             if self.out.starts_slowly.load(Relaxed) {
                 self.set_start_share(FIRST_SHARE);
                 self.readmitted.store(true, Relaxed);

@@ -52,6 +52,7 @@ impl<'a> Request<'a> {
     }
 
     /// Whether any pod may take it, however full.
+    #[cfg(feature = "driver")]
     pub(crate) fn is_free(&self) -> bool {
         self.among.is_empty() && self.at_most.is_none()
     }

@@ -173,7 +173,9 @@ impl Ticket {
             Outcome::Cancelled => &stats.cancelled,
         }
         .fetch_add(1, Relaxed);
-        if outcome != Outcome::Cancelled || mutant::is(Mutant::CancelAnswers) {
+        // A refusal may be its holder's own, who sent nothing.
+        let heard = matches!(outcome, Outcome::Served | Outcome::Failed);
+        if heard || outcome == Outcome::Cancelled && mutant::is(Mutant::CancelAnswers) {
             pod.heard(now);
         }
         match outcome {

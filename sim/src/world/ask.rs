@@ -468,6 +468,9 @@ impl World {
         if self.nodes[n].paused {
             return self.nodes[n].inbox.push(Happening::Answer { request: key, answer });
         }
+        if matches!(answer, Answer::QueueFull | Answer::NoModel) {
+            self.hear(key);
+        }
         match answer {
             Answer::Served { started, ended } => {
                 self.release(key, Outcome::Served);
@@ -495,6 +498,14 @@ impl World {
             }
         }
         self.turn(n);
+    }
+
+    /// A refusal is a sign of life.
+    fn hear(&mut self, key: Key) {
+        let Some(asked) = self.asked(key) else { return };
+        let (n, pod) = (asked.node, asked.held.as_ref().map(|held| held.pod().clone()));
+        let now = self.local(n);
+        pod.into_iter().for_each(|pod| pod.heard(now));
     }
 
     /// As the product's forwarder does with a pod that refuses a connection: it is out until it answers.

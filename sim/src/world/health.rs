@@ -150,7 +150,7 @@ impl World {
     pub(super) fn check_trial(&mut self, key: Key, n: usize, k: usize, ticket: &Ticket) {
         let (model, pod) = (ticket.model().clone(), ticket.pod().clone());
         let all_used = self.config.subset == 0 || self.config.subset >= self.config.pods;
-        if !pod.is_on_trial(&model) || !all_used {
+        if !pod.is_on_trial(&model) || pod.rank(&model) != Rank::Fit || !all_used {
             return;
         }
         let Some(tried) = self.asked(key).map(|asked| asked.tried.clone()) else { return };
@@ -335,7 +335,8 @@ impl World {
         let just = match because {
             // It was tried, and failed once more: what the others did is known from before.
             Because::FailsInARow if again => ends.streak >= 1,
-            Because::FailsInARow => ends.streak >= u64::from(self.config.failures) && served > failed,
+            // Others that fail, too, may be out already.
+            Because::FailsInARow => ends.streak >= u64::from(self.config.failures) && served > 0,
             _ => ends.failed >= 2 && others.0 > 0,
         };
         self.judge(Rule::Just, Some(n), Some(k), just, || {

@@ -39,14 +39,15 @@ impl Ended {
     }
 }
 
-/// Whether so many failures in a row are no chance, where the others ended so since the first of them.
+/// Whether so many failures in a row are no chance, where the others ended so since the first of them. Where nobody else served
+/// anything it may be the model.
 pub(super) fn in_a_row(streak: u32, others: Ended) -> bool {
-    f64::from(streak) * -others.chance().ln() > SURE
+    others.served > 0 && f64::from(streak) * -others.chance().ln() > SURE
 }
 
 /// Whether a pod fails a larger share of its requests than `others` do, by more than chance makes of it.
 pub(super) fn worse(pod: Ended, others: Ended) -> bool {
-    if pod.all() < ENOUGH {
+    if pod.all() < ENOUGH || others.served == 0 {
         return false;
     }
     let (share, chance) = (f64::from(pod.failed) / f64::from(pod.all()), others.chance());
@@ -76,7 +77,8 @@ mod tests {
         assert!(!in_a_row(4, ended(20, 0)), "four could be chance as long as little is known of the others");
         assert!(!in_a_row(1000, ended(0, 1000)), "the model fails everywhere");
         assert!(!in_a_row(15, ended(50, 50)) && in_a_row(20, ended(50, 50)));
-        assert!(!in_a_row(19, ended(0, 0)) && in_a_row(20, ended(0, 0)), "nobody else was asked");
+        assert!(!in_a_row(12, ended(1, 0)) && in_a_row(13, ended(1, 0)), "one other was asked");
+        assert!(!in_a_row(1000, ended(0, 0)), "nobody else was");
     }
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
         assert!(!worse(ended(8000, 500), ended(100_000, 0)), "a twentieth more is not worth it");
         assert!(!worse(ended(15, 4), ended(1000, 0)), "too few");
         assert!(!worse(ended(17, 3), ended(1000, 10)), "three of twenty may be chance");
-        assert!(!worse(ended(0, 0), ended(0, 0)));
+        assert!(!worse(ended(0, 0), ended(0, 0)) && !worse(ended(0, 50), ended(0, 0)), "nobody else served");
     }
 
     /// Twenty thousand looks at pods that fail a tenth of their requests like all others, by chance: the bound allows one of fifty
