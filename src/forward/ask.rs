@@ -91,7 +91,8 @@ impl Question {
     }
 
     async fn exchange(&self, pod: &Pod) -> Result<Reply, Failure> {
-        let response = match Upstream::of(pod).send(Face::Grpc, self.request(), self.connect).await {
+        let upstream = Upstream::of(pod).aside(pod);
+        let response = match upstream.send(Face::Grpc, self.request(), self.connect).await {
             Ok(response) => response,
             Err(SendError::Unsent(_, why)) => return Err(Failure::Unreachable(why)),
             Err(SendError::Died(error)) => return Err(Failure::Broke(causes(&error))),

@@ -5,8 +5,8 @@
 
 use std::any::Any;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -117,6 +117,8 @@ pub(super) struct Upstream {
     pub(super) checking: AtomicBool,
     /// Held while connecting; keeps why the last attempt failed.
     connecting: Mutex<Option<Unreachable>>,
+    /// See [`Upstream::aside`].
+    aside: OnceLock<Box<Upstream>>,
 }
 
 impl Upstream {
@@ -140,7 +142,15 @@ impl Upstream {
             looks: Asking::default(),
             checking: AtomicBool::new(false),
             connecting: Mutex::new(None),
+            aside: OnceLock::new(),
         }
+    }
+
+    /// Another connection to the same pod, for the node's own questions. A pod that was stopped answers, when it goes on, what
+    /// was given up long before; an HTTP/2 client forgets a stream it gave up after a second, and must take such an answer for
+    /// a broken connection. With the questions that are to find out whether it hangs, requests in flight would die then.
+    pub(super) fn aside(&self, pod: &Pod) -> &Upstream {
+        self.aside.get_or_init(|| Box::new(Upstream::new(pod.spec())))
     }
 
     /// Sends `request`, connecting first where there is no connection.
