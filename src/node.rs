@@ -16,8 +16,9 @@ use crate::bounds::{
     check_budget, check_costs, check_health, check_pods, check_slow_start, check_strict, check_zone_penalty,
 };
 use crate::core::{Core, CoreConfig, Health, SLOW_START, Strict, ZONE_PENALTY};
+use crate::driver::clock;
 use crate::driver::runner::{self, Command, Start, Waker};
-use crate::driver::{clock, tls};
+use crate::driver::tls::gossip as tls;
 use crate::forward::look_after;
 use crate::id::Epoch;
 use crate::observe::{Formula, MemberView, Pod, PodSpec, View};

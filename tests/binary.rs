@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 #![expect(clippy::disallowed_methods, reason = "these tests watch a process in wall time")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -156,4 +156,80 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(node.exit_code(), Some(1));
     node.until("error: a second signal", &mut Vec::new());
     request.await.unwrap();
+}
+
+/// A deployment script drains a node before it ends it: what is open must be told and waited for, the node must stay to be asked,
+/// and a signal afterwards must find nothing left to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_told_to_drain_stays_until_it_is_ended() {
+    let (mut node, request, pod) = node_with_a_request_in_flight("600").await;
+    let drain = |node: &Node, timeout_s: &str| {
+        plimsoll(&["drain", "--timeout-s", timeout_s, "--admin", node.address("admin")]).output().unwrap()
+    };
+    let output = drain(&node, "0.5");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("draining, 1 requests in flight\n"), "{said}");
+    assert!(said.contains("error: 1 requests are still in flight after 0.5 s; "), "{said}");
+
+    // The pod breaks off, and nothing is open any more.
+    drop(pod);
+    request.await.unwrap();
+    let output = drain(&node, "60");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.starts_with("drained in "), "{said}");
+    assert_eq!(node.view()["pods"][0]["own_in_flight"], 0);
+    let address = format!("http://{}", node.address("grpc"));
+    assert!(tonic::transport::Channel::from_shared(address).unwrap().connect().await.is_err());
+    node.signal("-TERM");
+    assert_eq!(node.exit_code(), Some(0));
+}
+
+/// Where an admin API has a token, nothing but health is told without it, and nothing can be done.
+#[test]
+fn an_admin_token_opens_what_nothing_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, token: &str| {
+        std::fs::write(folder.path().join(name), token).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let (right, wrong) = (file("right", "0123456789abcdef\n"), file("wrong", "fedcba9876543210"));
+    let mut node = Node::start(&["--pod", "t0=http://127.0.0.1:1", "--admin-token-file", &right], &mut Vec::new());
+    let address = node.address("admin").to_owned();
+    let ask = |command: &str, token: Option<&str>| {
+        let token = token.map_or(Vec::new(), |file| vec!["--token-file", file]);
+        let output = plimsoll(&[&[command, "--admin", &address][..], &token].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for command in ["view", "members", "drain"] {
+        for token in [None, Some(&*wrong)] {
+            let (code, said) = ask(command, token);
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains("it answered 401 Unauthorized to /v1/"), "{said}");
+            assert!(
+                said.contains("needs the header `Authorization: Bearer TOKEN` with this node's admin token"),
+                "{said}"
+            );
+        }
+    }
+    assert_eq!(ask("view", Some(&right)).0, Some(0));
+    let missing = folder.path().join("none").display().to_string();
+    let (code, said) = ask("view", Some(&missing));
+    assert!(code == Some(2) && said.contains("cannot read admin token"), "{said}");
+    // Nobody listens at the pod, so that the node may not be ready; who asks is told so.
+    for (path, open) in [("/health/live", true), ("/health/ready", true), ("/metrics", false), ("/v1/view", false)] {
+        assert_eq!(status_of(&address, path) != "401", open, "{path}");
+    }
+    assert_eq!(ask("drain", Some(&right)).0, Some(0));
+    node.signal("-TERM");
+    assert_eq!(node.exit_code(), Some(0));
+}
+
+/// The status of a GET without any header of note.
+fn status_of(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer[9..12].to_owned()
 }

@@ -174,6 +174,32 @@ fn each_mistake_gives_its_one_line() {
             "line 1: discovery.dns[0]: `fd00::7:1` is not host:port; an IPv6 address needs brackets, as in `[fd00::7]:8001`",
         ),
         ("discovery.dns = ['a:1', 'a:1']", "line 1: discovery.dns[1]: `a:1` is listed twice; list each name once"),
+        // Who may speak with it.
+        (
+            "node.admin = '0.0.0.0:8002'",
+            "line 1: node.admin: `0.0.0.0:8002` is no loopback address: whoever reaches it could drain this node; set node.admin_token_file, or node.admin_tls with tls.client_ca_file",
+        ),
+        (
+            "node.admin = '10.0.0.1:1'\nnode.admin_tls = true\ntls.cert_file = 'c'\ntls.key_file = 'k'",
+            "line 1: node.admin: `10.0.0.1:1` is no loopback address: whoever reaches it could drain this node; set node.admin_token_file, or node.admin_tls with tls.client_ca_file",
+        ),
+        (
+            "node.admin_tls = true",
+            "line 1: node.admin_tls: `true` needs a certificate; give tls.cert_file and tls.key_file",
+        ),
+        ("tls.cert_file = 'c'", "line 1: tls.cert_file: `tls.cert_file` is given alone; give tls.key_file too"),
+        (
+            "triton.key_file = 'k'",
+            "line 1: triton.key_file: `triton.key_file` is given alone; give triton.cert_file too",
+        ),
+        (
+            "tls.client_ca_file = 'c'",
+            "line 1: tls.client_ca_file: `tls.client_ca_file` is given without a certificate to show; give tls.cert_file and tls.key_file too",
+        ),
+        (
+            "triton.server_name = 'a b'",
+            "line 1: triton.server_name: `a b` cannot be the name in a certificate; write a DNS name or an IP address",
+        ),
         // Values.
         (
             "node.name = ''",
@@ -211,8 +237,8 @@ fn each_mistake_gives_its_one_line() {
             "line 2: pods[0].grpc: `a` is not the URL of a pod; write it as in `http://10.0.0.7:8001`",
         ),
         (
-            "[[pods]]\ngrpc = 'https://a:1'",
-            "line 2: pods[0].grpc: `https://a:1` is not the URL of a pod; TLS towards pods is not served by this version, write http://",
+            "[[pods]]\ngrpc = 'https://a'",
+            "line 2: pods[0].grpc: `https://a` is not the URL of a pod; write it as in `http://10.0.0.7:8001`",
         ),
         ("[[pods]]\ngrpc = 'a:1'\nslots = 0", "line 3: pods[0].slots: `0` is out of range; write 1 to 65535"),
         ("[[pods]]\ngrpc = 'a:1'\nweight = 0", "line 3: pods[0].weight: `0` is out of range; write 0.001 to 1000"),
@@ -442,6 +468,32 @@ fn the_sidecar_example_is_valid() {
         layers.variables(added.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap().resolve().unwrap();
     assert_eq!(config.join, ["callers-gossip:7946"]);
     assert_eq!(config.discovery.dns[0].to_string(), "triton.default.svc.cluster.local:8001");
+    assert!(config.admin_access.token_file.is_some() && config.admin_access.open_metrics);
+}
+
+/// What the admin API can do is for whoever is on the machine, or proves something: each way to do so must be enough.
+#[test]
+fn the_admin_api_is_elsewhere_only_behind_a_proof() {
+    let parse = |more: &str| Config::from_toml_str(&format!("node.admin = '0.0.0.0:1'\n{more}"));
+    assert!(parse("").is_err());
+    assert_eq!(parse("node.admin_token_file = 't'").unwrap().admin_access.token_file, Some("t".into()));
+    let certificates = "node.admin_tls = true\ntls = { cert_file = 'c', key_file = 'k', client_ca_file = 'a' }";
+    let config = parse(certificates).unwrap();
+    assert_eq!(config.tls.unwrap().client_ca, Some("a".into()));
+    assert!(parse("tls = { cert_file = 'c', key_file = 'k', client_ca_file = 'a' }").is_err());
+}
+
+/// What is said about TLS towards pods must reach each of them, or some are asked without it.
+#[test]
+fn every_pod_gets_what_is_said_of_tls() {
+    let text =
+        "triton.ca_file = 'ca'\ntriton.server_name = 'triton'\n[[pods]]\ngrpc = 'https://a:1'\n[[pods]]\ngrpc = 'b:1'";
+    let config = Config::from_toml_str(text).unwrap();
+    let tls = |k: usize| (config.pods[k].name.as_str(), config.pods[k].tls.ca_file.clone());
+    assert_eq!((tls(0), tls(1)), (("a:1", Some("ca".into())), ("b:1", Some("ca".into()))));
+    assert_eq!(config.node_config().unwrap().pods[0].tls.server_name.as_deref(), Some("triton"));
+    let found = Config::from_toml_str("discovery.tls = true\ndiscovery.dns = ['a:1']").unwrap();
+    assert!(found.discovery.tls);
 }
 
 /// `check` must show what would run, name where each value came from, and never the secret.
@@ -664,7 +716,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..35, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..47, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -676,7 +728,9 @@ proptest! {
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
             "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log",
             "costs", "pick.after_refusal", "pick.slow_start_s", "triton", "triton.read_model_config",
-            "health", "health.interval_s", "health.failures", "health.eject_s", "health.panic_share"];
+            "health", "health.interval_s", "health.failures", "health.eject_s", "health.panic_share",
+            "node.admin_token_file", "node.admin_tls", "node.admin_open_metrics", "tls", "tls.cert_file", "tls.client_ca_file",
+            "triton.ca_file", "triton.cert_file", "triton.server_name", "discovery.tls", "front.drain_grace_s", "node.zone"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

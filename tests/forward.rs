@@ -518,6 +518,27 @@ async fn a_shutdown_lets_streams_finish() {
     tokio::time::timeout(Duration::from_secs(5), world.served).await.unwrap().unwrap();
 }
 
+/// Balancers in front of a node need a moment to notice that it ends: what they send in that moment must be served, while all that
+/// they look at says no.
+#[tokio::test]
+async fn in_its_grace_a_front_serves_and_says_that_it_is_not_ready() {
+    let pod = Pod::start("a").await;
+    let mut world = world(&[&pod], |options| options.grace = Duration::from_secs(600)).await;
+    let connect = async || Channel::from_shared(format!("http://{}", world.addr)).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(connect().await);
+    let mut watched = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watched.next().await.unwrap().unwrap().status, 1);
+    world.shutdown.take().unwrap().send(()).unwrap();
+    assert_eq!(watched.next().await.unwrap().unwrap().status, 2);
+    assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status, 2);
+    assert!(!world.client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    assert!(world.client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
+    world.client.model_infer(infer("m", "echo")).await.unwrap();
+    let mut late = Client::new(connect().await);
+    late.model_infer(infer("m", "echo")).await.unwrap();
+    world.served.abort();
+}
+
 /// And one that never finishes must not hold the process for ever.
 #[tokio::test]
 async fn a_shutdown_cuts_what_does_not_finish_in_time() {

@@ -7,6 +7,7 @@ use serde_json::{Map, json};
 use toml::Value;
 
 use super::flags::Flags;
+use super::node::Keys;
 use super::{Failure, print, require_pods};
 use crate::config::Layers;
 
@@ -26,6 +27,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let config = layers.resolve().map_err(Failure::bad_input)?;
     require_pods(&config)?;
     config.node_config().map_err(Failure::bad_input)?;
+    Keys::read(&config)?;
     print(&if args.json { as_json(&layers) } else { as_toml(&layers) });
     Ok(())
 }

@@ -25,6 +25,9 @@ pub(super) struct Flags {
     /// Where metrics, health and the API are served [default: 127.0.0.1:8002]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
+    /// File of the token that opens the admin API; needed where that is not on loopback. See `plimsoll secret`
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<String>,
     /// Where it gossips, UDP [default: 127.0.0.1:7946]
     #[arg(long, value_name = "ADDR")]
     gossip: Option<String>,
@@ -67,7 +70,10 @@ pub(super) struct Flags {
     /// A Kubernetes service whose every endpoint is a pod; repeat for more
     #[arg(long, value_name = "[NAMESPACE/]SERVICE[:PORT]")]
     kubernetes: Vec<String>,
-    /// How long open requests may finish after a signal, seconds [default: 10]
+    /// How long requests are still taken once a drain began, seconds [default: 1]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    drain_grace_s: Option<String>,
+    /// How long open requests may finish after that, seconds [default: 10]
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     drain_s: Option<String>,
     /// What gossip may send, Mbit/s [default: 1]
@@ -99,6 +105,7 @@ impl Flags {
             ("grpc", self.grpc.as_slice()),
             ("http", self.http.as_slice()),
             ("admin", self.admin.as_slice()),
+            ("admin-token-file", self.admin_token_file.as_slice()),
             ("gossip", self.gossip.as_slice()),
             ("advertise", self.advertise.as_slice()),
             ("cluster", self.cluster.as_slice()),
@@ -113,6 +120,7 @@ impl Flags {
             ("discovery-file", self.discovery_file.as_slice()),
             ("dns", &self.dns),
             ("kubernetes", &self.kubernetes),
+            ("drain-grace-s", self.drain_grace_s.as_slice()),
             ("drain-s", self.drain_s.as_slice()),
             ("budget-mbit", self.budget_mbit.as_slice()),
             ("log-format", self.log_format.as_slice()),

@@ -5,6 +5,7 @@
 
 mod ask;
 mod check;
+mod drain;
 mod flags;
 mod node;
 mod view;
@@ -38,6 +39,8 @@ enum Command {
     View(ask::AskArgs),
     /// Show what a running node believes about the members of its cluster
     Members(ask::AskArgs),
+    /// Ask a running node to take no more requests, and wait until it has none
+    Drain(drain::DrainArgs),
     /// Print the configuration a node would run with, and where each value came from
     #[command(after_help = flags::AFTER_HELP)]
     Check(check::CheckArgs),
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Node(args) => node::run(args),
         Command::View(args) => ask::view(&args),
         Command::Members(args) => ask::members(&args),
+        Command::Drain(args) => drain::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Secret => random_secret().map(|secret| print(&secret)).map_err(Failure::at_run_time),
         Command::Demo(args) => return on_runtime(demo::run(args)),
@@ -132,6 +136,11 @@ impl Failure {
 /// Prints an answer. A reader that went away (`plimsoll view | head`) is no error.
 fn print(answer: &str) {
     let _ = writeln!(std::io::stdout(), "{}", answer.trim_end());
+}
+
+/// Says how it goes, to people and not to what reads the answer.
+fn say(progress: &str) {
+    let _ = writeln!(std::io::stderr(), "{progress}");
 }
 
 /// Refuses a configuration that could never serve anything.

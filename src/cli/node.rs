@@ -1,9 +1,10 @@
 //! `plimsoll node`: everything that can be wrong is found before anything starts, and everything that started is ended
 //! in order.
 //!
-//! Start: configuration, credentials, both listeners, then the node, then fronts and discovery. End, by SIGTERM or
-//! SIGINT: not ready, stop accepting, let tickets finish for `front.drain_s`, tell the peers zero, leave. A second
-//! signal ends the process at once.
+//! Start: configuration, credentials, certificates, both listeners, then the node, then fronts and discovery. Drain, by a signal
+//! or by the admin API: not ready, for `front.drain_grace_s` as before, then stop accepting and let tickets finish for
+//! `front.drain_s`. End, by SIGTERM or SIGINT: the same if it was not done yet, then tell the peers zero and leave. A second signal
+//! ends the process at once.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::{JoinError as TaskError, JoinHandle};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -21,9 +23,12 @@ use tracing_subscriber::EnvFilter;
 use super::flags::Flags;
 use super::{Failure, require_pods};
 use crate::config::{Config, LogFormat};
-use crate::driver::admin::Admin;
+use crate::driver::admin::{Admin, Token};
 use crate::driver::discovery::Discovery;
+use crate::driver::drain::{Drain, Stage};
 use crate::driver::metrics::Metrics;
+use crate::driver::tls::ServerTls;
+use crate::driver::tls::pods::ClientTls;
 use crate::forward::{self, FrontOptions};
 use crate::node::{JoinError, Node};
 
@@ -63,6 +68,7 @@ pub(super) fn run(args: NodeArgs) -> Result<(), Failure> {
 
 async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let node_config = config.node_config().map_err(Failure::bad_input)?;
+    let keys = Keys::read(&config)?;
     let grpc = listen("node.grpc", config.grpc).await?;
     let admin = listen("node.admin", config.admin).await?;
     let mut signals = Signals::new()?;
@@ -76,33 +82,45 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         () = signals.next() => return Ok(()),
     };
 
-    let (drain, draining) = watch::channel(false);
+    let drain = Drain::new();
     let (end, ended) = watch::channel(false);
     let bound = (address_of(&grpc, config.grpc), address_of(&admin, config.admin));
-    let mut front = tokio::spawn(serve_front(node.clone(), grpc, config.clone(), until(draining.clone())));
-    let admin_api = Admin::new(node.clone(), metrics, draining);
-    let mut admin_task = tokio::spawn(admin_api.serve(admin, until(ended)));
+    let mut front =
+        Front::Open(tokio::spawn(serve_front(node.clone(), grpc, &config, keys.tls.clone(), drain.clone())));
+    let mut admin_task = tokio::spawn(keys.admin(&config, &node, metrics, &drain).serve(admin, until(ended)));
     if !discovery.settle(&node, SETTLE).await {
         warn!("discovery has not answered within {} s; starting with the pods known so far", SETTLE.as_secs());
     }
     ready(&node, &config, bound, discovery.pods().len());
 
-    let failed = tokio::select! {
-        () = signals.next() => None,
-        () = crate::demo::stdin_ended(), if until_stdin_ends => None,
-        _ = discovery.follow(&node) => None,
-        ended = &mut front => Some(format!("the gRPC front ended: {ended:?}")),
-        ended = &mut admin_task => Some(format!("the admin API ended: {ended:?}")),
+    let mut stdin_ended = std::pin::pin!(crate::demo::stdin_ended());
+    let failed = loop {
+        tokio::select! {
+            () = signals.next() => break None,
+            () = &mut stdin_ended, if until_stdin_ends => break None,
+            _ = discovery.follow(&node) => break None,
+            ended = front.ended() => match ended {
+                // Drained by the admin API: whoever asked for it ends the process when it likes.
+                Ok(()) if drain.stage() > Stage::Serving => {
+                    drain.end();
+                    info!("drained: no request is open, and none is taken");
+                }
+                ended => break Some(format!("the gRPC front ended: {ended:?}")),
+            },
+            ended = &mut admin_task => break Some(format!("the admin API ended: {ended:?}")),
+        }
     };
-    info!(drain_s = config.front.drain.as_secs_f64(), "draining: no new requests, waiting for tickets to finish");
-    // Only a front that ended by itself has dropped its receiver, and then there is nobody to tell.
-    let _ = drain.send(true);
+    info!(
+        grace_s = config.front.drain_grace.as_secs_f64(),
+        drain_s = config.front.drain.as_secs_f64(),
+        "draining: waiting for tickets to finish"
+    );
+    drain.begin();
     let drained = async {
         // The front ends with its last open request, or cuts what is open after `front.drain_s`. Tickets alone do not tell:
         // a request may still be arriving, or be at a pod that discovery has removed meanwhile.
-        if !front.is_finished() {
-            let _ = (&mut front).await;
-        }
+        front.close().await;
+        drain.end();
         node.leave(LAST_WORDS).await;
     };
     tokio::select! {
@@ -130,15 +148,77 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     }
 }
 
-/// The gRPC front, until `shutdown` and its open requests are over.
-async fn serve_front(node: Node, listener: TcpListener, config: Config, shutdown: impl Future<Output = ()> + Send) {
+/// What proves who this node is, and who others are, beside gossip: read before anything starts.
+pub(super) struct Keys {
+    tls: Option<ServerTls>,
+    token: Option<Token>,
+    /// Held so that the first pod need not read its files again.
+    _pods: Option<ClientTls>,
+}
+
+impl Keys {
+    pub(super) fn read(config: &Config) -> Result<Keys, Failure> {
+        let tls = config.tls.clone().map(ServerTls::load).transpose().map_err(Failure::bad_input)?;
+        let token = config.admin_access.token_file.as_ref().map(Token::load).transpose().map_err(Failure::bad_input)?;
+        // Whoever speaks no TLS with pods needs nobody to trust.
+        let pods = config.has_tls_pods().then(|| ClientTls::of(&config.pod_tls)).transpose();
+        Ok(Keys { tls, token, _pods: pods.map_err(Failure::bad_input)? })
+    }
+
+    /// The admin API, open to whom it was configured for.
+    fn admin(self, config: &Config, node: &Node, metrics: Metrics, drain: &Drain) -> Admin {
+        let mut admin = Admin::new(node.clone(), metrics, drain.clone());
+        if let Some(token) = self.token {
+            admin = admin.token(token);
+        }
+        if let Some(tls) = self.tls.filter(|_| config.admin_access.tls) {
+            admin = admin.tls(tls);
+        }
+        if config.admin_access.open_metrics { admin.open_metrics() } else { admin }
+    }
+}
+
+/// The gRPC front, until the drain and its open requests are over.
+fn serve_front(
+    node: Node,
+    listener: TcpListener,
+    config: &Config,
+    tls: Option<ServerTls>,
+    drain: Drain,
+) -> impl Future<Output = ()> + Send + use<> {
     let mut options = FrontOptions::default();
     options.forward.max_message_bytes = config.front.max_message_bytes;
     options.forward.connect_timeout = config.front.connect_timeout;
     options.forward.after_refusal = config.after_refusal;
     options.forward.read_model_config = config.front.read_model_config;
+    options.grace = config.front.drain_grace;
     options.drain = config.front.drain;
-    forward::serve(node, listener, options, shutdown).await;
+    options.tls = tls;
+    forward::serve(node, listener, options, drain.begun())
+}
+
+/// The task of the front.
+enum Front {
+    Open(JoinHandle<()>),
+    Closed,
+}
+
+impl Front {
+    /// Returns when it ends, once.
+    async fn ended(&mut self) -> Result<(), TaskError> {
+        let Front::Open(task) = self else { return std::future::pending().await };
+        let ended = task.await;
+        *self = Front::Closed;
+        ended
+    }
+
+    /// Returns when it has ended.
+    async fn close(&mut self) {
+        if matches!(self, Front::Open(_)) {
+            // A front that panicked is closed too.
+            let _ = self.ended().await;
+        }
+    }
 }
 
 async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

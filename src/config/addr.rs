@@ -42,19 +42,18 @@ pub(super) fn host_port(written: &str) -> Result<(String, u16), Problem> {
     Ok((host.to_owned(), port))
 }
 
-/// The URL of a pod, `http://` in front where it was left out.
+/// The URL of a pod, `http://` in front where no scheme was written.
 pub(crate) fn pod_url(written: &str) -> Result<String, Problem> {
     let problem = |remedy: &str| (format!("{} is not the URL of a pod", shown(written)), remedy.to_owned());
-    let rest = match written.split_once("://") {
-        None => written,
-        Some(("http", rest)) => rest,
+    let (scheme, rest) = match written.split_once("://") {
+        None => ("http", written),
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
         Some(("grpc", _)) => return Err(problem("write http:// in front of host:port")),
-        Some(("https", _)) => return Err(problem("TLS towards pods is not served by this version, write http://")),
         Some(_) => return Err(problem("write it as in `http://10.0.0.7:8001`")),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = host_port(rest).map_err(|_| problem("write it as in `http://10.0.0.7:8001`"))?;
-    Ok(format!("http://{}:{port}", bracketed(&host)))
+    Ok(format!("{scheme}://{}:{port}", bracketed(&host)))
 }
 
 /// A host as it stands before `:port`.
@@ -81,11 +80,11 @@ mod tests {
     #[test]
     fn urls_of_pods_have_one_form() {
         assert_eq!(pod_url("10.0.0.7:8001").unwrap(), "http://10.0.0.7:8001");
+        assert_eq!(pod_url("https://[fd00::7]:8001/").unwrap(), "https://[fd00::7]:8001");
         assert_eq!(pod_url("http://triton_0.svc:8001/").unwrap(), "http://triton_0.svc:8001");
         for bad in ["http://a", "http://:1", "http://a:0", "http://a:99999", "ftp://a:1", "http://a:1/v2", "a b:1", ""]
         {
             assert!(pod_url(bad).is_err(), "{bad}");
         }
-        assert!(pod_url("https://a:1").unwrap_err().1.contains("not served by this version"));
     }
 }

@@ -23,7 +23,11 @@ const MAX_MESSAGE_MIB: i64 = 256;
 /// A pod that does not answer a SYN within a second is gone or full; the pick tries another one. Across regions double
 /// it.
 const CONNECT_TIMEOUT_MS: i64 = 1000;
-/// How long open requests may finish after a signal. Keep it below what the supervisor waits before it kills (systemd
+/// How long a node that drains still takes requests, so that whoever sends to it can notice that it is not ready. Within a second
+/// Kubernetes takes an address out of its services mostly; a balancer that polls readiness needs as long as its interval. Each
+/// restart takes so much longer.
+const DRAIN_GRACE_S: f64 = 1.0;
+/// How long open requests may finish after the grace. Keep both together below what the supervisor waits before it kills (systemd
 /// 90 s, Kubernetes 30 s), above what the longest usual request takes.
 const DRAIN_S: f64 = 10.0;
 /// What gossip may send, Mbit/s. Less makes the news about small requests older; more is noticed only by fleets of
@@ -55,18 +59,23 @@ pub(super) fn table() -> Table {
         ("name", name().into()),
         ("grpc", GRPC.into()),
         ("admin", ADMIN.into()),
+        // Health is open to probes all the same; what metrics tell is nobody's business until somebody says so.
+        ("admin_tls", false.into()),
+        ("admin_open_metrics", false.into()),
         ("gossip", GOSSIP.into()),
         ("cluster", "default".into()),
         ("join", Value::Array(Vec::new())),
     ];
     let discovery = vec![
         ("dns_interval_s", DNS_INTERVAL_S.into()),
+        ("tls", false.into()),
         ("http_port", HTTP_PORT.into()),
         ("metrics_port", METRICS_PORT.into()),
     ];
     let front = vec![
         ("max_message_mib", MAX_MESSAGE_MIB.into()),
         ("connect_timeout_ms", CONNECT_TIMEOUT_MS.into()),
+        ("drain_grace_s", DRAIN_GRACE_S.into()),
         ("drain_s", DRAIN_S.into()),
     ];
     // Costs a pod one small question per model and connection, and saves writing down for each pod what it knows itself.

@@ -24,6 +24,8 @@ pub struct DiscoveryConfig {
     pub dns_interval: Duration,
     /// Kubernetes services whose every endpoint is a pod.
     pub kubernetes: Vec<KubernetesService>,
+    /// Whether pods that DNS or Kubernetes knows take TLS.
+    pub tls: bool,
     /// Where pods that DNS or Kubernetes knows take HTTP. A name means nothing to DNS: such pods have no HTTP then.
     pub http_port: Port,
     /// Where their metrics are read, the same way.
@@ -121,6 +123,7 @@ pub(super) struct RawDiscovery {
     dns_interval_s: f64,
     #[serde(default)]
     kubernetes: Vec<String>,
+    tls: bool,
     http_port: RawPort,
     metrics_port: RawPort,
 }
@@ -164,6 +167,7 @@ pub(super) fn read(layers: &Layers, raw: RawDiscovery, r: &Reader<'_>) -> Result
         dns: each("discovery.dns", &raw.dns, dns_name, r)?,
         dns_interval: r.seconds("discovery.dns_interval_s", raw.dns_interval_s, 1.0..=3600.0)?,
         kubernetes,
+        tls: raw.tls,
         http_port: port("discovery.http_port", &raw.http_port, ("8000", "http"))?,
         metrics_port: port("discovery.metrics_port", &raw.metrics_port, ("8002", "metrics"))?,
     })

@@ -19,6 +19,7 @@
 //! # Ok::<(), plimsoll::config::ConfigError>(())
 //! ```
 
+mod access;
 mod addr;
 mod costs;
 mod credentials;
@@ -35,11 +36,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::access::AdminAccess;
 pub(crate) use self::addr::{bracketed, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
 pub use self::discovery::{DiscoveryConfig, DnsName, KubernetesService, Port};
-#[cfg(feature = "kubernetes")]
+#[cfg(any(feature = "kubernetes", feature = "cli"))]
 pub(crate) use self::error::one_line;
 pub(crate) use self::error::shown;
 pub use self::error::{ConfigError, CredentialsError, Source};
@@ -47,8 +49,9 @@ pub use self::layers::Layers;
 pub use self::pods::pods_from_file;
 pub(crate) use self::pods::{MOST_PODS, pods_from_text};
 use crate::core::{Health, Strict};
+use crate::driver::tls::ServerTlsFiles;
 use crate::node::NodeConfig;
-use crate::observe::{Formula, PodSpec};
+use crate::observe::{Formula, PodSpec, PodTls};
 use crate::pick::PolicyKind;
 
 /// Where a node's admin API is unless it is told otherwise; where `plimsoll view` asks.
@@ -68,6 +71,12 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where metrics, health and the API are served.
     pub admin: SocketAddr,
+    /// Who may ask there.
+    pub admin_access: AdminAccess,
+    /// TLS towards callers; without, they are served in plain text.
+    pub tls: Option<ServerTlsFiles>,
+    /// TLS towards pods with `https://` addresses.
+    pub pod_tls: PodTls,
     /// Where it gossips (UDP).
     pub gossip: SocketAddr,
     /// What peers dial; `gossip` where none is given.
@@ -133,7 +142,9 @@ pub struct FrontConfig {
     pub connect_timeout: Duration,
     /// Whether a model's slots and batches are read from the pods' own configuration of it.
     pub read_model_config: bool,
-    /// How long tickets may finish after a signal.
+    /// How long requests are still taken once a drain began.
+    pub drain_grace: Duration,
+    /// How long tickets may finish after that.
     pub drain: Duration,
 }
 
@@ -153,6 +164,14 @@ impl Config {
     pub fn has_pods(&self) -> bool {
         let found = &self.discovery;
         !self.pods.is_empty() || found.file.is_some() || !found.dns.is_empty() || !found.kubernetes.is_empty()
+    }
+
+    /// Whether any pod is known to take TLS, or something is said about those that do.
+    #[cfg(feature = "cli")]
+    pub(crate) fn has_tls_pods(&self) -> bool {
+        let tls = |url: &str| url.starts_with("https://");
+        let listed = |pod: &PodSpec| tls(&pod.grpc) || pod.http.as_deref().is_some_and(tls);
+        self.discovery.tls || self.pod_tls != PodTls::default() || self.pods.iter().any(listed)
     }
 
     /// Reads TOML over the defaults; the environment has no say. Paths in it are relative to the working directory.

@@ -81,7 +81,7 @@ fn read_pod(index: usize, raw: RawPod, reader: &Reader<'_>) -> Result<PodSpec, C
         return Err(reader.invalid(&key("grpc"), missing));
     };
     let grpc = addr::pod_url(&grpc).map_err(|problem| reader.invalid(&key("grpc"), problem))?;
-    let name = raw.name.unwrap_or_else(|| grpc.trim_start_matches("http://").to_owned());
+    let name = raw.name.unwrap_or_else(|| grpc.split_once("://").map_or(&*grpc, |(_, place)| place).to_owned());
     reader.label(&key("name"), &name)?;
     let mut pod = PodSpec::new(name, grpc);
     let url = |leaf: &str, url: &str| addr::pod_url(url).map_err(|problem| reader.invalid(&key(leaf), problem));

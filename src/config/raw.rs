@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::access::{self, AdminAccess, RawTls};
 use super::addr::{self, Problem};
 use super::costs::{RawCost, read_costs};
 use super::discovery::{self, RawDiscovery};
@@ -18,7 +19,7 @@ use super::pods::{RawPod, read_pods};
 use super::{Config, FrontConfig, Identity, LogFormat};
 use crate::bounds;
 use crate::core::{Health, Strict};
-use crate::driver::tls;
+use crate::driver::tls::gossip::is_plain;
 use crate::gossip::wire::MAX_SHARDS;
 use crate::pick::PolicyKind;
 
@@ -29,6 +30,8 @@ struct Raw {
     pick: RawPick,
     health: RawHealth,
     discovery: RawDiscovery,
+    #[serde(default)]
+    tls: RawTls,
     front: RawFront,
     triton: RawTriton,
     gossip: RawGossip,
@@ -47,6 +50,9 @@ struct RawNode {
     grpc: String,
     http: Option<String>,
     admin: String,
+    admin_token_file: Option<String>,
+    admin_tls: bool,
+    admin_open_metrics: bool,
     gossip: String,
     advertise: Option<String>,
     cluster: String,
@@ -81,6 +87,7 @@ struct RawHealth {
 struct RawFront {
     max_message_mib: i64,
     connect_timeout_ms: i64,
+    drain_grace_s: f64,
     drain_s: f64,
 }
 
@@ -88,6 +95,10 @@ struct RawFront {
 #[serde(deny_unknown_fields)]
 struct RawTriton {
     read_model_config: bool,
+    ca_file: Option<String>,
+    cert_file: Option<String>,
+    key_file: Option<String>,
+    server_name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,7 +126,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
     let source = |key: &str| layers.source(key).clone();
     let r = Reader { source: &source };
     let raw: Raw = typed(layers.table(), &r)?;
-    let (node, front) = (raw.node, raw.front);
+    let (node, front, triton) = (raw.node, raw.front, raw.triton);
     r.plain_name("node.name", &node.name)?;
     r.plain_name("node.cluster", &node.cluster)?;
     // Kubernetes hands in an empty variable where a node has no such label.
@@ -123,11 +134,22 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
     if let Some(zone) = &zone {
         r.label("node.zone", zone)?;
     }
+    let pod_tls = [&triton.ca_file, &triton.cert_file, &triton.key_file, &triton.server_name];
+    let pod_tls = access::read_pod_tls(layers, pod_tls, &r)?;
+    let mut pods = read_pods(raw.pods, &r)?;
+    pods.iter_mut().for_each(|pod| pod.tls.clone_from(&pod_tls));
     let config = Config {
         identity: identity(layers, &node, &r)?,
         grpc: r.socket("node.grpc", &node.grpc)?,
         http: node.http.as_deref().map(|http| r.socket("node.http", http)).transpose()?,
         admin: r.socket("node.admin", &node.admin)?,
+        admin_access: AdminAccess {
+            token_file: node.admin_token_file.as_deref().map(|path| layers.path("node.admin_token_file", path)),
+            tls: node.admin_tls,
+            open_metrics: node.admin_open_metrics,
+        },
+        tls: access::read_tls(layers, &raw.tls, &r)?,
+        pod_tls,
         gossip: r.socket("node.gossip", &node.gossip)?,
         advertise: node.advertise.as_deref().map(|advertise| r.socket("node.advertise", advertise)).transpose()?,
         join: node.join,
@@ -151,14 +173,16 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
                 front.connect_timeout_ms,
                 10..=60_000,
             )? as u64),
-            read_model_config: raw.triton.read_model_config,
+            read_model_config: triton.read_model_config,
+            drain_grace: r.seconds("front.drain_grace_s", front.drain_grace_s, 0.0..=3600.0)?,
             drain: r.seconds("front.drain_s", front.drain_s, 0.0..=3600.0)?,
         },
         discovery: discovery::read(layers, raw.discovery, &r)?,
-        pods: read_pods(raw.pods, &r)?,
+        pods,
         log_format: log_format(&raw.log.format, &r)?,
     };
     check_addresses(&config, &r)?;
+    access::check_admin(config.admin, &config.admin_access, config.tls.as_ref(), &r)?;
     Ok(config)
 }
 
@@ -271,7 +295,7 @@ impl Reader<'_> {
 
     /// A name that is part of an identity.
     fn plain_name(&self, key: &str, written: &str) -> Result<(), ConfigError> {
-        if tls::is_plain(written) {
+        if is_plain(written) {
             return Ok(());
         }
         let problem = format!("{} cannot name a node or cluster", shown(written));

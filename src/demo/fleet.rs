@@ -201,6 +201,8 @@ impl Nodes {
             let mut args = strings([
                 "node",
                 "--until-stdin-ends",
+                "--drain-grace-s",
+                "0",
                 "--name",
                 &name,
                 "--policy",

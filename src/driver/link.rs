@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
 use super::clock;
-use super::tls::{self, PeerName, SERVER_NAME};
+use super::tls::gossip::{self as tls, PeerName, SERVER_NAME};
 use crate::core::Transmit;
 use crate::gossip::wire::{Channel, MAX_STREAM};
 use crate::id::NodeId;

@@ -4,8 +4,10 @@
 pub mod admin;
 pub mod clock;
 pub mod discovery;
+pub mod drain;
 pub(crate) mod link;
 pub mod metrics;
 pub(crate) mod runner;
 mod socket;
-pub(crate) mod tls;
+pub mod tls;
+pub(crate) mod watched;

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::clock;
 use super::link::{self, Inlet, LinkEvent, Links};
 use super::socket::{CountingSocket, UdpCounts};
-use super::tls::{Identity, PeerName};
+use super::tls::gossip::{Identity, PeerName};
 use crate::core::{AskId, Core, Event, Stats};
 use crate::observe::{MemberView, PodSpec, View};
 use crate::pick::{Outcome, OwnedRequest, PickError, Rung, Ticket, Wake};

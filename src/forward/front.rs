@@ -17,26 +17,29 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use plimsoll_proto::inference::ServerLiveResponse;
+use plimsoll_proto::inference::{ServerLiveResponse, ServerReadyResponse};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tracing::{debug, warn};
 
-use super::ForwardOptions;
 use super::ask::framed;
 use super::authority::OneAuthority;
 use super::body::{BoxError, RequestBody, Source};
 use super::call::{Call, Face, Kind};
 use super::deadline::Deadline;
-use super::fleet::{self, Fleet, Watch};
+use super::fleet::{self, Fleet, SERVER_READY, Watch};
 use super::peek::{Compression, Depth, Peek, peek};
 use super::pin::POD;
 use super::response::ResponseBody;
 use super::send::Forwarder;
 use super::upstream::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
 use super::whole::Whole;
+use super::{ForwardOptions, plain};
+use crate::driver::tls::ServerTls;
+use crate::driver::tls::listen::{NoTls, Spoken};
 use crate::node::Node;
 
 /// How long a stream's first message is waited for before a pod is picked without it: a client that wants the
@@ -59,8 +62,12 @@ pub struct FrontOptions {
     pub max_concurrent_streams: u32,
     /// The largest header list that is taken. Default 64 KiB, eight times gRPC's own default, for callers with large tokens.
     pub max_header_bytes: u32,
-    /// How long streams may take to finish after a shutdown began; then they are cut. Default 30 s, what Kubernetes
-    /// gives a container.
+    /// TLS for callers; without, and by default, they are served in plain text.
+    pub tls: Option<ServerTls>,
+    /// How long callers are still served once a shutdown began, while health says no: whoever sends to this node may need a
+    /// moment to notice. Default none: who shuts down a server of its own knows when to.
+    pub grace: Duration,
+    /// How long streams may take to finish after the grace; then they are cut. Default 30 s, what Kubernetes gives a container.
     pub drain: Duration,
 }
 
@@ -70,28 +77,39 @@ impl Default for FrontOptions {
             forward: ForwardOptions::default(),
             max_concurrent_streams: 10_000,
             max_header_bytes: 64 << 10,
+            tls: None,
+            grace: Duration::ZERO,
             drain: Duration::from_secs(30),
         }
     }
 }
 
-/// Serves callers on `listener` until `shutdown`; then takes no more, lets streams finish for [`FrontOptions::drain`]
-/// at most, and returns when the last connection is closed.
+/// Serves callers on `listener` until `shutdown`, and for [`FrontOptions::grace`] more, in which health says no; then takes no
+/// more, lets streams finish for [`FrontOptions::drain`] at most, and returns when the last connection is closed.
 pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shutdown: impl Future<Output = ()>) {
-    let (drain, draining) = watch::channel(false);
+    let (stage, at) = watch::channel(Stage::Serving);
     // Ends with this.
     let mut asking = JoinSet::new();
     asking.spawn(super::statistics::follow(node.picker().clone()));
+    if let Some(tls) = options.tls.clone() {
+        asking.spawn(tls.follow());
+    }
     node.look_after_pods();
     let fleet = Arc::new(Fleet::new(node.clone(), &options.forward));
     let forwarder = Arc::new(Forwarder::new(node, options.forward.clone()));
-    let front = Arc::new(Front { forwarder, fleet, options, draining });
+    let front = Arc::new(Front { forwarder, fleet, options, at });
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
+    let mut over = pin!(async {
+        shutdown.await;
+        if !front.options.grace.is_zero() {
+            stage.send_replace(Stage::Grace);
+            tokio::time::sleep(front.options.grace).await;
+        }
+    });
     loop {
         tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            () = &mut over => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(front.clone().connection(stream))),
@@ -103,7 +121,7 @@ pub async fn serve(node: Node, listener: TcpListener, options: FrontOptions, shu
         }
     }
     drop(listener);
-    drain.send_replace(true);
+    stage.send_replace(Stage::Closing);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(front.options.drain, all).await.is_err() {
         warn!(connections = connections.len(), "cut connections that did not finish in time");
@@ -115,7 +133,18 @@ struct Front {
     forwarder: Arc<Forwarder>,
     fleet: Arc<Fleet>,
     options: FrontOptions,
-    draining: watch::Receiver<bool>,
+    at: watch::Receiver<Stage>,
+}
+
+/// How far the shutdown of a front is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// There is none.
+    Serving,
+    /// Health says no; all else is as before.
+    Grace,
+    /// Connections are closed as their streams end.
+    Closing,
 }
 
 impl Front {
@@ -124,6 +153,22 @@ impl Front {
             debug!(%error, "a connection was gone before it began");
             return;
         }
+        let Some(tls) = &self.options.tls else { return self.converse(stream).await };
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream, Spoken::H2) => accepted,
+            () = reached(self.at.clone(), Stage::Closing) => return,
+        };
+        match accepted {
+            Ok(stream) => self.converse(stream).await,
+            Err(NoTls::Plain(stream)) => plain::refuse(stream).await,
+            Err(NoTls::Failed(error)) => debug!(%error, "no TLS with a caller"),
+        }
+    }
+
+    async fn converse<S>(self: Arc<Front>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let front = self.clone();
         let service = service_fn(move |request| {
             let front = front.clone();
@@ -132,7 +177,7 @@ impl Front {
         let mut connection = pin!(self.builder().serve_connection(TokioIo::new(OneAuthority::new(stream)), service));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = drained(self.draining.clone()) => {
+            () = reached(self.at.clone(), Stage::Closing) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -140,6 +185,10 @@ impl Front {
         if let Err(error) = ended {
             debug!(error = super::upstream::causes(&error), "a caller's connection broke");
         }
+    }
+
+    fn is_leaving(&self) -> bool {
+        *self.at.borrow() > Stage::Serving
     }
 
     fn builder(&self) -> http2::Builder<TokioExecutor> {
@@ -172,22 +221,25 @@ impl Front {
         if let Some(kind @ (Kind::Infer | Kind::Stream)) = kind {
             return self.forward(kind, request).await;
         }
+        let is_pinned = request.headers().contains_key(POD);
+        if path == SERVER_READY && !is_pinned && self.is_leaving() {
+            return Ok(Whole::ok(framed(&ServerReadyResponse { ready: false })).map(Answer::Whole));
+        }
         if let Some(method) = self.fleet.method(path, request.headers()) {
             let (parts, body) = request.into_parts();
             let answer = self.fleet.answer(method, parts.headers, Source::Incoming(body)).await?;
             return Ok(answer.map(Answer::Whole));
         }
-        let is_pinned = request.headers().contains_key(POD);
         match path {
             "/inference.GRPCInferenceService/ServerLive" if !is_pinned => {
                 Ok(Whole::ok(framed(&ServerLiveResponse { live: true })).map(Answer::Whole))
             }
             "/grpc.health.v1.Health/Check" if !is_pinned => {
-                let ready = self.fleet.any_ready().await;
+                let ready = !self.is_leaving() && self.fleet.any_ready().await;
                 Ok(Whole::ok(fleet::health(ready)).map(Answer::Whole))
             }
             "/grpc.health.v1.Health/Watch" if !is_pinned => {
-                let watch = Watch::new(self.fleet.clone(), self.draining.clone());
+                let watch = Watch::new(self.fleet.clone(), self.at.clone());
                 Ok(Whole::ok(Bytes::new()).map(|_| Answer::Watch(Box::new(watch))))
             }
             "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/Watch" => self.forward(Kind::Other, request).await,
@@ -217,10 +269,10 @@ impl Front {
     }
 }
 
-/// Returns when the shutdown began.
-pub(super) async fn drained(mut draining: watch::Receiver<bool>) {
+/// Returns when the shutdown is at `stage`, or further.
+pub(super) async fn reached(mut at: watch::Receiver<Stage>, stage: Stage) {
     // An error means that the sender is gone, and with it whoever would wait for this.
-    let _ = draining.wait_for(|draining| *draining).await;
+    let _ = at.wait_for(|at| *at >= stage).await;
 }
 
 async fn first_message(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {

@@ -18,6 +18,7 @@ mod options;
 mod outcome;
 mod peek;
 mod pin;
+mod plain;
 mod queue;
 mod readmit;
 mod response;

@@ -15,7 +15,9 @@ use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tracing::debug;
@@ -25,7 +27,9 @@ use super::call::Face;
 use super::models::Asking;
 use super::pin::spell;
 use super::shape::Asked;
-use crate::observe::{Pod, PodSpec};
+use crate::driver::tls::TlsError;
+use crate::driver::tls::pods::{ClientTls, Wanted, server_name};
+use crate::observe::{Pod, PodSpec, PodTls};
 
 /// What one stream may have on its way unread. The default of 64 KiB would stop a tensor of a megabyte sixteen times.
 pub(super) const STREAM_WINDOW: u32 = 1 << 20;
@@ -46,9 +50,9 @@ type Sender = http2::SendRequest<RequestBody>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// TLS to pods is not spoken: give an `http://` address.
-    #[error("`{0}` asks for TLS, which is not spoken to pods: use http://")]
-    Tls(String),
+    /// Its certificate could not be checked: [`crate::observe::PodTls::server_name`] is no name.
+    #[error("`{0}` cannot be the name in a pod's certificate: give a DNS name or an IP address as its server name")]
+    ServerName(String),
     /// It must look like `http://10.0.0.7:8001`.
     #[error("`{0}` is no address of a pod: it must look like http://10.0.0.7:8001")]
     Malformed(String),
@@ -59,19 +63,32 @@ pub enum AddressError {
 /// # Errors
 /// [`AddressError`]. A pod that is used all the same is ejected at its first pick.
 pub fn check_address(spec: &PodSpec) -> Result<(), AddressError> {
-    target(&spec.grpc).map(drop)
+    target(&spec.grpc, &spec.tls).map(drop)
 }
 
-fn target(url: &str) -> Result<Authority, AddressError> {
+/// Where requests to a pod go.
+#[derive(Clone, Debug)]
+struct Target {
+    authority: Authority,
+    /// The name in its certificate, where it takes TLS.
+    tls: Option<ServerName<'static>>,
+}
+
+fn target(url: &str, tls: &PodTls) -> Result<Target, AddressError> {
     let malformed = || AddressError::Malformed(url.to_owned());
-    let rest = match url.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => return Err(AddressError::Tls(url.to_owned())),
+    let (is_tls, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
         Some(_) => return Err(malformed()),
-        None => url,
+        None => (false, url),
     };
     let authority: Authority = rest.trim_end_matches('/').parse().map_err(|_| malformed())?;
-    if authority.port_u16().is_none() { Err(malformed()) } else { Ok(authority) }
+    if authority.port_u16().is_none() {
+        return Err(malformed());
+    }
+    let name = tls.server_name.as_deref().unwrap_or(authority.host());
+    let tls = is_tls.then(|| server_name(name)).transpose().map_err(|_| AddressError::ServerName(name.to_owned()))?;
+    Ok(Target { authority, tls })
 }
 
 /// Why a pod could not be reached. Nothing was sent to it.
@@ -83,6 +100,10 @@ pub(super) enum Unreachable {
     Io(Arc<io::Error>),
     #[error("no connection within {0:?}")]
     Timeout(Duration),
+    #[error("no TLS: {0}")]
+    Tls(Arc<io::Error>),
+    #[error(transparent)]
+    Certificates(Arc<TlsError>),
     #[error("connected, but no HTTP/2: {0}")]
     Handshake(Arc<hyper::Error>),
     #[error("connections close at once")]
@@ -101,7 +122,10 @@ pub(super) enum SendError {
 
 /// One pod's connection.
 pub(super) struct Upstream {
-    target: Result<Authority, AddressError>,
+    target: Result<Target, AddressError>,
+    tls: PodTls,
+    /// The certificates that `tls` names, once they were read.
+    certificates: OnceLock<ClientTls>,
     /// Its name as headers spell it.
     pub(super) spelled: HeaderValue,
     sender: ArcSwapOption<Sender>,
@@ -133,7 +157,9 @@ impl Upstream {
 
     fn new(spec: &PodSpec) -> Upstream {
         Upstream {
-            target: target(&spec.grpc),
+            target: target(&spec.grpc, &spec.tls),
+            tls: spec.tls.clone(),
+            certificates: OnceLock::new(),
             spelled: spell(&spec.name),
             sender: ArcSwapOption::empty(),
             attempts: AtomicU64::new(0),
@@ -222,12 +248,27 @@ impl Upstream {
 
     async fn connect(&self, timeout: Duration) -> Result<Sender, Unreachable> {
         let target = self.target.clone()?;
-        let connected = tokio::time::timeout(timeout, handshake(&target)).await;
+        let connected = tokio::time::timeout(timeout, self.handshake(&target)).await;
         let sender = connected.map_err(|_| Unreachable::Timeout(timeout))??;
-        debug!(pod = %target, "connected");
+        debug!(pod = %target.authority, "connected");
         self.sender.store(Some(Arc::new(sender.clone())));
         self.connections.fetch_add(1, Relaxed);
         Ok(sender)
+    }
+
+    async fn handshake(&self, target: &Target) -> Result<Sender, Unreachable> {
+        let stream = dial(&target.authority).await.map_err(|error| Unreachable::Io(Arc::new(error)))?;
+        let Some(name) = &target.tls else { return speak(stream, target).await };
+        let stream = self.certificates()?.connect(stream, name.clone(), Wanted::H2).await;
+        speak(stream.map_err(|error| Unreachable::Tls(Arc::new(error)))?, target).await
+    }
+
+    fn certificates(&self) -> Result<&ClientTls, Unreachable> {
+        if let Some(read) = self.certificates.get() {
+            return Ok(read);
+        }
+        let read = ClientTls::of(&self.tls).map_err(|error| Unreachable::Certificates(Arc::new(error)))?;
+        Ok(self.certificates.get_or_init(|| read))
     }
 }
 
@@ -240,13 +281,11 @@ impl std::fmt::Display for SendError {
     }
 }
 
-async fn handshake(target: &Authority) -> Result<Sender, Unreachable> {
-    let port = target.port_u16().unwrap_or_default();
-    // A bracketed IPv6 address is written without its brackets where it stands alone.
-    let host = target.host().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| Unreachable::Io(Arc::new(error)))?;
-    stream.set_nodelay(true).map_err(|error| Unreachable::Io(Arc::new(error)))?;
-    notice_silence(&stream).map_err(|error| Unreachable::Io(Arc::new(error)))?;
+/// HTTP/2 on a connection that was just made.
+async fn speak<S>(stream: S, target: &Target) -> Result<Sender, Unreachable>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -255,7 +294,7 @@ async fn handshake(target: &Authority) -> Result<Sender, Unreachable> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Unreachable::Handshake(Arc::new(error)))?;
-    let target = target.clone();
+    let target = target.authority.clone();
     tokio::spawn(async move {
         match connection.await {
             Ok(()) => debug!(pod = %target, "connection closed"),
@@ -263,6 +302,16 @@ async fn handshake(target: &Authority) -> Result<Sender, Unreachable> {
         }
     });
     Ok(sender)
+}
+
+async fn dial(target: &Authority) -> io::Result<TcpStream> {
+    let port = target.port_u16().unwrap_or_default();
+    // A bracketed IPv6 address is written without its brackets where it stands alone.
+    let host = target.host().trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    notice_silence(&stream)?;
+    Ok(stream)
 }
 
 /// Lets the kernel find out that a pod's machine is gone without a word: HTTP/2 pings would do it too, but Triton closes
@@ -276,10 +325,10 @@ fn notice_silence(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Addresses `request` to the pod.
-fn direct<B>(request: &mut Request<B>, target: &Authority) {
+fn direct<B>(request: &mut Request<B>, target: &Target) {
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(target.clone());
+    parts.scheme = Some(if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(target.authority.clone());
     parts.path_and_query =
         Some(request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
     // Scheme, authority and path are all there, which is all that can be missing.
@@ -313,7 +362,12 @@ mod tests {
         assert_eq!(check("http://10.0.0.7:8001"), Ok(()));
         assert_eq!(check("pod-7.pods:8001/"), Ok(()));
         assert_eq!(check("http://[::1]:8001"), Ok(()));
-        assert!(check("https://10.0.0.7:8001").unwrap_err().to_string().contains("use http://"));
+        assert_eq!(check("https://10.0.0.7:8001"), Ok(()));
+        assert_eq!(check("https://[::1]:8001"), Ok(()));
+        assert_eq!(check("https://a_b:8001"), Ok(()));
+        let mut unnamed = PodSpec::new("p", "https://10.0.0.7:8001");
+        unnamed.tls.server_name = Some("not a name".into());
+        assert_eq!(check_address(&unnamed), Err(AddressError::ServerName("not a name".into())));
         for bad in ["http://10.0.0.7", "ftp://10.0.0.7:1", "http://a b:1", ""] {
             assert_eq!(check(bad), Err(AddressError::Malformed(bad.to_owned())));
         }

@@ -19,7 +19,7 @@ use super::gauge::Gauge;
 use super::heights::Heights;
 use super::pace::Pace;
 use super::silence::Silence;
-use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part};
+use super::{Batching, Cost, Lane, Model, ModelShape, Open, Part, PodTls};
 use crate::id::PodId;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -45,6 +45,8 @@ pub struct PodSpec {
     pub slots: u32,
     /// Whether it runs requests in batches, where that is not read from the model's configuration.
     pub batching: Option<Batching>,
+    /// How its addresses are talked to that begin with `https://`.
+    pub tls: PodTls,
     /// Its speed relative to the others, 0.001 to 1000; 2 takes half the time for the same request.
     pub weight: f64,
     /// The zone that it runs in, where somebody knows. May change in its life: see [`Pod::zone`].
@@ -66,6 +68,7 @@ impl PodSpec {
             models: Vec::new(),
             slots: 0,
             batching: None,
+            tls: PodTls::default(),
             weight: 1.0,
             zone: None,
             draining: false,
@@ -80,9 +83,11 @@ impl PodSpec {
 
     /// Whether `other` names the same pod with the same settings, all but those that may change in its life.
     fn is_same_life(&self, other: &PodSpec) -> bool {
-        let PodSpec { name, grpc, http, metrics, uid, models, slots, batching, weight, zone: _, draining: _ } = self;
+        let PodSpec { name, grpc, http, metrics, uid, models, slots, batching, tls, weight, zone: _, draining: _ } =
+            self;
         (name, grpc, http, metrics, uid) == (&other.name, &other.grpc, &other.http, &other.metrics, &other.uid)
-            && (models, slots, batching, weight) == (&other.models, &other.slots, &other.batching, &other.weight)
+            && (models, slots, batching, tls, weight)
+                == (&other.models, &other.slots, &other.batching, &other.tls, &other.weight)
     }
 
     /// The incarnation this spec names.

@@ -94,6 +94,24 @@ def test_all_nodes_where_callers_know_two(cluster):
     assert len(traffic.answers) == traffic.begun
 
 
+def test_all_nodes_drained_one_after_the_other(cluster):
+    """A deployment script drains each node before it ends it: while callers notice, it serves, and afterwards it has none."""
+    pairs = [Pair(node, cluster[(i + 1) % 3]) for i, node in enumerate(cluster)]
+    for node in cluster:
+        node.environment = {"PLIMSOLL_DRAIN_GRACE_S": "0.5"}
+        restart(node)
+    with Traffic(pairs, poisson(RATE, nodes=3, seed=4)) as traffic:
+        time.sleep(1)
+        for node in cluster:
+            drained = node.drain("--timeout-s", "20")
+            assert drained.returncode == 0 and drained.stdout.startswith("drained in "), drained
+            assert node.own_in_flight() == 0 and node.status("/health/ready") == 503
+            restart(node)
+            time.sleep(1)
+    assert describe(traffic.failures()) == []
+    assert len(traffic.answers) == traffic.begun
+
+
 class Pair:
     """Two nodes as one target, the way gRPC writes them."""
 

@@ -547,6 +547,14 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
+    /// Reads `response` to its end.
+    pub(crate) async fn of(response: Response<Incoming>) -> Result<Answered, hyper::Error> {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?;
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        Ok(Answered { head, body: body.to_bytes(), trailers })
+    }
+
     pub(crate) fn status_code(&self) -> String {
         let status = self.trailers.get("grpc-status").or_else(|| self.head.headers.get("grpc-status"));
         status.unwrap().to_str().unwrap().into()
@@ -573,10 +581,7 @@ async fn exchange(addr: String, mut request: Request<Pieces>) -> Answered {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
-    let body = body.collect().await.unwrap();
-    let trailers = body.trailers().cloned().unwrap_or_default();
-    Answered { head, body: body.to_bytes(), trailers }
+    Answered::of(sender.send_request(request).await.unwrap()).await.unwrap()
 }
 
 /// Waits for something that happens soon, and says what if it does not.

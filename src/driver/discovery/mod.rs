@@ -25,7 +25,7 @@ use self::voice::{Report, Voice};
 use crate::config::{Config, MOST_PODS};
 use crate::id::PodId;
 use crate::node::Node;
-use crate::observe::PodSpec;
+use crate::observe::{PodSpec, PodTls};
 
 /// Why the sources could not be started. Nothing runs then.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,8 @@ pub struct Discovery {
     reports: Vec<Option<Vec<PodSpec>>>,
     current: Vec<PodSpec>,
     reporters: usize,
+    /// What is configured of TLS towards all pods.
+    tls: PodTls,
     answered: BTreeSet<usize>,
     inbox: mpsc::Receiver<Report>,
     _sources: JoinSet<()>,
@@ -102,6 +104,7 @@ impl Discovery {
     pub fn with_clients(config: &Config, clients: Clients) -> Discovery {
         let (outbox, inbox) = mpsc::channel(16);
         let mut sources = JoinSet::new();
+        let tls = config.pod_tls.clone();
         let mut reports = vec![Some(config.pods.clone())];
         let mut voice = |kind: &'static str, what: String| {
             reports.push(None);
@@ -126,7 +129,7 @@ impl Discovery {
         }
         let reporters = reports.len() - 1;
         let current = merge(&reports);
-        Discovery { reports, current, reporters, answered: BTreeSet::new(), inbox, _sources: sources }
+        Discovery { reports, current, reporters, tls, answered: BTreeSet::new(), inbox, _sources: sources }
     }
 
     /// Waits for the next report of any source. The whole set of pods where it is another one now, none where it is not.
@@ -136,7 +139,9 @@ impl Discovery {
             return std::future::pending().await;
         };
         self.answered.insert(source);
-        self.reports[source] = Some(pods?);
+        let mut pods = pods?;
+        pods.iter_mut().for_each(|pod| pod.tls = self.tls.clone().or(&pod.tls));
+        self.reports[source] = Some(pods);
         let merged = merge(&self.reports);
         if merged == self.current {
             return None;
@@ -205,6 +210,16 @@ fn merge(reports: &[Option<Vec<PodSpec>>]) -> Vec<PodSpec> {
         merged.push(pod);
     }
     merged
+}
+
+/// A pod that was found, over TLS. Who finds pods by a name knows what their certificates are for: nobody issues them for the
+/// addresses of pods.
+fn over_tls(mut pod: PodSpec, name: &str) -> PodSpec {
+    for url in [Some(&mut pod.grpc), pod.http.as_mut()].into_iter().flatten() {
+        *url = format!("https://{}", place(url));
+    }
+    pod.tls.server_name = Some(name.to_owned());
+    pod
 }
 
 /// A URL without its scheme.

@@ -32,7 +32,7 @@ use tonic::Status;
 use self::change::Memory;
 use self::index::Index;
 use self::question::{Named, decode, read};
-pub(super) use self::ready::{Watch, health};
+pub(super) use self::ready::{SERVER_READY, Watch, health};
 use self::regions::Regions;
 use self::statistics::Statistics;
 use super::ask::{Question, framed};

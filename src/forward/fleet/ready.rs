@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::super::ask::{EMPTY, ask, framed, says_yes};
-use super::super::front::drained;
+use super::super::front::{Stage, reached};
 use super::super::response::trailers;
 use super::Fleet;
 use super::fan_out::ask_all;
@@ -29,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How often a watched health is looked at again: a change shows within the time a caller's retry takes anyway.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-const SERVER_READY: &str = "/inference.GRPCInferenceService/ServerReady";
+pub(in crate::forward) const SERVER_READY: &str = "/inference.GRPCInferenceService/ServerReady";
 const MODEL_READY: &str = "/inference.GRPCInferenceService/ModelReady";
 
 impl Fleet {
@@ -80,10 +80,11 @@ pub(in crate::forward) fn health(ready: bool) -> Bytes {
     framed(&HealthCheckResponse { status: status.into() })
 }
 
-/// The health of the fleet as a stream: what it is now, again on every change, and UNAVAILABLE when the front shuts down.
+/// The health of the fleet as a stream: what it is now, again on every change, no in the grace of a shutdown, and UNAVAILABLE when
+/// the front closes.
 pub(in crate::forward) struct Watch {
     fleet: Arc<Fleet>,
-    draining: watch::Receiver<bool>,
+    at: watch::Receiver<Stage>,
     told: Option<bool>,
     next: Next,
     ended: bool,
@@ -93,22 +94,31 @@ pub(in crate::forward) struct Watch {
 type Next = Pin<Box<dyn Future<Output = Option<bool>> + Send>>;
 
 impl Watch {
-    pub(in crate::forward) fn new(fleet: Arc<Fleet>, draining: watch::Receiver<bool>) -> Watch {
-        let next = look(fleet.clone(), draining.clone(), Duration::ZERO);
-        Watch { fleet, draining, told: None, next, ended: false }
+    pub(in crate::forward) fn new(fleet: Arc<Fleet>, at: watch::Receiver<Stage>) -> Watch {
+        let next = look(fleet.clone(), at.clone(), None);
+        Watch { fleet, at, told: None, next, ended: false }
     }
 }
 
-fn look(fleet: Arc<Fleet>, draining: watch::Receiver<bool>, after: Duration) -> Next {
+/// What is to be told after `told`; none once the front closes.
+fn look(fleet: Arc<Fleet>, at: watch::Receiver<Stage>, told: Option<bool>) -> Next {
     Box::pin(async move {
         let ready = async {
-            tokio::time::sleep(after).await;
+            if told.is_some() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
             fleet.any_ready().await
         };
         tokio::select! {
-            () = drained(draining) => None,
-            ready = ready => Some(ready),
+            biased;
+            () = reached(at.clone(), Stage::Grace) => {}
+            ready = ready => return Some(ready),
         }
+        if told != Some(false) && *at.borrow() == Stage::Grace {
+            return Some(false);
+        }
+        reached(at, Stage::Closing).await;
+        None
     })
 }
 
@@ -125,8 +135,9 @@ impl Body for Watch {
                 self.ended = true;
                 return Poll::Ready(Some(Ok(trailers(&Status::unavailable("the node shuts down")))));
             };
-            self.next = look(self.fleet.clone(), self.draining.clone(), LOOK_AGAIN);
-            if self.told.replace(ready) != Some(ready) {
+            let news = self.told.replace(ready) != Some(ready);
+            self.next = look(self.fleet.clone(), self.at.clone(), self.told);
+            if news {
                 return Poll::Ready(Some(Ok(Frame::data(health(ready)))));
             }
         }

@@ -15,8 +15,8 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::IntoName;
 use tokio::time::sleep;
 
-use super::DiscoveryError;
 use super::voice::Voice;
+use super::{DiscoveryError, over_tls};
 use crate::config::{DiscoveryConfig, DnsName, MOST_PODS, bracketed};
 use crate::observe::PodSpec;
 
@@ -31,6 +31,7 @@ pub(super) struct Watch {
     pub(super) resolver: TokioResolver,
     /// An answer is asked for again at the latest after this.
     interval: Duration,
+    tls: bool,
     http_port: Option<u16>,
     metrics_port: Option<u16>,
 }
@@ -38,7 +39,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(name: DnsName, resolver: TokioResolver, config: &DiscoveryConfig) -> Watch {
         let (http_port, metrics_port) = (config.http_port.number(), config.metrics_port.number());
-        Watch { name, resolver, interval: config.dns_interval, http_port, metrics_port }
+        Watch { name, resolver, interval: config.dns_interval, tls: config.tls, http_port, metrics_port }
     }
 
     /// Reports the pods behind the name, as often as the answers' TTL asks for within the bounds.
@@ -86,7 +87,7 @@ impl Watch {
         let mut pod = PodSpec::new(format!("{host}/{}", at(port)), url(port));
         pod.http = self.http_port.map(url);
         pod.metrics = self.metrics_port.map(url);
-        pod
+        if self.tls { over_tls(pod, host.trim_end_matches('.')) } else { pod }
     }
 }
 

@@ -55,8 +55,12 @@ enum Broken {
 impl Watch {
     pub(super) fn new(service: &KubernetesService, client: Client, config: &DiscoveryConfig) -> Watch {
         let namespace = service.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-        let ports =
-            Ports { grpc: service.port.clone(), http: config.http_port.clone(), metrics: config.metrics_port.clone() };
+        let ports = Ports {
+            grpc: service.port.clone(),
+            http: config.http_port.clone(),
+            metrics: config.metrics_port.clone(),
+            tls_name: config.tls.then(|| format!("{}.{namespace}.svc", service.name)),
+        };
         let slices = Api::namespaced(guard::guarded(client), &namespace);
         Watch { slices, namespace, name: service.name.clone(), ports, listed: false }
     }

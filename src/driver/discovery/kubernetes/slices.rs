@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 
+use super::super::over_tls;
 use crate::config::{MOST_PODS, Port, bracketed};
 use crate::observe::PodSpec;
 
@@ -22,6 +23,8 @@ pub(super) struct Ports {
     pub(super) grpc: Option<Port>,
     pub(super) http: Port,
     pub(super) metrics: Port,
+    /// The name in their certificates, where they take TLS.
+    pub(super) tls_name: Option<String>,
 }
 
 /// No slice has the port that gRPC goes to.
@@ -134,7 +137,10 @@ fn pod(slice: &Slice, grpc: u16, member: &Member, ports: &Ports) -> PodSpec {
     pod.uid.clone_from(&member.uid);
     pod.zone.clone_from(&member.zone);
     pod.draining = member.state == State::Draining;
-    pod
+    match &ports.tls_name {
+        Some(name) => over_tls(pod, name),
+        None => pod,
+    }
 }
 
 impl Slice {

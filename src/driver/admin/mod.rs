@@ -1,27 +1,38 @@
-//! The admin API: what this node believes, over HTTP, for people, probes and Prometheus.
+//! The admin API: what this node believes, over HTTP, for people, probes and Prometheus; and the one thing it can be told, to drain.
 //!
-//! It only reads. A request that is not a GET is refused, a body is never read, and every answer but `/metrics` is JSON.
+//! A request's body is never read, and every answer but `/metrics` is JSON.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/metrics` | Prometheus text |
 //! | `/v1/view` | what it believes about pods ([`crate::observe::View`]) |
 //! | `/v1/members` | what it believes about members (a list of [`crate::observe::MemberView`]) |
+//! | `/v1/drain` | how far its drain is; a POST begins it |
 //! | `/health/live` | 200 while the process runs |
 //! | `/health/ready` | 200 where a request could be served: some pod is not ejected and the node does not drain |
+//!
+//! Where a token or callers' certificates are configured, all but `/health/` needs one of them; Kubernetes' probes have neither.
 
-use axum::Json;
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::CONTENT_TYPE;
+pub(crate) mod access;
+mod listener;
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::info;
 
+pub use self::access::{Token, TokenError};
+use self::listener::{Caller, TlsListener};
+use super::drain::{Drain, Stage};
 use super::metrics::Metrics;
+use super::tls::ServerTls;
 use crate::node::Node;
 use crate::observe::View;
 
@@ -32,19 +43,40 @@ const HAS_LEFT: &str = "this node has left";
 pub struct Admin {
     node: Node,
     metrics: Metrics,
-    draining: watch::Receiver<bool>,
+    drain: Drain,
+    token: Option<Token>,
+    tls: Option<ServerTls>,
+    open_metrics: bool,
 }
 
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").field("draining", &*self.draining.borrow()).finish_non_exhaustive()
+        f.debug_struct("Admin").field("drain", &self.drain.stage()).finish_non_exhaustive()
     }
 }
 
 impl Admin {
-    /// An admin API of `node`. While `draining` says so it is not ready.
-    pub fn new(node: Node, metrics: Metrics, draining: watch::Receiver<bool>) -> Admin {
-        Admin { node, metrics, draining }
+    /// An admin API of `node`, for everybody who reaches it. Once `drain` has begun it is not ready.
+    pub fn new(node: Node, metrics: Metrics, drain: Drain) -> Admin {
+        Admin { node, metrics, drain, token: None, tls: None, open_metrics: false }
+    }
+
+    /// The same for those who have `token`, in a header `Authorization: Bearer TOKEN`.
+    #[must_use]
+    pub fn token(self, token: Token) -> Admin {
+        Admin { token: Some(token), ..self }
+    }
+
+    /// The same over TLS. Where `tls` knows callers' certificates, one of them is as good as the token.
+    #[must_use]
+    pub fn tls(self, tls: ServerTls) -> Admin {
+        Admin { tls: Some(tls), ..self }
+    }
+
+    /// The same with `/metrics` open to everybody, for scrapers without a token.
+    #[must_use]
+    pub fn open_metrics(self) -> Admin {
+        Admin { open_metrics: true, ..self }
     }
 
     /// Serves until `shutdown` resolves and the answers under way are sent.
@@ -56,7 +88,19 @@ impl Admin {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await
+        // Ends with this.
+        let mut followed = JoinSet::new();
+        if let Some(token) = self.token.clone() {
+            followed.spawn(token.follow());
+        }
+        match self.tls.clone() {
+            None => axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await,
+            Some(tls) => {
+                followed.spawn(tls.clone().follow());
+                let service = self.router().into_make_service_with_connect_info::<Caller>();
+                axum::serve(TlsListener::new(listener, tls), service).with_graceful_shutdown(shutdown).await
+            }
+        }
     }
 
     /// The routes, for programs that serve them beside their own.
@@ -65,14 +109,51 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/v1/view", get(view))
             .route("/v1/members", get(members))
+            .route("/v1/drain", get(drain).post(begin_drain))
             .route("/health/live", get(live))
             .route("/health/ready", get(ready))
             .fallback(unknown_path)
-            .method_not_allowed_fallback(only_get)
+            .method_not_allowed_fallback(wrong_method)
             // No request here has a body.
             .layer(DefaultBodyLimit::max(0))
+            .layer(from_fn_with_state(self.clone(), guard))
             .with_state(self)
     }
+
+    fn lets_in(&self, request: &Request) -> bool {
+        let path = request.uri().path();
+        let is_open = path.starts_with("/health/") || (self.open_metrics && path == "/metrics");
+        if is_open || !self.is_guarded() {
+            return true;
+        }
+        let caller = request.extensions().get::<ConnectInfo<Caller>>();
+        let presented = request.headers().get(AUTHORIZATION).and_then(|header| bearer(header.as_bytes()));
+        let has_token = self.token.as_ref().zip(presented).is_some_and(|(token, presented)| token.is(presented));
+        has_token || caller.is_some_and(|ConnectInfo(caller)| caller.is_certified)
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.token.is_some() || self.tls.as_ref().is_some_and(ServerTls::knows_callers)
+    }
+}
+
+/// The token in the value of an `Authorization` header. The scheme's name is spelled as one likes.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    if admin.lets_in(&request) {
+        return next.run(request).await;
+    }
+    let what = match &admin.token {
+        Some(_) => "the header `Authorization: Bearer TOKEN` with this node's admin token (plimsoll: --token-file)",
+        None => "a client certificate",
+    };
+    let mut refusal = error(StatusCode::UNAUTHORIZED, format!("`{}` needs {what}", request.uri().path()));
+    refusal.headers_mut().insert(WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+    refusal
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -90,12 +171,23 @@ async fn members(State(admin): State<Admin>) -> Response {
     Json(admin.node.members().await).into_response()
 }
 
+async fn drain(State(admin): State<Admin>) -> Response {
+    Json(json!({ "stage": admin.drain.stage(), "in_flight": admin.node.in_flight() })).into_response()
+}
+
+async fn begin_drain(State(admin): State<Admin>) -> Response {
+    if admin.drain.begin() {
+        info!("told by the admin API to drain");
+    }
+    drain(State(admin)).await
+}
+
 async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let draining = *admin.draining.borrow();
+    let draining = admin.drain.stage() > Stage::Serving;
     match not_ready(admin.node.view().await, draining) {
         None => Json(json!({ "ready": true })).into_response(),
         Some(reason) => {
@@ -121,7 +213,7 @@ fn not_ready(view: Option<View>, draining: bool) -> Option<String> {
 async fn unknown_path(uri: Uri) -> Response {
     error(
         StatusCode::NOT_FOUND,
-        format!("no such path: `{}`; see /v1/view, /v1/members, /metrics, /health/ready", uri.path()),
+        format!("no such path: `{}`; see /v1/view, /v1/members, /v1/drain, /metrics, /health/ready", uri.path()),
     )
 }
 
@@ -129,8 +221,8 @@ fn has_left() -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, HAS_LEFT.to_owned())
 }
 
-async fn only_get() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here".to_owned())
+async fn wrong_method() -> Response {
+    error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here, and POST at /v1/drain".to_owned())
 }
 
 fn error(status: StatusCode, message: String) -> Response {
@@ -163,10 +255,10 @@ mod tests {
     async fn every_path_answers_for_a_live_node() {
         let secret = Credentials::Secret(b"0123456789abcdef".to_vec());
         let node = Node::join(NodeConfig::new("a", secret)).await.unwrap();
-        let (drain, draining) = watch::channel(false);
+        let drain = Drain::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let admin = Admin::new(node.clone(), Metrics::new(), draining);
+        let admin = Admin::new(node.clone(), Metrics::new(), drain.clone());
         let served = tokio::spawn(admin.serve(listener, std::future::pending()));
 
         let (status, _, body) = ask(address, "GET /health/ready").await;
@@ -195,7 +287,9 @@ mod tests {
         pods[1].eject();
         assert_eq!(ask(address, "GET /health/ready").await.2, r#"{"ready":false,"reason":"all 2 pods are ejected"}"#);
         pods[1].readmit();
-        drain.send(true).unwrap();
+        assert_eq!(ask(address, "GET /v1/drain").await.2, r#"{"in_flight":0,"stage":"serving"}"#);
+        assert_eq!(ask(address, "POST /v1/drain").await.2, r#"{"in_flight":0,"stage":"draining"}"#);
+        assert_eq!(drain.stage(), Stage::Draining);
         assert_eq!(
             ask(address, "GET /health/ready").await.2,
             r#"{"ready":false,"reason":"draining: this node is leaving"}"#
@@ -205,7 +299,7 @@ mod tests {
         assert_eq!((status, content_type.as_str()), (404, "application/json"));
         assert!(body.starts_with(r#"{"error":"no such path: `/v2/models`;"#), "{body}");
         let (status, _, body) = ask(address, "POST /v1/view").await;
-        assert_eq!((status, body.as_str()), (405, r#"{"error":"only GET is served here"}"#));
+        assert_eq!((status, body.as_str()), (405, r#"{"error":"only GET is served here, and POST at /v1/drain"}"#));
 
         node.leave(std::time::Duration::ZERO).await;
         for path in ["/v1/view", "/metrics"] {

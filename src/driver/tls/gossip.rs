@@ -6,7 +6,7 @@
 //! `spiffe://<cluster>/plimsoll-node/<name>`, and the certificate must also carry the DNS name that nodes ask for,
 //! `gossip.plimsoll.internal`, so that the standard verifier does its standard work.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use ring::{hkdf, hmac};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use webpki::EndEntityCert;
 
+use super::{TlsError, provider};
+use crate::driver::watched::Text;
 use crate::id::NodeId;
 use crate::node::Credentials;
 
@@ -31,31 +32,6 @@ const ALPN: &[u8] = b"plimsoll/1";
 /// A silent peer's connection is given up after this; SWIM has declared it down long before.
 const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
-
-/// Why a node's proof of membership cannot be used. Nothing was started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file could not be read: check its path and permissions.
-    #[error("cannot read `{}`: {reason}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system or the PEM reader says.
-        reason: String,
-    },
-    /// The certificate does not say which node it is for: issue one with the URI name it should have.
-    #[error("certificate `{}` is not for this node: it needs the URI name `{wanted}` (and the DNS name `{SERVER_NAME}`)", path.display())]
-    NotThisNode {
-        /// The certificate.
-        path: PathBuf,
-        /// The name it must carry.
-        wanted: String,
-    },
-    /// Keys and certificates do not fit together, or are of a kind that is not supported.
-    #[error("the gossip certificate cannot be used: {0}")]
-    Unusable(String),
-}
 
 /// What the endpoint is made from.
 pub(crate) struct Identity {
@@ -101,7 +77,7 @@ pub(crate) fn identity(name: &str, cluster: &str, credentials: &Credentials) -> 
         Credentials::Files { ca, cert, key } => from_files(&me, ca, cert, key)?,
     };
     let roots = Arc::new(roots);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = provider();
     let transport = Arc::new(transport());
     let mut server = server_config(&provider, &roots, &chain, &key)?;
     server.transport_config(transport.clone());
@@ -157,26 +133,15 @@ fn derived_key(secret: &[u8]) -> Result<KeyPair, TlsError> {
 }
 
 fn from_files(me: &PeerName, ca: &Path, cert: &Path, key: &Path) -> Result<Material, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for root in certificates(ca)? {
-        roots.add(root).map_err(|error| TlsError::Read { path: ca.to_owned(), reason: error.to_string() })?;
-    }
-    let chain = certificates(cert)?;
+    let roots = Text::read(ca)?.roots()?;
+    let chain = Text::read(cert)?.certificates()?;
     let ours = chain.first().and_then(node_name);
     if ours.as_ref() != Some(me) {
         return Err(TlsError::NotThisNode { path: cert.to_owned(), wanted: me.uri() });
     }
-    let read = |error: rustls_pki_types::pem::Error| TlsError::Read { path: key.to_owned(), reason: error.to_string() };
-    let key = PrivateKeyDer::from_pem_file(key).map_err(read)?;
+    let key = Text::read(key)?.key()?;
     let material = key.secret_der().to_vec();
     Ok((roots, chain, key, material))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = |reason: String| TlsError::Read { path: path.to_owned(), reason };
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| read(error.to_string()))?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(|error| read(error.to_string()))?;
-    if found.is_empty() { Err(read("there is no certificate in it".into())) } else { Ok(found) }
 }
 
 fn server_config(
