@@ -46,7 +46,7 @@ impl Answer {
             Face::Grpc if answer.head.headers.contains_key("grpc-status") && !is_ok(&answer.head.headers) => {
                 answer.error = Status::from_header_map(&answer.head.headers);
             }
-            Face::Http if answer.head.status.as_u16() >= 400 => answer.read_error().await?,
+            Face::Http if answer.head.status.as_u16() >= 400 => Box::pin(answer.read_error()).await?,
             _ => {}
         }
         Ok(answer)

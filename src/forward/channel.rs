@@ -69,7 +69,7 @@ impl BalancedChannel {
         let is_inference = matches!(kind, Kind::Infer | Kind::Stream);
         let method = if is_inference { None } else { self.fleet.method(parts.uri.path(), &parts.headers) };
         if let Some(method) = method {
-            let answer = self.fleet.answer(method, parts.headers, Source::Client(body)).await?;
+            let answer = Box::pin(self.fleet.answer(method, parts.headers, Source::Client(body))).await?;
             return Ok(answer.map(Body::new));
         }
         let mut deadline = Deadline::take_over(&mut parts.headers);

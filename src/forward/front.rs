@@ -172,7 +172,8 @@ impl Front {
         let front = self.clone();
         let service = service_fn(move |request| {
             let front = front.clone();
-            async move { Ok::<_, Infallible>(front.answer(request).await) }
+            // Boxed: hyper and tokio move it half a dozen times before it is where it stays.
+            async move { Ok::<_, Infallible>(Box::pin(front.answer(request)).await) }
         });
         let mut connection = pin!(self.builder().serve_connection(TokioIo::new(OneAuthority::new(stream)), service));
         let ended = tokio::select! {
@@ -227,7 +228,7 @@ impl Front {
         }
         if let Some(method) = self.fleet.method(path, request.headers()) {
             let (parts, body) = request.into_parts();
-            let answer = self.fleet.answer(method, parts.headers, Source::Incoming(body)).await?;
+            let answer = Box::pin(self.fleet.answer(method, parts.headers, Source::Incoming(body))).await?;
             return Ok(answer.map(Answer::Whole));
         }
         match path {

@@ -1,6 +1,7 @@
 //! The one road from a request to a pod's answer, for the channel and the fronts alike: pick, send, and pick again where
 //! nothing of it ran.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +106,11 @@ impl Forwarder {
             tried: Tried::default(),
             again: 0,
         };
-        let (answer, ticket, pod) = deadline.within(self.dispatch(&mut trip, request)).await?;
+        let (answer, ticket, pod) = {
+            // Pinned here: `within` would hold it twice, as an argument and where it is polled.
+            let dispatched = pin!(self.dispatch(&mut trip, request));
+            deadline.within(dispatched).await?
+        };
         self.note_sequence(&trip, &answer, &pod);
         let freed = self.options.limits.in_flight_per_pod.is_some().then(|| self.clone());
         let mut response = ResponseBody::carry(call.face, answer, ticket, deadline, passed, freed);
@@ -126,7 +131,8 @@ impl Forwarder {
             };
             let copy = copy_of(trip.call, &request);
             let sent = match self.hedge_after(trip) {
-                Some(after) => self.send_hedged(trip, ticket, request, after).await,
+                // Boxed: it holds two sendings, and every request would have to keep room for them.
+                Some(after) => Box::pin(self.send_hedged(trip, ticket, request, after)).await,
                 None => self.send(trip.call, ticket, request).await,
             };
             request = match sent {
@@ -301,7 +307,7 @@ impl Forwarder {
         let copy = copy_of(trip.call, &request);
         let first_pod = ticket.pod().clone();
         let call = trip.call;
-        let mut first = std::pin::pin!(self.send(call, ticket, request));
+        let mut first = pin!(self.send(call, ticket, request));
         let copy = tokio::select! {
             biased;
             sent = &mut first => return sent,
@@ -312,7 +318,7 @@ impl Forwarder {
         let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded);
         let Ok(second) = self.node.pick(&wanted) else { return first.await };
         trip.again += 1;
-        let mut second = std::pin::pin!(self.send(call, second, copy));
+        let mut second = pin!(self.send(call, second, copy));
         // A failure does not win against an answer that may still come.
         let won = |sent: &Sent| matches!(sent, Sent::Answer(_, answer) if answer.code() == Code::Ok);
         tokio::select! {

@@ -224,9 +224,15 @@ impl Upstream {
     }
 
     async fn connection(&self, timeout: Duration) -> Result<Sender, Unreachable> {
-        if let Some(sender) = self.open() {
-            return Ok(sender);
+        match self.open() {
+            Some(sender) => Ok(sender),
+            // Boxed: what it takes to connect would make every request larger.
+            None => Box::pin(self.open_again(timeout)).await,
         }
+    }
+
+    /// Connects, or takes part in an attempt that is under way.
+    async fn open_again(&self, timeout: Duration) -> Result<Sender, Unreachable> {
         let seen = self.attempts.load(Relaxed);
         let mut failure = self.connecting.lock().await;
         if let Some(sender) = self.open() {
