@@ -470,7 +470,10 @@ async fn what_is_no_call_to_triton_is_answered_as_grpc_says() {
     assert_eq!((answer.head.status, answer.status_code().as_str()), (StatusCode::OK, "12"));
     let mut request: Request<_> = fake::grpc_request("ModelInfer", "echo", fake::whole(Bytes::new()));
     request.headers_mut().insert("content-type", "application/json".parse().unwrap());
-    assert_eq!(fake::post(world.addr.clone(), request).await.head.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    // That is REST, which no pod here takes.
+    let answer = fake::post(world.addr.clone(), request).await;
+    assert_eq!(answer.head.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.body.starts_with(br#"{"error":"no pod takes HTTP: give pods an address for it"#), "{answer:?}");
     assert_eq!(pod.requests(), 0);
     // What Triton has and the node knows nothing of goes to a pod and costs nothing.
     let unknown = fake::grpc_request("NotYetInvented", "echo", fake::whole(Bytes::from_static(&[0; 5])));

@@ -16,10 +16,10 @@ pub(super) struct Flags {
     /// Name of this node, unique per process [default: host-pid]
     #[arg(long)]
     name: Option<String>,
-    /// Where the gRPC front listens [default: 127.0.0.1:8001]
+    /// Where callers connect, over gRPC or HTTP [default: 127.0.0.1:8001]
     #[arg(long, value_name = "ADDR")]
     grpc: Option<String>,
-    /// Where the HTTP front would listen; not served by this version
+    /// Where they connect too: HTTP clients are used to a port of their own
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Where metrics, health and the API are served [default: 127.0.0.1:8002]

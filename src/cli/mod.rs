@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a node: a gRPC front that callers point at, and the admin API
+    /// Run a node: a front that callers point at, by gRPC or HTTP, and the admin API
     #[command(after_help = flags::AFTER_HELP)]
     Node(node::NodeArgs),
     /// Show what a running node believes about every pod

@@ -1,7 +1,7 @@
 //! `plimsoll node`: everything that can be wrong is found before anything starts, and everything that started is ended
 //! in order.
 //!
-//! Start: configuration, credentials, certificates, both listeners, then the node, then fronts and discovery. Drain, by a signal
+//! Start: configuration, credentials, certificates, all listeners, then the node, then fronts and discovery. Drain, by a signal
 //! or by the admin API: not ready, for `front.drain_grace_s` as before, then stop accepting and let tickets finish for
 //! `front.drain_s`. End, by SIGTERM or SIGINT: the same if it was not done yet, then tell the peers zero and leave. A second signal
 //! ends the process at once.
@@ -70,13 +70,14 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let node_config = config.node_config().map_err(Failure::bad_input)?;
     let keys = Keys::read(&config)?;
     let grpc = listen("node.grpc", config.grpc).await?;
+    let http = match config.http {
+        Some(address) => Some(listen("node.http", address).await?),
+        None => None,
+    };
     let admin = listen("node.admin", config.admin).await?;
     let mut signals = Signals::new()?;
     let metrics = Metrics::install().map_err(Failure::at_run_time)?;
     let mut discovery = Discovery::start(&config).await.map_err(Failure::bad_input)?;
-    if let Some(http) = config.http {
-        warn!("node.http is `{http}`, but this version serves no HTTP front; callers take gRPC at `{}`", config.grpc);
-    }
     let node = tokio::select! {
         joined = Node::join(node_config) => joined.map_err(not_joined)?,
         () = signals.next() => return Ok(()),
@@ -84,9 +85,14 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
 
     let drain = Drain::new();
     let (end, ended) = watch::channel(false);
-    let bound = (address_of(&grpc, config.grpc), address_of(&admin, config.admin));
+    let bound = Bound {
+        grpc: address_of(&grpc, config.grpc),
+        http: http.as_ref().zip(config.http).map(|(http, asked)| address_of(http, asked)),
+        admin: address_of(&admin, config.admin),
+    };
+    let doors = [Some(grpc), http].into_iter().flatten().collect();
     let mut front =
-        Front::Open(tokio::spawn(serve_front(node.clone(), grpc, &config, keys.tls.clone(), drain.clone())));
+        Front::Open(tokio::spawn(serve_front(node.clone(), doors, &config, keys.tls.clone(), drain.clone())));
     let mut admin_task = tokio::spawn(keys.admin(&config, &node, metrics, &drain).serve(admin, until(ended)));
     if !discovery.settle(&node, SETTLE).await {
         warn!("discovery has not answered within {} s; starting with the pods known so far", SETTLE.as_secs());
@@ -105,7 +111,7 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
                     drain.end();
                     info!("drained: no request is open, and none is taken");
                 }
-                ended => break Some(format!("the gRPC front ended: {ended:?}")),
+                ended => break Some(format!("the front ended: {ended:?}")),
             },
             ended = &mut admin_task => break Some(format!("the admin API ended: {ended:?}")),
         }
@@ -178,10 +184,10 @@ impl Keys {
     }
 }
 
-/// The gRPC front, until the drain and its open requests are over.
+/// The front, until the drain and its open requests are over. Both protocols come in by each of its doors.
 fn serve_front(
     node: Node,
-    listener: TcpListener,
+    doors: Vec<TcpListener>,
     config: &Config,
     tls: Option<ServerTls>,
     drain: Drain,
@@ -194,7 +200,7 @@ fn serve_front(
     options.grace = config.front.drain_grace;
     options.drain = config.front.drain;
     options.tls = tls;
-    forward::serve(node, listener, options, drain.begun())
+    forward::serve(node, doors, options, drain.begun())
 }
 
 /// The task of the front.
@@ -241,11 +247,19 @@ fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn ready(node: &Node, config: &Config, (grpc, admin): (SocketAddr, SocketAddr), pods: usize) {
+/// Where callers and people find the node.
+struct Bound {
+    grpc: SocketAddr,
+    http: Option<SocketAddr>,
+    admin: SocketAddr,
+}
+
+fn ready(node: &Node, config: &Config, bound: Bound, pods: usize) {
     info!(
         node = node.name(),
-        %grpc,
-        %admin,
+        grpc = %bound.grpc,
+        http = bound.http.map(tracing::field::display),
+        admin = %bound.admin,
         gossip = %config.gossip,
         advertise = %node.gossip_addr(),
         cluster = config.cluster,

@@ -65,9 +65,9 @@ pub struct Config {
     pub name: String,
     /// Nodes of another cluster are refused.
     pub cluster: String,
-    /// Where the gRPC front listens.
+    /// Where the front listens, for both protocols.
     pub grpc: SocketAddr,
-    /// Where the HTTP front would listen. It is not built in this version; `plimsoll node` says so.
+    /// Where the front listens too: callers over HTTP are used to a port of their own.
     pub http: Option<SocketAddr>,
     /// Where metrics, health and the API are served.
     pub admin: SocketAddr,

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Response;
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use tonic::{Code, Status};
 
 use super::call::Face;
 use super::outcome::{Refusal, code_of, is_ok};
+use super::upstream::{Received, causes};
 
 /// The longest text of an HTTP error that is read before the answer is passed on. Triton's have a line.
 const LONGEST_ERROR: usize = 64 << 10;
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Answer {
     pub(super) head: http::response::Parts,
     /// What comes of it still.
-    pub(super) body: Option<Incoming>,
+    pub(super) body: Option<Received>,
     /// What was read of it already.
     pub(super) held: Bytes,
     /// What it says where it is an error from its head on.
@@ -38,8 +38,8 @@ impl Answer {
     /// Looks into `response`.
     ///
     /// # Errors
-    /// A text where the pod broke off in the middle of an error, or sent none: nothing of it is left then.
-    pub(super) async fn of(face: Face, response: Response<Incoming>) -> Result<Answer, String> {
+    /// A text where the pod broke off in the middle of an error: nothing of it is left then.
+    pub(super) async fn of(face: Face, response: Response<Received>) -> Result<Answer, String> {
         let (head, body) = response.into_parts();
         let mut answer = Answer { head, body: Some(body), held: Bytes::new(), error: None };
         match face {
@@ -62,22 +62,34 @@ impl Answer {
         self.error.as_ref().map_or(Code::Ok, Status::code)
     }
 
+    /// Reads what an error says, if it is as short as errors are: none of it is lost if it is not.
     async fn read_error(&mut self) -> Result<(), String> {
-        let code = code_of(self.head.status);
-        let length = self.head.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let short = length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length <= LONGEST_ERROR);
-        let Some(body) = self.body.take_if(|_| short) else {
-            self.error = Some(Status::new(code, self.head.status.to_string()));
-            return Ok(());
-        };
-        let read = tokio::time::timeout(PATIENCE, Limited::new(body, LONGEST_ERROR).collect()).await;
-        let read = read.map_err(|_| format!("its error did not come within {PATIENCE:?}"))?;
-        self.held = read.map_err(|error| error.to_string())?.to_bytes();
-        let text = match serde_json::from_slice::<HttpError>(&self.held) {
-            Ok(error) => error.error,
-            Err(_) => String::from_utf8_lossy(&self.held).into_owned(),
-        };
-        self.error = Some(Status::new(code, text));
+        let mut held = BytesMut::new();
+        // One that stops in the middle is passed on as far as it came.
+        let read = tokio::time::timeout(PATIENCE, self.read_into(&mut held)).await;
+        self.held = held.freeze();
+        read.unwrap_or(Ok(()))?;
+        let text = if self.body.is_none() { error_text(&self.held) } else { self.head.status.to_string() };
+        self.error = Some(Status::new(code_of(self.head.status), text));
         Ok(())
+    }
+
+    async fn read_into(&mut self, held: &mut BytesMut) -> Result<(), String> {
+        while let Some(body) = self.body.as_mut().filter(|_| held.len() <= LONGEST_ERROR) {
+            let frame = body.frame().await;
+            match frame {
+                Some(frame) => held.extend(frame.map_err(|error| causes(&error))?.into_data()),
+                None => self.body = None,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the body of an HTTP error says.
+pub(super) fn error_text(body: &[u8]) -> String {
+    match serde_json::from_slice::<HttpError>(body) {
+        Ok(error) => error.error,
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
     }
 }

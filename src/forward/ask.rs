@@ -1,15 +1,19 @@
 //! Questions that the node itself asks pods, and what becomes of them: small messages there and back, each held as a whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::answer::error_text;
 use super::body::RequestBody;
 use super::call::Face;
+use super::outcome::code_of;
 use super::upstream::{SendError, Unreachable, Upstream, causes};
 use crate::observe::Pod;
 
@@ -22,11 +26,14 @@ const MAX_ANSWER: usize = 4 << 20;
 /// A question that any number of pods can be asked.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    /// The method.
-    pub(super) path: &'static str,
+    /// The protocol it is put in, and the answers come in.
+    pub(super) face: Face,
+    pub(super) method: Method,
+    /// Path and query: over gRPC, the method.
+    pub(super) path: Uri,
     /// The caller's, where there is one.
     pub(super) metadata: HeaderMap,
-    /// With its gRPC prefix.
+    /// Over gRPC, with its prefix.
     pub(super) message: Bytes,
     /// How long a pod may take to accept a connection.
     pub(super) connect: Duration,
@@ -35,13 +42,18 @@ pub(super) struct Question {
 }
 
 /// A pod's OK.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reply {
-    pub(super) headers: HeaderMap,
-    /// With its gRPC prefix.
+    pub(super) head: Parts,
+    /// Over gRPC, with its prefix.
     pub(super) message: Bytes,
     pub(super) trailers: HeaderMap,
 }
+
+/// A pod's no over HTTP as it came: the source of the status that stands for it here.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP status {}", .0.head.status)]
+pub(super) struct HttpNo(pub(super) Reply);
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +93,12 @@ impl Failure {
 }
 
 impl Question {
+    /// A question by gRPC; `message` has its prefix.
+    pub(super) fn grpc(path: &'static str, metadata: HeaderMap, message: Bytes, patience: Duration) -> Question {
+        let (face, method, path) = (Face::Grpc, Method::POST, Uri::from_static(path));
+        Question { face, method, path, metadata, message, connect: patience, patience }
+    }
+
     /// Asks `pod`.
     ///
     /// # Errors
@@ -92,36 +110,41 @@ impl Question {
 
     async fn exchange(&self, pod: &Pod) -> Result<Reply, Failure> {
         let upstream = Upstream::of(pod).aside(pod);
-        let response = match upstream.send(Face::Grpc, self.request(), self.connect).await {
+        let response = match upstream.send(self.face, self.request(), self.connect).await {
             Ok(response) => response,
             Err(SendError::Unsent(_, why)) => return Err(Failure::Unreachable(why)),
-            Err(SendError::Died(error)) => return Err(Failure::Broke(causes(&error))),
+            Err(SendError::Died(error) | SendError::DiedAtOnce(error)) => return Err(Failure::Broke(causes(&error))),
         };
-        let (parts, body) = response.into_parts();
+        let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| Failure::Broke(broken(&*error)))?;
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let status = Status::from_header_map(&trailers).or_else(|| Status::from_header_map(&parts.headers));
-        match status {
-            Some(status) if status.code() == Code::Ok => {
-                Ok(Reply { headers: parts.headers, message: body.to_bytes(), trailers })
-            }
-            Some(status) => Err(Failure::Said(status.into())),
-            None => Err(Failure::Broke(format!("answered without a status (HTTP {})", parts.status))),
+        let reply = Reply { head, message: body.to_bytes(), trailers };
+        match self.face {
+            Face::Grpc => reply.by_grpc_status(),
+            Face::Http => reply.by_http_status(),
         }
     }
 
     fn request(&self) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::ready(self.message.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_static(self.path);
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.path);
         let headers = request.headers_mut();
         headers.clone_from(&self.metadata);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        // The answer is looked into here, so it must come plain.
-        headers.remove("grpc-accept-encoding");
-        // The time is kept here; deadline.rs says why a pod must not keep the caller's.
-        headers.remove("grpc-timeout");
+        match self.face {
+            Face::Grpc => {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+                // The answer is looked into here, so it must come plain.
+                headers.remove("grpc-accept-encoding");
+                // The time is kept here; deadline.rs says why a pod must not keep the caller's.
+                headers.remove("grpc-timeout");
+            }
+            Face::Http => {
+                headers.remove(header::ACCEPT_ENCODING);
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.message.len()));
+            }
+        }
         request
     }
 }
@@ -134,6 +157,24 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 impl Reply {
+    fn by_grpc_status(self) -> Result<Reply, Failure> {
+        let status = Status::from_header_map(&self.trailers).or_else(|| Status::from_header_map(&self.head.headers));
+        match status {
+            Some(status) if status.code() == Code::Ok => Ok(self),
+            Some(status) => Err(Failure::Said(status.into())),
+            None => Err(Failure::Broke(format!("answered without a status (HTTP {})", self.head.status))),
+        }
+    }
+
+    fn by_http_status(self) -> Result<Reply, Failure> {
+        if self.head.status.as_u16() < 400 {
+            return Ok(self);
+        }
+        let mut status = Status::new(code_of(self.head.status), error_text(&self.message));
+        status.set_source(Arc::new(HttpNo(self)));
+        Err(Failure::Said(status.into()))
+    }
+
     /// Its one message.
     ///
     /// # Errors
@@ -158,7 +199,7 @@ pub(super) async fn ask(
     message: Bytes,
     timeout: Duration,
 ) -> Result<Bytes, Status> {
-    let question = Question { path, metadata, message, connect: timeout, patience: timeout };
+    let question = Question::grpc(path, metadata, message, timeout);
     let reply = question.ask(pod).await.map_err(|failure| failure.into_status(pod))?;
     Ok(reply.message)
 }

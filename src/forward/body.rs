@@ -31,7 +31,7 @@ pub(super) struct RequestBody {
     replayed: usize,
     trailers: Option<HeaderMap>,
     source: Option<Source>,
-    messages: Messages,
+    framing: Framing,
     passed: Passed,
     /// Whether its caller broke off while it was read ahead.
     broken: bool,
@@ -60,43 +60,56 @@ impl Stream {
     }
 }
 
-/// A message is over the limit. It was not read, nor passed on.
+/// A message, or a body without messages in it, is over the limit. It was not read, nor passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a message of {bytes} bytes is over the limit of {limit} bytes")]
+#[error("a {what} of {bytes} bytes is over the limit of {limit} bytes")]
 pub(super) struct TooLarge {
+    what: &'static str,
     bytes: u64,
     limit: u64,
 }
 
 impl From<TooLarge> for Status {
+    /// With itself as the source: HTTP has a status of its own for it.
     fn from(too_large: TooLarge) -> Status {
-        Status::resource_exhausted(too_large.to_string())
+        let mut status = Status::resource_exhausted(too_large.to_string());
+        status.set_source(Arc::new(too_large));
+        status
     }
 }
 
 impl RequestBody {
+    /// gRPC messages, each of `limit` bytes at most.
     pub(super) fn new(source: Source, limit: u64) -> RequestBody {
-        RequestBody {
-            held: SmallVec::new(),
-            replayed: 0,
-            trailers: None,
-            source: Some(source),
-            messages: Messages::new(limit),
-            passed: None,
-            broken: false,
-        }
+        RequestBody::of(Some(source), SmallVec::new(), Framing::Messages(Messages::new(limit)))
+    }
+
+    /// What an HTTP request brings: `limit` bytes at most, of which its head may announce how many.
+    ///
+    /// # Errors
+    /// [`TooLarge`] where it announces more.
+    pub(super) fn plain(source: Source, announced: Option<u64>, limit: u64) -> Result<RequestBody, TooLarge> {
+        let length = Length { announced, seen: 0, limit };
+        length.check(announced.unwrap_or(0))?;
+        Ok(RequestBody::of(Some(source), SmallVec::new(), Framing::None(length)))
     }
 
     /// One message that is already there, prefix and all.
     pub(super) fn ready(message: Bytes) -> RequestBody {
         let held = SmallVec::from_iter((!message.is_empty()).then_some(message));
-        let messages = Messages::new(u64::MAX);
-        RequestBody { held, replayed: 0, trailers: None, source: None, messages, passed: None, broken: false }
+        RequestBody::of(None, held, Framing::Messages(Messages::new(u64::MAX)))
     }
 
-    /// The limit on each of its messages.
+    fn of(source: Option<Source>, held: SmallVec<[Bytes; 2]>, framing: Framing) -> RequestBody {
+        RequestBody { held, replayed: 0, trailers: None, source, framing, passed: None, broken: false }
+    }
+
+    /// The limit on each of its messages, or on all of it.
     pub(super) fn limit(&self) -> u64 {
-        self.messages.limit
+        match &self.framing {
+            Framing::Messages(messages) => messages.limit,
+            Framing::None(length) => length.limit,
+        }
     }
 
     #[cfg(test)]
@@ -142,26 +155,21 @@ impl RequestBody {
     /// A second body with the same bytes, where all of them are here; shares them. For calls of one message: that one is whole
     /// with its last byte, whether its caller has said yet that nothing follows (which comes in a frame of its own).
     pub(super) fn copy(&self) -> Option<RequestBody> {
-        let ended = self.source_ended() || self.holds_one_message();
+        let ended = self.source_ended() || self.holds_all();
         let whole = ended && self.replayed == 0 && self.trailers.is_none() && !self.broken;
-        whole.then(|| RequestBody {
-            held: self.held.clone(),
-            replayed: 0,
-            trailers: None,
-            source: None,
-            messages: Messages::new(self.messages.limit),
-            passed: None,
-            broken: false,
-        })
+        whole.then(|| RequestBody::of(None, self.held.clone(), self.framing.anew()))
     }
 
-    /// Whether what was read ahead is one message from its first byte to its last.
-    fn holds_one_message(&self) -> bool {
-        let mut bytes = self.held.iter().flatten();
-        let prefix: SmallVec<[u8; PREFIX]> = bytes.by_ref().take(PREFIX).copied().collect();
+    /// Whether what was read ahead is all that was announced.
+    fn holds_all(&self) -> bool {
+        let held = self.held.iter().map(Bytes::len).sum::<usize>() as u64;
+        let limit = match &self.framing {
+            Framing::Messages(messages) => messages.limit,
+            Framing::None(length) => return length.announced == Some(held),
+        };
+        let prefix: SmallVec<[u8; PREFIX]> = self.held.iter().flatten().take(PREFIX).copied().collect();
         let Ok(prefix) = <[u8; PREFIX]>::try_from(&prefix[..]) else { return false };
-        let held: usize = self.held.iter().map(Bytes::len).sum();
-        message_length(&prefix, self.messages.limit).is_ok_and(|length| held as u64 == PREFIX as u64 + length)
+        message_length(&prefix, limit).is_ok_and(|length| held == PREFIX as u64 + length)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -188,12 +196,18 @@ impl RequestBody {
         }
     }
 
-    /// Lets `data` pass if no message in it is over the limit.
+    /// Lets `data` pass if it keeps to the limit.
     fn check(&mut self, data: Bytes) -> Result<Frame<Bytes>, BoxError> {
-        let passed = self.messages.pass(&data);
-        if let Some(stream) = &self.passed {
-            stream.messages.store(self.messages.begun, Relaxed);
-        }
+        let passed = match &mut self.framing {
+            Framing::None(length) => length.pass(&data),
+            Framing::Messages(messages) => {
+                let passed = messages.pass(&data);
+                if let Some(stream) = &self.passed {
+                    stream.messages.store(messages.begun, Relaxed);
+                }
+                passed
+            }
+        };
         match passed {
             Ok(()) => Ok(Frame::data(data)),
             Err(too_large) => {
@@ -236,6 +250,45 @@ impl Body for RequestBody {
     }
 }
 
+/// What is in a body, as far as its limit counts it.
+#[derive(Debug)]
+enum Framing {
+    /// gRPC's messages.
+    Messages(Messages),
+    /// Bytes.
+    None(Length),
+}
+
+impl Framing {
+    /// The same from the first byte on.
+    fn anew(&self) -> Framing {
+        match self {
+            Framing::Messages(messages) => Framing::Messages(Messages::new(messages.limit)),
+            Framing::None(length) => Framing::None(Length { seen: 0, ..*length }),
+        }
+    }
+}
+
+/// Follows a body's length.
+#[derive(Clone, Copy, Debug)]
+struct Length {
+    announced: Option<u64>,
+    seen: u64,
+    limit: u64,
+}
+
+impl Length {
+    fn pass(&mut self, data: &[u8]) -> Result<(), TooLarge> {
+        self.seen += data.len() as u64;
+        self.check(self.seen)
+    }
+
+    fn check(&self, bytes: u64) -> Result<(), TooLarge> {
+        let limit = self.limit;
+        if bytes > limit { Err(TooLarge { what: "body", bytes, limit }) } else { Ok(()) }
+    }
+}
+
 /// Follows the boundaries of messages, by their prefixes alone.
 #[derive(Debug)]
 struct Messages {
@@ -274,5 +327,5 @@ impl Messages {
 /// The length that a prefix announces.
 pub(super) fn message_length(prefix: &[u8; PREFIX], limit: u64) -> Result<u64, TooLarge> {
     let bytes = u64::from(u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]));
-    if bytes > limit { Err(TooLarge { bytes, limit }) } else { Ok(bytes) }
+    if bytes > limit { Err(TooLarge { what: "message", bytes, limit }) } else { Ok(bytes) }
 }

@@ -21,6 +21,7 @@ mod pin;
 mod plain;
 mod queue;
 mod readmit;
+mod refusal;
 mod response;
 mod retry;
 mod route;

@@ -10,8 +10,8 @@ use tonic::Code;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ForwardOptions {
-    /// The largest gRPC message that is passed on; a larger one is answered with RESOURCE_EXHAUSTED before it is read.
-    /// Messages are streamed, so that a high limit costs no memory here: it protects the pods. Default 256 MiB, which
+    /// The largest gRPC message, or body of an HTTP request, that is passed on; a larger one is answered with
+    /// RESOURCE_EXHAUSTED, or 413, before it is read. Both are streamed, so that a high limit costs no memory here: it protects the pods. Default 256 MiB, which
     /// most image and audio tensors fit.
     pub max_message_bytes: u64,
     /// How long a pod may take to accept a connection before it is ejected and another one is tried. Longer bears

@@ -8,13 +8,26 @@ use tonic::Code;
 use tracing::info;
 
 use super::ask::{EMPTY, ask, says_yes};
+use super::call::Face;
+use super::outcome::Refusal;
 use super::upstream::Upstream;
 use crate::driver::clock;
 use crate::observe::{Because, Ejection, Pod};
 use crate::pick::Readmission;
 
+const SERVER_LIVE: &str = "/inference.GRPCInferenceService/ServerLive";
+
+/// Takes out a `pod` that cannot be reached. Where that is so over HTTP, gRPC has the say: its callers must not miss a pod whose
+/// HTTP port alone is closed, and HTTP's are kept from it by its pool of connections.
+pub(super) fn unreachable(face: Face, pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
+    match face {
+        Face::Grpc => eject(pod, why),
+        Face::Http => check_soon(pod),
+    }
+}
+
 /// Takes `pod` out because it cannot be reached, and sees to its return. Asked for again while it is out, it does nothing.
-pub(super) fn eject(pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
+fn eject(pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
     eject_because(pod, Because::Unreachable, why);
 }
 
@@ -73,9 +86,7 @@ enum Life {
 }
 
 async fn life(pod: &Pod) -> Life {
-    let answer =
-        ask(pod, "/inference.GRPCInferenceService/ServerLive", HeaderMap::new(), EMPTY, Readmission::ANSWER).await;
-    match answer {
+    match ask(pod, SERVER_LIVE, HeaderMap::new(), EMPTY, Readmission::ANSWER).await {
         Err(status) if status.code() == Code::DeadlineExceeded => return Life::Silent,
         // A server that does not know the question is there to say so.
         Err(status) if status.code() == Code::Unimplemented => {}
@@ -84,6 +95,12 @@ async fn life(pod: &Pod) -> Life {
     }
     pod.heard(clock::now());
     Life::Live
+}
+
+/// Whether `pod` answers that it ends, within [`Readmission::ANSWER`]: a Triton then closes new HTTP connections unread.
+pub(super) async fn is_ending(pod: &Pod) -> bool {
+    let says = ask(pod, SERVER_LIVE, HeaderMap::new(), EMPTY, Readmission::ANSWER).await;
+    says.is_err_and(|status| Refusal::of(status.code(), status.message()) == Some(Refusal::Leaving))
 }
 
 /// Whether `pod` says that it lives, within [`Readmission::ANSWER`].

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tonic::Status;
 
 use super::answer::Answer;
@@ -17,7 +16,7 @@ use super::call::Face;
 use super::deadline::Deadline;
 use super::outcome::{is_ok, of_code, outcome_of};
 use super::send::Forwarder;
-use super::upstream::causes;
+use super::upstream::{Received, causes};
 use crate::node::Ticket;
 use crate::pick::Outcome;
 
@@ -28,7 +27,7 @@ pub(super) struct ResponseBody {
     /// What was read of it already.
     held: Bytes,
     /// None once nothing more comes from the pod; dropping it earlier resets the pod's stream.
-    pod: Option<Incoming>,
+    pod: Option<Received>,
     /// How it ends where that was in its head: over HTTP.
     status: Option<Outcome>,
     /// None once it ended.
@@ -52,7 +51,7 @@ impl ResponseBody {
         let Answer { head, body: pod, held, error } = answer;
         let status =
             (face == Face::Http).then(|| error.map_or(Outcome::Served, |error| of_code(error.code(), error.message())));
-        let whole = pod.as_ref().is_none_or(Incoming::is_end_stream);
+        let whole = pod.as_ref().is_none_or(Received::is_end_stream);
         let mut body = ResponseBody { face, held, pod, status, ticket, deadline, passed, freed };
         if whole {
             // Nothing more comes, and nobody polls an empty body.

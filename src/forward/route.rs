@@ -90,7 +90,8 @@ impl Sequences {
 /// The way of `call`, by its headers and parameters; a pin is taken out of the headers.
 ///
 /// # Errors
-/// INVALID_ARGUMENT where it is pinned to a pod that is not there, UNAVAILABLE where the pod of its sequence is gone.
+/// INVALID_ARGUMENT where it is pinned to a pod that is not there, UNAVAILABLE where that does not speak its protocol, or the
+/// pod of its sequence is gone.
 pub(super) fn route(
     node: &Node,
     options: &ForwardOptions,
@@ -100,7 +101,12 @@ pub(super) fn route(
 ) -> Result<Route, Status> {
     let pods = node.picker().pods();
     if let Some(pod) = take_pin(&pods, headers)? {
-        return Ok(Route::Pinned(pod));
+        return match call.face.is_spoken_by(pod.spec()) {
+            true => Ok(Route::Pinned(pod)),
+            false => {
+                Err(Status::unavailable(format!("pod `{}` has no address for HTTP: ask it over gRPC", pod.name())))
+            }
+        };
     }
     if !call.is_inference() {
         return Ok(Route::Free);
@@ -125,7 +131,7 @@ fn of_sequence(node: &Node, sequences: &Sequences, call: &Call, sequence: Sequen
     let Some(held) = sequences.get(&key) else { return Ok(Route::Continues(choices, key)) };
     let known = node.picker().pods();
     match known.iter().find(|pod| pod.id() == held) {
-        Some(pod) if !pod.is_ejected() => Ok(Route::Held(pod.clone(), key)),
+        Some(pod) if !pod.is_ejected() && call.face.is_spoken_by(pod.spec()) => Ok(Route::Held(pod.clone(), key)),
         gone => {
             sequences.forget(&key);
             let pod = gone.map_or_else(|| "its pod".to_owned(), |pod| format!("pod `{}`", pod.name()));

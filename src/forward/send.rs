@@ -18,12 +18,12 @@ use super::options::{ForwardOptions, ModelOptions};
 use super::outcome::{Refusal, of_code};
 use super::pin::say_pod;
 use super::queue::WaitQueue;
-use super::readmit::{check_soon, eject};
+use super::readmit::{check_soon, is_ending, unreachable};
 use super::response::ResponseBody;
 use super::retry::Budget;
 use super::route::{Route, Sequences, route};
 use super::shape::read_soon;
-use super::upstream::{SendError, Unreachable, Upstream};
+use super::upstream::{SendError, Unreachable, Upstream, deaf_to};
 use crate::driver::clock;
 use crate::id::PodId;
 use crate::node::{Node, Ticket};
@@ -64,6 +64,10 @@ enum Sent {
     Answer(Ticket, Answer),
     Unsent(Ticket, Box<Request<RequestBody>>, Unreachable),
     Died(Ticket, String),
+    /// The same, on a new connection.
+    DiedAtOnce(Ticket, String),
+    /// Its caller broke off, or sent too much.
+    Abandoned(Ticket, String),
 }
 
 /// What the caller gets: an answer, and the ticket where it has not ended.
@@ -135,28 +139,45 @@ impl Forwarder {
                 Some(after) => Box::pin(self.send_hedged(trip, ticket, request, after)).await,
                 None => self.send(trip.call, ticket, request).await,
             };
+            let shut = match &sent {
+                Sent::DiedAtOnce(ticket, _) if copy.is_some() => Some(ticket.pod().clone()),
+                _ => None,
+            };
+            let unread = match shut {
+                Some(pod) => Box::pin(is_ending(&pod)).await,
+                None => false,
+            };
             request = match sent {
                 Sent::Answer(ticket, answer) => match self.judge(trip, ticket, answer, copy) {
                     Ok(done) => return Ok(done),
                     Err(again) => *again,
                 },
-                Sent::Died(ticket, why) => {
+                Sent::Died(ticket, why) | Sent::DiedAtOnce(ticket, why) => {
                     let pod = ticket.pod().clone();
                     ticket.finish(Outcome::Failed);
-                    let may = trip.route.may_move() && trip.model.is_some_and(|model| model.idempotent);
-                    match copy.filter(|_| may && self.budget.allows(trip.again)) {
+                    if unread {
+                        check_soon(&pod);
+                    }
+                    let idempotent = trip.model.is_some_and(|model| model.idempotent);
+                    let may = unread || (idempotent && self.budget.allows(trip.again));
+                    match copy.filter(|_| trip.route.may_move() && may) {
                         Some(copy) => {
-                            trip.again += 1;
+                            trip.again += u32::from(!unread);
                             trip.tried.failed(pod, why);
                             copy
                         }
                         None => return Err(died(&pod, &why, trip.passed)),
                     }
                 }
+                Sent::Abandoned(ticket, why) => {
+                    ticket.finish(Outcome::Cancelled);
+                    let too_large = trip.passed.as_deref().and_then(Stream::too_large);
+                    return Err(too_large.map_or_else(|| Status::cancelled(why), |too_large| (*too_large).into()));
+                }
                 Sent::Unsent(ticket, unsent, why) => {
                     let pod = ticket.pod().clone();
                     ticket.finish(Outcome::Failed);
-                    eject(&pod, &why);
+                    unreachable(trip.call.face, &pod, &why);
                     trip.tried.failed(pod, why.to_string());
                     if !trip.route.may_move() {
                         return std::mem::take(&mut trip.tried).lost(&trip.route);
@@ -228,7 +249,10 @@ impl Forwarder {
 
     /// A ticket; waits for one where pods are full. The inner error is that no pod is left.
     async fn pick(&self, trip: &Trip<'_>) -> Result<Result<Ticket, PickError>, Status> {
-        let (call, ids) = (trip.call, trip.tried.ids());
+        let (call, mut ids) = (trip.call, trip.tried.ids());
+        if trip.route.may_move() {
+            ids.extend(deaf_to(call.face, self.node.picker())?);
+        }
         let among = trip.route.among(&ids);
         let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&ids).among(&among);
         let wanted = match call.kind.cost() {
@@ -285,7 +309,12 @@ impl Forwarder {
                 Ok(answer) => Sent::Answer(ticket, answer),
                 Err(why) => Sent::Died(ticket, why),
             },
+            // What went wrong with the request's own body.
+            Err(SendError::Died(error) | SendError::DiedAtOnce(error)) if error.is_user() => {
+                Sent::Abandoned(ticket, super::upstream::causes(&error))
+            }
             Err(SendError::Died(error)) => Sent::Died(ticket, super::upstream::causes(&error)),
+            Err(SendError::DiedAtOnce(error)) => Sent::DiedAtOnce(ticket, super::upstream::causes(&error)),
             Err(SendError::Unsent(unsent, why)) => Sent::Unsent(ticket, unsent, why),
         }
     }
@@ -314,7 +343,8 @@ impl Forwarder {
             () = tokio::time::sleep(after) => copy,
         };
         let Some(copy) = copy.filter(|_| self.budget.allows(trip.again)) else { return first.await };
-        let excluded: SmallVec<[PodId; 4]> = trip.tried.ids().into_iter().chain([first_pod.id()]).collect();
+        let deaf = deaf_to(call.face, self.node.picker()).unwrap_or_default();
+        let excluded: SmallVec<[PodId; 4]> = trip.tried.ids().into_iter().chain(deaf).chain([first_pod.id()]).collect();
         let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded);
         let Ok(second) = self.node.pick(&wanted) else { return first.await };
         trip.again += 1;
@@ -322,8 +352,8 @@ impl Forwarder {
         // A failure does not win against an answer that may still come.
         let won = |sent: &Sent| matches!(sent, Sent::Answer(_, answer) if answer.code() == Code::Ok);
         tokio::select! {
-            sent = &mut first => if won(&sent) { sent } else { finish_failed(sent); second.await },
-            sent = &mut second => if won(&sent) { sent } else { finish_failed(sent); first.await },
+            sent = &mut first => if won(&sent) { sent } else { finish_failed(call, sent); second.await },
+            sent = &mut second => if won(&sent) { sent } else { finish_failed(call, sent); first.await },
         }
     }
 
@@ -340,14 +370,15 @@ impl Forwarder {
 }
 
 /// A hedge that lost by failing.
-fn finish_failed(sent: Sent) {
+fn finish_failed(call: &Call, sent: Sent) {
     match sent {
         Sent::Answer(ticket, answer) => {
             ticket.finish(answer.refusal().map_or_else(|| of_code(answer.code(), ""), Refusal::outcome));
         }
-        Sent::Died(ticket, _) => ticket.finish(Outcome::Failed),
+        Sent::Died(ticket, _) | Sent::DiedAtOnce(ticket, _) => ticket.finish(Outcome::Failed),
+        Sent::Abandoned(ticket, _) => ticket.finish(Outcome::Cancelled),
         Sent::Unsent(ticket, _, why) => {
-            eject(ticket.pod(), &why);
+            unreachable(call.face, ticket.pod(), &why);
             ticket.finish(Outcome::Failed);
         }
     }
@@ -360,6 +391,8 @@ fn copy_of(call: &Call, request: &Request<RequestBody>) -> Option<Request<Reques
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());
+    // The headers' names as they were written.
+    copy.extensions_mut().clone_from(request.extensions());
     Some(copy)
 }
 

@@ -1,4 +1,4 @@
-//! The body of an answer that is here as a whole: one message, or none, and how it ended.
+//! The body of an answer that is here as a whole: one message, or none, and (over gRPC) how it ended.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 
 use super::ask::Reply;
 
@@ -26,15 +26,16 @@ impl Whole {
         response
     }
 
+    /// Bytes and nothing else.
+    pub(super) fn plain(bytes: Bytes) -> Whole {
+        Whole { message: (!bytes.is_empty()).then_some(bytes), trailers: None }
+    }
+
     /// What a pod said, as it said it.
     pub(super) fn of(reply: Reply) -> Response<Whole> {
-        let Reply { headers, message, trailers } = reply;
-        let mut response = Response::new(Whole {
-            message: (!message.is_empty()).then_some(message),
-            trailers: (!trailers.is_empty()).then_some(trailers),
-        });
-        *response.headers_mut() = headers;
-        response
+        let Reply { head, message, trailers } = reply;
+        let trailers = (!trailers.is_empty()).then_some(trailers);
+        Response::from_parts(head, Whole { message: (!message.is_empty()).then_some(message), trailers })
     }
 }
 
@@ -49,5 +50,9 @@ impl Body for Whole {
 
     fn is_end_stream(&self) -> bool {
         self.message.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.message.as_ref().map_or(0, Bytes::len) as u64)
     }
 }

@@ -1,5 +1,6 @@
 //! A pod that does as it is told by the request's `x-do` header, and small things around it.
 
+pub(crate) mod rest;
 mod server;
 pub(crate) mod world;
 
@@ -35,6 +36,8 @@ use self::server::{METHODS, Server, State};
 pub(crate) struct Pod {
     name: String,
     addr: String,
+    /// Where it takes HTTP.
+    http: Option<String>,
     models: Vec<String>,
     seen: Arc<Seen>,
     running: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -68,7 +71,7 @@ struct Seen {
 
 /// An address where nobody listens, below the ports that the kernel gives to clients: among those, a client that dials
 /// the address again and again would in the end be given the very port, and be connected to itself.
-async fn unused() -> String {
+pub(crate) async fn unused() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {
         let port = 11_000 + (std::process::id() as usize * 31 + NEXT.fetch_add(1, SeqCst)) % 8_000;
@@ -88,7 +91,7 @@ impl Pod {
     /// A pod whose address is known, and where nobody listens.
     pub(crate) async fn reserve(name: &str) -> Pod {
         let addr = unused().await;
-        Pod { name: name.into(), addr, models: vec![], seen: Arc::default(), running: Mutex::default() }
+        Pod { name: name.into(), addr, http: None, models: vec![], seen: Arc::default(), running: Mutex::default() }
     }
 
     /// The same pod, started (again).
@@ -98,7 +101,12 @@ impl Pod {
         seen.server.state().statistics.push(statistics());
         let running = tokio::spawn(accept(listener, seen.clone()));
         let (name, addr, models) = (self.name.clone(), self.addr.clone(), self.models.clone());
-        Pod { name, addr, models, seen, running: Mutex::new(Some(running)) }
+        Pod { name, addr, http: self.http.clone(), models, seen, running: Mutex::new(Some(running)) }
+    }
+
+    /// The same pod, which takes HTTP at `addr`.
+    pub(crate) fn with_http(self, addr: &str) -> Pod {
+        Pod { http: Some(format!("http://{addr}")), ..self }
     }
 
     pub(crate) fn serving(self, model: &str) -> Pod {
@@ -114,6 +122,7 @@ impl Pod {
 
     pub(crate) fn spec(&self) -> PodSpec {
         let mut spec = PodSpec::new(&self.name, format!("http://{}", self.addr));
+        spec.http = self.http.clone();
         spec.models = self.models.clone();
         spec
     }
@@ -521,9 +530,13 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
 }
 
 pub(crate) fn gzipped(message: &impl Message) -> Bytes {
+    prefixed(1, gzip(&message.encode_to_vec()))
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&message.encode_to_vec()).unwrap();
-    prefixed(1, gzip.finish().unwrap())
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
 }
 
 fn prefixed(flag: u8, message: Vec<u8>) -> Bytes {
@@ -540,6 +553,7 @@ pub(crate) fn grpc_request(method: &str, what: &str, body: Pieces) -> Request<Pi
 }
 
 /// A whole answer.
+#[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) head: http::response::Parts,
     pub(crate) body: Bytes,

@@ -42,7 +42,7 @@ pub(crate) async fn world_of(
     let mut options = FrontOptions::default();
     adjust(&mut options);
     let (shutdown, told) = oneshot::channel();
-    let served = tokio::spawn(serve(node.clone(), listener, options, async move {
+    let served = tokio::spawn(serve(node.clone(), [listener], options, async move {
         let _ = told.await;
     }));
     let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();

@@ -52,8 +52,8 @@ pub struct ServerTls {
 
 /// What connections are accepted with.
 struct Configs {
-    /// Where only HTTP/2 is spoken: gRPC.
-    h2: Arc<ServerConfig>,
+    /// Where HTTP/2 is spoken and HTTP/1.1: gRPC and REST.
+    front: Arc<ServerConfig>,
     /// Where only HTTP/1.1 is, and a caller without a certificate is let in.
     admin: Arc<ServerConfig>,
 }
@@ -61,8 +61,8 @@ struct Configs {
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoken {
-    /// HTTP/2.
-    H2,
+    /// HTTP/2 or HTTP/1.1, as the caller likes.
+    Front,
     /// HTTP/1.1, by callers with or without a certificate.
     Admin,
 }
@@ -101,7 +101,7 @@ impl ServerTls {
     pub(crate) async fn accept(&self, stream: TcpStream, spoken: Spoken) -> Result<TlsStream<TcpStream>, NoTls> {
         let configs = self.watched.current();
         let config = match spoken {
-            Spoken::H2 => &configs.h2,
+            Spoken::Front => &configs.front,
             Spoken::Admin => &configs.admin,
         };
         let acceptor = TlsAcceptor::from(config.clone());
@@ -129,7 +129,7 @@ fn configs(texts: &[Text]) -> Result<Configs, TlsError> {
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     };
-    Ok(Configs { h2: speaking(&required, &[b"h2"]), admin: speaking(&optional, &[b"http/1.1"]) })
+    Ok(Configs { front: speaking(&required, &[b"h2", b"http/1.1"]), admin: speaking(&optional, &[b"http/1.1"]) })
 }
 
 fn config(pair: Arc<CertifiedKey>, client_ca: Option<&Text>, required: bool) -> Result<ServerConfig, TlsError> {

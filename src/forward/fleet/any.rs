@@ -9,8 +9,10 @@ use http::Response;
 use tonic::Status;
 
 use super::super::ask::{Failure, Question, Reply};
+use super::super::call::Face;
 use super::super::pin::say_pod;
-use super::super::readmit::eject;
+use super::super::readmit::unreachable;
+use super::super::refusal::refusal;
 use super::super::whole::Whole;
 use super::Fleet;
 use super::failures::Failures;
@@ -24,35 +26,38 @@ impl Fleet {
     /// The answer of the first pod that has one; of those first that are configured to serve `model`. A model may be on some
     /// pods only, or be going from one of them: so one pod's no is no answer while another says yes.
     pub(super) async fn any(&self, question: Question, model: &str) -> Result<Response<Whole>, Status> {
-        let pods = self.candidates(model);
+        let pods = self.candidates(question.face, model);
         let Some((first, others)) = pods.split_first() else { return Err(self.no_pod()) };
         let mut failures = Failures::of(pods.len());
         let short = Question { patience: FIRST.min(question.patience), ..question.clone() };
         match short.ask(first).await {
             Ok(reply) => return Ok(of(reply, first)),
-            Err(failure) => failed(&mut failures, 0, first, failure),
+            Err(failure) => failed(question.face, &mut failures, 0, first, failure),
         }
         let question = &question;
         let mut answers = std::pin::pin!(ask_all(others, |pod| async move { question.ask(&pod).await }));
         while let Some((place, answer)) = answers.next().await {
             match answer {
                 Ok(reply) => return Ok(of(reply, &others[place])),
-                Err(failure) => failed(&mut failures, place + 1, &others[place], failure),
+                Err(failure) => failed(question.face, &mut failures, place + 1, &others[place], failure),
             }
         }
         match failures.take_said() {
-            Some((pod, status)) => Ok(refused(status, &pod)),
+            Some((pod, status)) => Ok(refused(question.face, status, &pod)),
             None => Err(failures.into_status("")),
         }
     }
 
-    /// The pods that are in, those that are configured to serve the model if there are such, beginning with another one each
+    /// The pods that speak `face` and are in, those that are configured to serve the model if there are such, beginning with another one each
     /// time; where none is in, all.
-    fn candidates(&self, model: &str) -> Vec<Arc<Pod>> {
+    fn candidates(&self, face: Face, model: &str) -> Vec<Arc<Pod>> {
         let all = self.node.picker().pods();
+        let all: Vec<_> = all.iter().filter(|pod| face.is_spoken_by(pod.spec())).collect();
         let serves = |pod: &Pod| pod.spec().models.is_empty() || pod.spec().models.iter().any(|known| known == model);
         let is_in = |pod: &Pod| !pod.is_ejected() && !pod.spec().draining;
-        let some = |of: &dyn Fn(&Pod) -> bool| -> Vec<Arc<Pod>> { all.iter().filter(|pod| of(pod)).cloned().collect() };
+        let some = |of: &dyn Fn(&Pod) -> bool| -> Vec<Arc<Pod>> {
+            all.iter().filter(|pod| of(pod)).map(|pod| Arc::clone(pod)).collect()
+        };
         let kinds: [&dyn Fn(&Pod) -> bool; 3] = [&|pod| is_in(pod) && serves(pod), &is_in, &|_| true];
         let mut pods = kinds.into_iter().map(some).find(|pods| !pods.is_empty()).unwrap_or_default();
         if !pods.is_empty() {
@@ -64,9 +69,9 @@ impl Fleet {
 }
 
 /// Notes a failure; a pod that cannot be reached is taken out, as when a request finds out.
-pub(super) fn failed(failures: &mut Failures, place: usize, pod: &Arc<Pod>, failure: Failure) {
+pub(super) fn failed(face: Face, failures: &mut Failures, place: usize, pod: &Arc<Pod>, failure: Failure) {
     if let Failure::Unreachable(why) = &failure {
-        eject(pod, why);
+        unreachable(face, pod, why);
     }
     failures.add(place, pod.clone(), failure);
 }
@@ -78,8 +83,11 @@ fn of(reply: Reply, pod: &Pod) -> Response<Whole> {
 }
 
 /// A pod's own no.
-pub(super) fn refused(status: Status, pod: &Pod) -> Response<Whole> {
-    let mut response = status.into_http();
+pub(super) fn refused(face: Face, status: Status, pod: &Pod) -> Response<Whole> {
+    let mut response = match face {
+        Face::Grpc => status.into_http(),
+        Face::Http => refusal(&status),
+    };
     say_pod(response.headers_mut(), pod);
     response
 }

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
-use http::Response;
-use tonic::{Code, Status};
+use http::{Response, Uri, header};
+use tonic::Status;
 use tracing::warn;
 
 use super::super::ask::{Failure, Question, Reply, framed};
+use super::super::call::Face;
 use super::super::pin::cut;
 use super::super::whole::Whole;
 use super::any::{failed, refused};
@@ -19,6 +21,9 @@ use super::fan_out::{ask_all, taking_part};
 use super::question::{Named, decode};
 use super::{Fleet, Plan};
 use crate::observe::Pod;
+
+/// What a Triton says of a region that it knows already, by gRPC with a code of its own, over HTTP with one of many uses.
+const KNOWN: &str = "already in manager";
 
 /// The kinds of shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +80,9 @@ impl Fleet {
                     all(question, &pods, place + 1, &mut failures).await;
                     return answer(Some(reply), failures, "; the others have loaded it");
                 }
-                Err(failure @ Failure::Unreachable(_)) => failed(&mut failures, place, pod, failure),
+                Err(failure @ Failure::Unreachable(_)) => failed(question.face, &mut failures, place, pod, failure),
                 // Nobody else was asked.
-                Err(failure) => return Ok(refused(failure.into_status(pod), pod)),
+                Err(failure) => return Ok(refused(question.face, failure.into_status(pod), pod)),
             }
         }
         Err(failures.into_status(""))
@@ -92,7 +97,7 @@ async fn all(question: &Question, pods: &[Arc<Pod>], skip: usize, failures: &mut
         match answer {
             Ok(reply) if first.as_ref().is_none_or(|(first, _)| place < *first) => first = Some((place, reply)),
             Ok(_) => {}
-            Err(failure) => failed(failures, skip + place, &pods[skip + place], failure),
+            Err(failure) => failed(question.face, failures, skip + place, &pods[skip + place], failure),
         }
     }
     first.map(|(_, reply)| reply)
@@ -113,13 +118,13 @@ async fn register(memory: Memory, question: &Question, pods: &[Arc<Pod>]) -> Res
         return answer(reply, failures, "");
     }
     let mut what_now = "; undone on the others. ".to_owned();
-    if let Some(region) = decode::<Named>(question) {
-        let left = undo(memory, question, region, &failures.others_of(pods)).await;
+    if let Some(undo) = undoing(memory, question) {
+        let left = taken_back(&undo, &failures.others_of(pods)).await;
         if !left.is_empty() {
             what_now = format!("; it could not be undone on {}. ", left.join(", "));
         }
     }
-    what_now += match failures.has(Code::AlreadyExists) {
+    what_now += match failures.has(|failure| failure.to_string().contains(KNOWN)) {
         true => "Unregister it first: some pods know it, and others (that started since) do not",
         false => {
             "Memory serves a fleet where all pods can open it; to use it with one, pin this request and those that use it \
@@ -129,14 +134,30 @@ async fn register(memory: Memory, question: &Question, pods: &[Arc<Pod>]) -> Res
     Err(failures.into_status(&what_now))
 }
 
-/// Takes the region back; gives the names of the pods where that failed, a few of them.
-async fn undo(memory: Memory, question: &Question, region: Named, pods: &[Arc<Pod>]) -> Vec<String> {
-    let mut question = Question { path: memory.unregister(), message: framed(&region), ..question.clone() };
-    question.metadata.remove("grpc-encoding");
+/// What takes a region back that `question` registers; none where nobody can tell which.
+fn undoing(memory: Memory, question: &Question) -> Option<Question> {
+    let mut undo = question.clone();
+    match question.face {
+        Face::Grpc => {
+            undo.path = Uri::from_static(memory.unregister());
+            undo.message = framed(&decode::<Named>(question)?);
+            undo.metadata.remove("grpc-encoding");
+        }
+        Face::Http => {
+            undo.path = format!("{}/unregister", question.path.path().strip_suffix("/register")?).parse().ok()?;
+            undo.message = Bytes::new();
+            undo.metadata.remove(header::CONTENT_ENCODING);
+        }
+    }
+    Some(undo)
+}
+
+/// Asks `pods` to take a region back; gives the names of those where that failed, a few of them.
+async fn taken_back(undo: &Question, pods: &[Arc<Pod>]) -> Vec<String> {
     let mut failures = Failures::of(pods.len());
-    all(&question, pods, 0, &mut failures).await;
+    all(undo, pods, 0, &mut failures).await;
     for (pod, failure) in failures.iter() {
-        warn!(pod = pod.name(), region = region.name, %failure, "cannot unregister shared memory that others could not open");
+        warn!(pod = pod.name(), method = %undo.path, %failure, "cannot unregister shared memory that others could not open");
     }
     failures.iter().take(NAMED).map(|(pod, _)| format!("`{}`", cut(pod.name(), NAME))).collect()
 }

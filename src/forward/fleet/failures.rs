@@ -46,9 +46,9 @@ impl Failures {
         self.failed.values().map(|(pod, failure)| (pod, failure))
     }
 
-    /// Whether any pod said so.
-    pub(super) fn has(&self, code: Code) -> bool {
-        self.iter().any(|(_, failure)| failure.code() == code)
+    /// Whether any is such a one.
+    pub(super) fn has(&self, such: impl Fn(&Failure) -> bool) -> bool {
+        self.iter().any(|(_, failure)| such(failure))
     }
 
     /// Those of `pods` that did not fail, or may have done what they were asked before they did.

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use futures_util::StreamExt;
-use http::Response;
 use prost::Message;
 use tonic::Status;
 use tracing::debug;
 
-use super::super::ask::{Failure, Question, framed};
-use super::super::whole::Whole;
+use super::super::ask::{Failure, Question};
 use super::Fleet;
 use super::any::failed;
 use super::failures::Failures;
@@ -51,7 +49,7 @@ impl From<TooMuch> for Status {
 
 impl Fleet {
     /// Asks all pods and puts together what they say.
-    pub(super) async fn merged<M: Merge>(&self, question: &Question) -> Result<Response<Whole>, Status> {
+    pub(super) async fn merged<M: Merge>(&self, question: &Question) -> Result<M::Answer, Status> {
         let pods = taking_part(&self.node.picker().pods()).await;
         if pods.is_empty() {
             return Err(self.no_pod());
@@ -63,7 +61,7 @@ impl Fleet {
                 Ok(answer) => merged.add(place, answer)?,
                 Err(failure) => {
                     let whole = M::is_whole_without(&failure);
-                    failed(&mut failures, place, &pods[place], failure);
+                    failed(question.face, &mut failures, place, &pods[place], failure);
                     if !whole {
                         return Err(failures.into_status(""));
                     }
@@ -74,9 +72,9 @@ impl Fleet {
             return Err(failures.into_status(""));
         }
         for (pod, failure) in failures.iter() {
-            debug!(pod = pod.name(), method = question.path, %failure, "answered for the fleet without this pod");
+            debug!(pod = pod.name(), method = %question.path, %failure, "answered for the fleet without this pod");
         }
-        Ok(Whole::ok(framed(&merged.into_answer())))
+        Ok(merged.into_answer())
     }
 }
 

@@ -14,6 +14,7 @@ mod merged;
 mod question;
 mod ready;
 mod regions;
+mod rest;
 mod statistics;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use plimsoll_proto::inference::{
     CudaSharedMemoryStatusResponse, LogSettingsRequest, ModelReadyResponse, ServerReadyResponse,
     SystemSharedMemoryStatusResponse, TraceSettingRequest,
 };
+use prost::Message;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
@@ -34,6 +36,7 @@ use self::index::Index;
 use self::question::{Named, decode, read};
 pub(super) use self::ready::{SERVER_READY, Watch, health};
 use self::regions::Regions;
+pub(super) use self::rest::yes_or_no;
 use self::statistics::Statistics;
 use super::ask::{Question, framed};
 use super::body::{RequestBody, Source};
@@ -84,6 +87,17 @@ enum Plan {
     Unregister,
     /// To all pods, or none.
     Register(Memory),
+}
+
+impl Plan {
+    /// How long a pod may take to answer.
+    fn patience(self) -> Duration {
+        match self {
+            Plan::ServerReady | Plan::ModelReady => ready::ANSWER,
+            Plan::Load | Plan::Unload => LOAD,
+            _ => PATIENCE,
+        }
+    }
 }
 
 /// What is not here goes to a pod like an inference: what this version does not know, a newer Triton may.
@@ -146,10 +160,14 @@ impl Fleet {
     /// How a request with these `headers` is answered for the fleet; none where it goes to one pod.
     pub(super) fn method(&self, path: &str, headers: &HeaderMap) -> Option<Method> {
         let (path, plan) = *METHODS.iter().find(|(known, _)| *known == path)?;
+        (!self.passes(plan, headers)).then_some(Method { path, plan })
+    }
+
+    /// Whether such a request passes to one pod.
+    fn passes(&self, plan: Plan, headers: &HeaderMap) -> bool {
         let is_one = self.node.picker().pods().len() == 1;
         // Whether it is ready is for one pod too not the same as whether it can be asked.
-        let passes = is_one && !matches!(plan, Plan::ServerReady | Plan::ModelReady);
-        (!passes && !headers.contains_key(POD)).then_some(Method { path, plan })
+        headers.contains_key(POD) || (is_one && !matches!(plan, Plan::ServerReady | Plan::ModelReady))
     }
 
     /// Answers for the fleet.
@@ -178,20 +196,15 @@ impl Fleet {
         let length = peek(&mut body, Depth::Size).await?.bytes;
         let room = if plan == Plan::Load { Some(self.room_for(length).await?) } else { None };
         let message = read(body, length).await?;
-        let patience = if matches!(plan, Plan::Load | Plan::Unload) { LOAD } else { PATIENCE };
-        let question = Question { path, metadata, message, connect: self.connect, patience };
-        let gate = match plan {
-            Plan::ServerReady | Plan::ModelReady => &self.looking,
-            _ => &self.asking,
-        };
+        let question = Question { connect: self.connect, ..Question::grpc(path, metadata, message, plan.patience()) };
         let room = match room {
             Some(room) => room,
-            None => gate.clone().acquire_owned().await.map_err(closed)?,
+            None => self.room(plan).await?,
         };
         match plan {
             Plan::ServerReady => Ok(Whole::ok(framed(&ServerReadyResponse { ready: self.any_ready().await }))),
             Plan::ModelReady => {
-                let ready = self.model_ready(&question.metadata, &question.message).await?;
+                let ready = self.any_yes(&question).await?;
                 Ok(Whole::ok(framed(&ModelReadyResponse { ready })))
             }
             Plan::Any => self.any(question, "").await,
@@ -199,10 +212,14 @@ impl Fleet {
                 let model = decode::<Named>(&question).unwrap_or_default().name;
                 self.any(question, &model).await
             }
-            Plan::Statistics => self.merged::<Statistics>(&question).await,
-            Plan::Index => self.merged::<Index>(&question).await,
-            Plan::Regions(Memory::System) => self.merged::<Regions<SystemSharedMemoryStatusResponse>>(&question).await,
-            Plan::Regions(Memory::Cuda) => self.merged::<Regions<CudaSharedMemoryStatusResponse>>(&question).await,
+            Plan::Statistics => Ok(whole(&self.merged::<Statistics>(&question).await?)),
+            Plan::Index => Ok(whole(&self.merged::<Index>(&question).await?)),
+            Plan::Regions(Memory::System) => {
+                Ok(whole(&self.merged::<Regions<SystemSharedMemoryStatusResponse>>(&question).await?))
+            }
+            Plan::Regions(Memory::Cuda) => {
+                Ok(whole(&self.merged::<Regions<CudaSharedMemoryStatusResponse>>(&question).await?))
+            }
             Plan::TraceSetting => match decode::<TraceSettingRequest>(&question) {
                 Some(asked) if asked.settings.is_empty() => self.any(question, &asked.model_name).await,
                 _ => self.begin(plan, question, room).await,
@@ -229,6 +246,15 @@ impl Fleet {
         work.await.unwrap_or_else(|error| Err(Status::internal(format!("the change was given up: {error}"))))
     }
 
+    /// Waits until another question may be put.
+    async fn room(&self, plan: Plan) -> Result<OwnedSemaphorePermit, Status> {
+        let gate = match plan {
+            Plan::ServerReady | Plan::ModelReady => &self.looking,
+            _ => &self.asking,
+        };
+        gate.clone().acquire_owned().await.map_err(closed)
+    }
+
     /// Waits until a load of so many bytes can be held.
     async fn room_for(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Status> {
         let kib = u32::try_from(bytes.max(LEAST_LOAD).div_ceil(KIB)).unwrap_or(u32::MAX);
@@ -238,6 +264,11 @@ impl Fleet {
     fn no_pod(&self) -> Status {
         Status::unavailable(PickError::NoPods.to_string())
     }
+}
+
+/// An answer of the fleet's own, by gRPC.
+fn whole(answer: &impl Message) -> Response<Whole> {
+    Whole::ok(framed(answer))
 }
 
 fn closed(_: AcquireError) -> Status {

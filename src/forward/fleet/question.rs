@@ -70,8 +70,7 @@ mod tests {
     fn question(encoding: &'static str, flag: u8, message: &[u8]) -> Question {
         let prefixed = [&[flag], &(message.len() as u32).to_be_bytes()[..], message].concat();
         let metadata = HeaderMap::from_iter([("grpc-encoding".parse().unwrap(), encoding.parse().unwrap())]);
-        let patience = Duration::ZERO;
-        Question { path: "/", metadata, message: prefixed.into(), connect: patience, patience }
+        Question::grpc("/", metadata, prefixed.into(), Duration::ZERO)
     }
 
     fn name(question: &Question) -> Option<String> {

@@ -17,7 +17,8 @@ use plimsoll_proto::health::health_check_response::ServingStatus;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use super::super::ask::{EMPTY, ask, framed, says_yes};
+use super::super::ask::{EMPTY, Question, framed, says_yes};
+use super::super::call::Face;
 use super::super::front::{Stage, reached};
 use super::super::response::trailers;
 use super::Fleet;
@@ -25,43 +26,42 @@ use super::fan_out::ask_all;
 use crate::observe::Pod;
 
 /// How long pods may take to answer: health checks of orchestrators give up after about as long.
-const ANSWER: Duration = Duration::from_secs(1);
+pub(super) const ANSWER: Duration = Duration::from_secs(1);
 /// How often a watched health is looked at again: a change shows within the time a caller's retry takes anyway.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(in crate::forward) const SERVER_READY: &str = "/inference.GRPCInferenceService/ServerReady";
-const MODEL_READY: &str = "/inference.GRPCInferenceService/ModelReady";
 
 impl Fleet {
     /// Whether any pod that is not ejected says that it is ready.
     pub(in crate::forward) async fn any_ready(&self) -> bool {
-        match self.any_yes(SERVER_READY, &HeaderMap::new(), &EMPTY).await {
+        match self.any_yes(&Question::grpc(SERVER_READY, HeaderMap::new(), EMPTY, ANSWER)).await {
             Ok(yes) => yes,
             // A server that does not know the question is there to say so.
             Err(status) => status.code() == Code::Unimplemented,
         }
     }
 
-    /// Whether any pod says that the model in `message` (with its gRPC prefix) is ready.
+    /// Asks the pods that are in; the first yes decides.
     ///
     /// # Errors
     /// The first pod's status, unchanged, where no pod gave an answer.
-    pub(super) async fn model_ready(&self, metadata: &HeaderMap, message: &Bytes) -> Result<bool, Status> {
-        self.any_yes(MODEL_READY, metadata, message).await
-    }
-
-    /// Asks the pods that are in; the first yes decides.
-    async fn any_yes(&self, path: &'static str, metadata: &HeaderMap, message: &Bytes) -> Result<bool, Status> {
+    pub(super) async fn any_yes(&self, question: &Question) -> Result<bool, Status> {
         let all = self.node.picker().pods();
-        let pods: Vec<Arc<Pod>> = all.iter().filter(|pod| !pod.is_ejected()).cloned().collect();
-        let asked = |pod: Arc<Pod>| async move { ask(&pod, path, metadata.clone(), message.clone(), ANSWER).await };
+        let may = |pod: &&Arc<Pod>| !pod.is_ejected() && question.face.is_spoken_by(pod.spec());
+        let pods: Vec<Arc<Pod>> = all.iter().filter(may).cloned().collect();
+        let asked = |pod: Arc<Pod>| async move {
+            let reply = question.ask(&pod).await.map_err(|failure| failure.into_status(&pod))?;
+            // Over HTTP the status says it.
+            Ok(question.face == Face::Http || says_yes(&reply.message))
+        };
         let mut answers = std::pin::pin!(ask_all(&pods, asked));
         let mut no = false;
         let mut first: Option<(usize, Status)> = None;
         while let Some((place, answer)) = answers.next().await {
             match answer {
-                Ok(answer) if says_yes(&answer) => return Ok(true),
-                Ok(_) => no = true,
+                Ok(true) => return Ok(true),
+                Ok(false) => no = true,
                 Err(status) if first.as_ref().is_none_or(|(least, _)| place < *least) => first = Some((place, status)),
                 Err(_) => {}
             }

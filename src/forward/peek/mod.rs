@@ -4,16 +4,19 @@
 //! follows is not waited for. What it cannot make sense of it lets pass under an unknown model, for the pod to judge.
 
 mod fields;
+mod inflate;
+mod json;
 mod parameters;
 
 use std::future::poll_fn;
-use std::io::Write;
 
-use flate2::write::{GzDecoder, ZlibDecoder};
 use smallvec::SmallVec;
 use tonic::Status;
 
 use self::fields::Fields;
+pub(super) use self::inflate::Compression;
+use self::inflate::{Inflate, Progress};
+pub(super) use self::json::{number, peek_json};
 pub(super) use self::parameters::{Parameters, Sequence, SequenceId};
 
 use super::body::{PREFIX, RequestBody, message_length};
@@ -50,26 +53,6 @@ pub(super) enum Depth {
     Model(Compression),
 }
 
-/// Encodings of messages that can be looked into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    Gzip,
-    Deflate,
-    /// Another, or none.
-    Unknown,
-}
-
-impl Compression {
-    /// What the request's `grpc-encoding` says.
-    pub(super) fn of(headers: &http::HeaderMap) -> Compression {
-        match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
-            Some(b"gzip") => Compression::Gzip,
-            Some(b"deflate") => Compression::Deflate,
-            _ => Compression::Unknown,
-        }
-    }
-}
-
 /// Reads ahead in `body` as far as needed.
 ///
 /// # Errors
@@ -87,12 +70,6 @@ pub(super) async fn peek(body: &mut RequestBody, depth: Depth) -> Result<Peek, S
     Ok(peeker.found())
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    More,
-    Done,
-}
-
 /// A peek at work, fed in whatever pieces the request comes.
 struct Peeker {
     depth: Depth,
@@ -100,23 +77,13 @@ struct Peeker {
     prefix: [u8; PREFIX],
     seen: usize,
     bytes: u64,
-    message: Message,
-}
-
-/// The first message, as it must be read.
-enum Message {
-    /// Its prefix is not complete yet.
-    Ahead,
-    Plain(Fields),
-    Gzip(Box<GzDecoder<Fields>>),
-    Deflate(Box<ZlibDecoder<Fields>>),
-    /// Not to be read.
-    Closed,
+    /// Its fields; none before its prefix is complete, and where it is not to be read.
+    fields: Option<Inflate<Fields>>,
 }
 
 impl Peeker {
     fn new(depth: Depth, limit: u64) -> Peeker {
-        Peeker { depth, limit, prefix: [0; PREFIX], seen: 0, bytes: 0, message: Message::Ahead }
+        Peeker { depth, limit, prefix: [0; PREFIX], seen: 0, bytes: 0, fields: None }
     }
 
     fn pass(&mut self, mut piece: &[u8]) -> Result<Progress, Status> {
@@ -129,47 +96,24 @@ impl Peeker {
                 return Ok(Progress::More);
             }
             self.bytes = message_length(&self.prefix, self.limit)?;
-            self.message = self.open();
+            self.fields = self.open();
         }
         self.seen += piece.len();
-        let progress = self.message.pass(piece);
+        let progress = self.fields.as_mut().map_or(Progress::Done, |fields| fields.pass(piece));
         Ok(if self.seen > READ_AHEAD { Progress::Done } else { progress })
     }
 
-    fn open(&self) -> Message {
+    fn open(&self) -> Option<Inflate<Fields>> {
         match (self.depth, self.prefix[0]) {
-            (Depth::Size, _) => Message::Closed,
-            (Depth::Model(_), 0) => Message::Plain(Fields::new(self.bytes)),
-            (Depth::Model(Compression::Gzip), 1) => Message::Gzip(Box::new(GzDecoder::new(Fields::new(INFLATE)))),
-            (Depth::Model(Compression::Deflate), 1) => {
-                Message::Deflate(Box::new(ZlibDecoder::new(Fields::new(INFLATE))))
-            }
-            (Depth::Model(_), _) => Message::Closed,
+            (Depth::Model(_), 0) => Some(Inflate::plain(Fields::new(self.bytes))),
+            (Depth::Model(compression), 1) => Inflate::compressed(compression, Fields::new(INFLATE)),
+            (Depth::Model(_) | Depth::Size, _) => None,
         }
     }
 
     fn found(self) -> Peek {
-        let found = match &self.message {
-            Message::Plain(fields) => fields.found(),
-            Message::Gzip(decoder) => decoder.get_ref().found(),
-            Message::Deflate(decoder) => decoder.get_ref().found(),
-            Message::Ahead | Message::Closed => Peek::default(),
-        };
+        let found = self.fields.as_ref().map_or_else(Peek::default, |fields| fields.sink().found());
         Peek { bytes: self.bytes, ..found }
-    }
-}
-
-impl Message {
-    fn pass(&mut self, piece: &[u8]) -> Progress {
-        // An error from a decoder is either the end of our interest or garbage: done in both cases.
-        let more = match self {
-            Message::Ahead => true,
-            Message::Plain(fields) => fields.write_all(piece).is_ok(),
-            Message::Gzip(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()).is_ok(),
-            Message::Deflate(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()).is_ok(),
-            Message::Closed => false,
-        };
-        if more { Progress::More } else { Progress::Done }
     }
 }
 
@@ -177,6 +121,7 @@ impl Message {
 mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
+    use std::io::Write;
     use std::pin::Pin;
     use std::task::{Context, Poll};
     use std::time::Duration;
