@@ -87,7 +87,7 @@ def fronts(request, started_tritons):
 class Target:
     """Where a client is pointed: at a pod itself, or at a node. The tests must not be able to tell."""
 
-    def __init__(self, name, grpc, http=None, node=None):
+    def __init__(self, name, grpc, http, node=None):
         self.name, self.grpc, self.http, self.node = name, grpc, http, node
 
     def settles_to_zero(self, limit=2.0):
@@ -112,7 +112,7 @@ def target(request, tritons):
     if request.param == "direct":
         return direct_target(tritons[0])
     node = request.getfixturevalue("fronts")[0]
-    return Target("node", node.grpc, node=node)
+    return Target("node", node.grpc, node.http, node)
 
 
 # ---- a small fleet, for what restarts all of it ----
@@ -162,7 +162,7 @@ def stock_front(stock_tritons):
         made.end()
 
 
-SPOTS = ["grpc-direct", "grpc-node", "http-direct"]
+SPOTS = ["grpc-direct", "grpc-node", "http-direct", "http-node"]
 
 
 def spot(request, tritons):
@@ -171,7 +171,7 @@ def spot(request, tritons):
     if where == "direct":
         return Spot(wire, direct_target(tritons[0]), alone)
     node = request.getfixturevalue("stock_front")
-    return Spot(wire, Target("node", node.grpc, node=node), alone)
+    return Spot(wire, Target("node", node.grpc, node.http, node), alone)
 
 
 @pytest.fixture(params=SPOTS)

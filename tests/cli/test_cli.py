@@ -152,7 +152,7 @@ BAD = {
     "unknown policy": (GOOD.replace("least_cost", "fastest"), ["fastest"]),
     "unparsable pod address": (GOOD.replace("http://127.0.0.1:9", "http://:::"), ["http://:::"]),
     "wrong type": (GOOD.replace('"one"', "1"), ["name"]),
-    "no TOML": (GOOD + "[[[", ["toml:15:", "not valid TOML"]),
+    "no TOML": (GOOD + "[[[", ["toml:16:", "not valid TOML"]),
 }
 
 

@@ -1,8 +1,4 @@
-"""The stock tritonclient over HTTP/REST, and plain HTTP.
-
-A node serves no HTTP front yet, so for now these run against a Triton alone and say what such a front must not change.
-When there is one, `target` below goes, and the fixture that gRPC uses makes each test run through a node as well.
-"""
+"""The stock tritonclient over HTTP/REST, and plain HTTP: against a Triton, and through a node in front of four."""
 import asyncio
 import gzip
 import json
@@ -16,11 +12,6 @@ import tritonclient.http.aio as triton_aio
 from harness.kserve import SMALL, array, failure, mode, payload, pod_of
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def target(direct):
-    return direct
 
 
 @pytest.fixture

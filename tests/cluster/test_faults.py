@@ -10,7 +10,7 @@ import pytest
 import tritonclient.grpc as triton
 from harness import wait
 from harness.kserve import NO_POD, SMALL, failure, payload
-from harness.traffic import LongRequest, Traffic, poisson
+from harness.traffic import TRAFFIC, LongRequest, Traffic, poisson
 
 NAMES = ["a", "b", "c"]
 RATE = 60  # of about 140 per second that four pods can do with this mix
@@ -162,11 +162,12 @@ def test_a_killed_pod_costs_only_what_it_was_serving(cluster, tritons, triton_la
         print(f"\n    a killed pod lost {lost} of at most {could_be_lost}; used again {used:.2f} s after its return")
 
 
-def test_a_draining_pod_loses_nothing(cluster, tritons, triton_lab):
+@pytest.mark.parametrize("wire", TRAFFIC)
+def test_a_draining_pod_loses_nothing(cluster, tritons, triton_lab, wire):
     """SIGTERM to a Triton: it finishes what it has and then, for two seconds, calls every model unknown. No caller may see
     that NOT_FOUND: the other pods know the model."""
     victim = tritons[2]
-    with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+    with TRAFFIC[wire](cluster, poisson(RATE, nodes=3)) as traffic:
         time.sleep(1)
         victim.term()
         victim.wait_dead()

@@ -15,7 +15,7 @@ import pytest
 import tritonclient.grpc as triton
 from harness import wait
 from harness.kserve import tokens
-from harness.traffic import Traffic, poisson
+from harness.traffic import TRAFFIC, Traffic, poisson
 from harness.wire import Stream
 
 NAMES = ["a", "b", "c"]
@@ -38,9 +38,10 @@ def describe(answers):
     return [f"{answer.node}: {answer.error}" for answer in answers[:5]]
 
 
-def test_all_pods_one_after_the_other(cluster, few_tritons, few_lab):
+@pytest.mark.parametrize("wire", TRAFFIC)
+def test_all_pods_one_after_the_other(cluster, few_tritons, few_lab, wire):
     """A fleet gets new servers, as Kubernetes does it: SIGTERM, a new life, the next one when it is ready. Callers do nothing."""
-    with Traffic(cluster, poisson(RATE, nodes=3)) as traffic:
+    with TRAFFIC[wire](cluster, poisson(RATE, nodes=3)) as traffic:
         time.sleep(1)
         for pod in few_tritons:
             few_lab.restart(pod)

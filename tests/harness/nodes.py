@@ -64,7 +64,7 @@ class Node:
 
     def __init__(self, name, folder, arguments=()):
         self.name, self.folder, self.arguments = name, folder, list(map(str, arguments))
-        self.grpc, self.admin, self.gossip = (loopback(free_port()) for _ in range(3))
+        self.grpc, self.http, self.admin, self.gossip = (loopback(free_port()) for _ in range(4))
         # Nobody balances in front of most of these nodes: what ends them need not wait. Tests of drains say otherwise.
         self.environment = {"PLIMSOLL_DRAIN_GRACE_S": "0"}
         self.process = None
@@ -86,7 +86,7 @@ class Node:
         return self
 
     def listens(self):
-        return {"grpc": self.grpc, "admin": self.admin, "gossip": self.gossip}
+        return {"grpc": self.grpc, "http": self.http, "admin": self.admin, "gossip": self.gossip}
 
     def own_arguments(self):
         flags = [word for key, address in self.listens().items() for word in (f"--{key}", address)]
@@ -229,12 +229,20 @@ class Nodes:
 
     def node(self, name, *arguments, pods=(), join=(), secret=None, policy=None):
         """A node that is not started yet."""
-        flags = ["--cluster-secret-file", secret or self.secret(), *pod_flags(pods)]
+        flags = ["--cluster-secret-file", secret or self.secret(), *self.pods(name, pods)]
         flags += [word for peer in join for word in ("--join", peer.gossip)]
         flags += ["--policy", policy] if policy else []
         made = Node(name, self.folder, [*flags, *arguments])
         self.started.append(made)
         return made
+
+    def pods(self, name, pods):
+        """The pods of one node, in a file: a flag has no room for where they take HTTP."""
+        if not pods:
+            return []
+        path = self.folder / f"{name}-pods.toml"
+        path.write_text(pod_tables(pods))
+        return ["--config", path]
 
     def configured(self, name, sections, join=()):
         """A node with a configuration file: [node] is written for it, `sections` is the rest. Not started yet."""

@@ -7,8 +7,10 @@ import threading
 import time
 from dataclasses import dataclass
 
+import aiohttp
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+import tritonclient.http.aio as http_aio
 from harness.kserve import BIG, SMALL, payload, pod_of, size_for
 from tritonclient.utils import InferenceServerException
 
@@ -49,6 +51,8 @@ def poisson(rate, nodes, big=0.2, seed=1):
 class Traffic:
     """Plays a plan against addresses on an event loop and a thread of its own, from entering to leaving the context."""
 
+    module = triton_aio
+
     def __init__(self, nodes, plan, model="sim_gpu", channel=None):
         self.nodes, self.plan, self.model, self.channel = list(nodes), plan, model, channel
         self.answers, self.begun = [], 0
@@ -77,8 +81,8 @@ class Traffic:
 
     async def _run(self):
         try:
-            clients = [triton_aio.InferenceServerClient(node.grpc, channel_args=self.channel) for node in self.nodes]
-            inputs = {size: payload(size, triton_aio) for size in (SMALL, BIG)}
+            clients = [self._client(node) for node in self.nodes]
+            inputs = {size: payload(size, self.module) for size in (SMALL, BIG)}
             start, calls = time.monotonic(), set()
             for arrival in self.plan:
                 due = start + arrival.at
@@ -100,11 +104,19 @@ class Traffic:
     async def _one(self, client, arrival, inputs, due):
         answer = Answer(self.nodes[arrival.node].name, arrival.size, begun=due, ended=0.0)
         try:
-            answer.pod = pod_of(await client.infer(self.model, inputs, client_timeout=30))
+            answer.pod = pod_of(await self._infer(client, inputs))
         except InferenceServerException as error:
             answer.error = f"{error.status()}: {error.message()}"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:  # HTTP's clients let these through
+            answer.error = repr(error)
         answer.ended = time.monotonic()
         self.answers.append(answer)
+
+    def _client(self, node):
+        return triton_aio.InferenceServerClient(node.grpc, channel_args=self.channel)
+
+    def _infer(self, client, inputs):
+        return client.infer(self.model, inputs, client_timeout=30)
 
     # ---- what came of it ----
 
@@ -125,6 +137,21 @@ class Traffic:
     def quantile_ms(self, share, size=None):
         took = sorted(answer.took_ms for answer in self.answers if size in (None, answer.size))
         return took[min(int(share * len(took)), len(took) - 1)]
+
+
+class HttpTraffic(Traffic):
+    """The same over HTTP."""
+
+    module = http_aio
+
+    def _client(self, node):
+        return http_aio.InferenceServerClient(node.http, conn_limit=100, conn_timeout=30)
+
+    def _infer(self, client, inputs):
+        return client.infer(self.model, inputs)
+
+
+TRAFFIC = {"grpc": Traffic, "http": HttpTraffic}
 
 
 class LongRequest:
