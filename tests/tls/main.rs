@@ -81,7 +81,12 @@ async fn callers_are_served_over_tls() {
     is_served(&world.addr, &ca, None).await.unwrap();
     let error = is_served(&world.addr, &other, None).await.unwrap_err();
     assert!(error.contains("UnknownIssuer"), "{error}");
-    let error = connect(&world.addr, &ca, None, b"http/1.1").await.unwrap_err().to_string();
+    let mut stream = connect(&world.addr, &ca, None, b"http/1.1").await.unwrap();
+    stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let error = connect(&world.addr, &ca, None, b"spdy/3").await.unwrap_err().to_string();
     assert!(error.to_lowercase().contains("applicationprotocol"), "{error}");
 }
 
