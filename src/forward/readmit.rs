@@ -34,6 +34,7 @@ fn eject(pod: &Arc<Pod>, why: &dyn std::fmt::Display) {
 fn eject_because(pod: &Arc<Pod>, because: Because, why: &dyn std::fmt::Display) {
     if pod.eject_because(because) == Ejection::Now {
         info!(pod = pod.name(), addr = pod.spec().grpc, %why, "ejected pod");
+        Upstream::of(pod).let_go();
         tokio::spawn(readmit(Arc::downgrade(pod)));
     }
 }

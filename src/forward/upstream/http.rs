@@ -29,6 +29,9 @@ use crate::time::Time;
 const MOST_IDLE: usize = 64;
 /// How long one is kept. Firewalls and load balancers on the way forget connections after a minute or more, without a word.
 const KEPT: Duration = Duration::from_secs(30);
+/// How old one may become that is in use. A Triton that ends (2.51) serves the connections that it has, and waits for their end; it
+/// is new ones that show it: so each node hears of it within this time. Half of it would find that out a little sooner.
+const LIFE: Duration = Duration::from_secs(4);
 /// How long a pod that took no connection is left to other protocols, while other pods take HTTP. Shorter than anybody needs to
 /// restart a server, so that nobody misses it when it is back.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
@@ -38,7 +41,13 @@ const LEFT_ALONE: Duration = Duration::from_secs(1);
 /// whether it had begun. Connections are used for many requests, so that few of these wait for it.
 const CLOSES_AT_ONCE: Duration = Duration::from_millis(1);
 
-pub(super) type Sender = http1::SendRequest<RequestBody>;
+type Sender = http1::SendRequest<RequestBody>;
+
+/// A connection, and since when it is there.
+pub(super) struct Lent {
+    sender: Sender,
+    made: Time,
+}
 
 /// One pod's connections.
 pub(super) struct Pool {
@@ -52,14 +61,15 @@ pub(super) struct Pool {
 /// The connections that wait, with the time since when: the longest first.
 #[derive(Default)]
 struct Idle {
-    waiting: VecDeque<(Sender, Time)>,
+    waiting: VecDeque<(Lent, Time)>,
     /// Whether somebody sees to it that they grow no older than they may.
     watched: bool,
 }
 
 impl Idle {
     fn forget_old(&mut self, now: Time) {
-        self.waiting.retain(|(sender, since)| !sender.is_closed() && now.since(*since) < KEPT);
+        let is_good = |lent: &Lent| !lent.sender.is_closed() && now.since(lent.made) < LIFE;
+        self.waiting.retain(|(lent, since)| is_good(lent) && now.since(*since) < KEPT);
     }
 }
 
@@ -90,16 +100,16 @@ impl Pool {
         let mut waiting = self.take();
         loop {
             let was_waiting = waiting.is_some();
-            let mut sender = match waiting.take() {
-                Some(sender) => sender,
+            let mut lent = match waiting.take() {
+                Some(lent) => lent,
                 // Boxed: what it takes to connect would make every request larger.
                 None => match Box::pin(self.connect(address, connect_timeout)).await {
-                    Ok(sender) => sender,
+                    Ok(sender) => Lent { sender, made: clock::now() },
                     Err(why) => return Err(SendError::Unsent(Box::new(request), why)),
                 },
             };
-            let mut error = match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Received::lent(response, sender, self.clone())),
+            let mut error = match lent.sender.try_send_request(request).await {
+                Ok(response) => return Ok(Received::lent(response, lent, self.clone())),
                 Err(error) => error,
             };
             match error.take_message() {
@@ -113,27 +123,32 @@ impl Pool {
     }
 
     /// Takes a connection back whose response was read to its end.
-    pub(super) fn take_back(self: &Arc<Self>, sender: Sender) {
-        if sender.is_closed() {
+    pub(super) fn take_back(self: &Arc<Self>, lent: Lent) {
+        if lent.sender.is_closed() {
             return;
         }
         let mut idle = self.lock();
         if idle.waiting.len() >= MOST_IDLE {
             idle.waiting.pop_front();
         }
-        idle.waiting.push_back((sender, clock::now()));
+        idle.waiting.push_back((lent, clock::now()));
         if !std::mem::replace(&mut idle.watched, true) {
             tokio::spawn(watch(Arc::downgrade(self)));
         }
     }
 
+    /// Closes the connections that wait: a Triton that ends waits for them.
+    pub(super) fn close_idle(&self) {
+        self.lock().waiting.clear();
+    }
+
     /// The connection that waits least long, so that those that are too many grow old. One whose request is still on its way
     /// though its response ended is not ready for another.
-    fn take(&self) -> Option<Sender> {
+    fn take(&self) -> Option<Lent> {
         let mut idle = self.lock();
         idle.forget_old(clock::now());
-        let place = idle.waiting.iter().rposition(|(sender, _)| sender.is_ready())?;
-        idle.waiting.remove(place).map(|(sender, _)| sender)
+        let place = idle.waiting.iter().rposition(|(lent, _)| lent.sender.is_ready())?;
+        idle.waiting.remove(place).map(|(lent, _)| lent)
     }
 
     async fn connect(&self, address: &Address, timeout: Duration) -> Result<Sender, Unreachable> {

@@ -128,6 +128,11 @@ impl Upstream {
         face == Face::Grpc || !self.http.is_left_alone(now)
     }
 
+    /// Lets go of what is held of it without need.
+    pub(super) fn let_go(&self) {
+        self.http.close_idle();
+    }
+
     /// The number of the last gRPC connection.
     pub(super) fn connections(&self) -> u64 {
         self.grpc.number()

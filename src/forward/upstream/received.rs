@@ -9,13 +9,13 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::http::{Pool, Sender};
+use super::http::{Lent, Pool};
 
 /// See the module's description.
 pub(in crate::forward) struct Received {
     body: Incoming,
     /// None over gRPC, and once the body ended.
-    lent: Option<(Sender, Arc<Pool>)>,
+    lent: Option<(Lent, Arc<Pool>)>,
 }
 
 impl Received {
@@ -25,9 +25,9 @@ impl Received {
     }
 
     /// On a connection that goes back to `pool` with the body's last byte.
-    pub(super) fn lent(response: Response<Incoming>, sender: Sender, pool: Arc<Pool>) -> Response<Received> {
+    pub(super) fn lent(response: Response<Incoming>, lent: Lent, pool: Arc<Pool>) -> Response<Received> {
         response.map(|body| {
-            let mut received = Received { body, lent: Some((sender, pool)) };
+            let mut received = Received { body, lent: Some((lent, pool)) };
             received.give_back_at_end();
             received
         })
@@ -40,8 +40,8 @@ impl Received {
     }
 
     fn give_back(&mut self) {
-        if let Some((sender, pool)) = self.lent.take() {
-            pool.take_back(sender);
+        if let Some((lent, pool)) = self.lent.take() {
+            pool.take_back(lent);
         }
     }
 }
