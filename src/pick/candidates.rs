@@ -184,7 +184,9 @@ fn last_resort<I: Iterator<Item = u32>>(
         if some.is_empty() {
             some.extend(untried(upto));
         }
-        if !some.is_empty() {
+        if let Some(first) = some.first().map(|k| serving.places[*k as usize].rank) {
+            // They are in the order of their ranks.
+            some.retain(|k| serving.places[*k as usize].rank == first);
             return;
         }
     }

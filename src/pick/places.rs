@@ -39,6 +39,8 @@ pub(super) struct Place {
     /// Its place in the table.
     pub(super) index: usize,
     pub(super) pod: Arc<Pod>,
+    /// How fit it is for the model, as far as was known when the table was made.
+    pub(super) rank: Rank,
     /// The model's lane there, once there is one; and how many lanes the pod had when it was looked for in vain.
     lane: OnceLock<Arc<Lane>>,
     looked_at: AtomicU32,
@@ -74,7 +76,7 @@ impl Table {
             let ranked = |(index, pod): (usize, &Arc<Pod>)| {
                 let rank = if mutant::is(Mutant::PickUnfit) { Rank::Fit } else { pod.rank(model) };
                 let order = (rank, !self.interest.uses(pod.id()));
-                (order, Place::new(index, pod.clone()))
+                (order, Place { rank, ..Place::new(index, pod.clone()) })
             };
             let mut ranked: Vec<_> = all.map(ranked).collect();
             ranked.sort_by_key(|(order, _)| *order);
@@ -99,7 +101,14 @@ impl Serving {
 
 impl Place {
     pub(super) fn new(index: usize, pod: Arc<Pod>) -> Place {
-        Place { index, pod, lane: OnceLock::new(), looked_at: AtomicU32::new(0), account: OnceLock::new() }
+        Place {
+            index,
+            pod,
+            rank: Rank::Fit,
+            lane: OnceLock::new(),
+            looked_at: AtomicU32::new(0),
+            account: OnceLock::new(),
+        }
     }
 
     /// The model's lane, if there is one yet. A look does not make one: names that clients invent would fill the memory.

@@ -140,9 +140,9 @@ impl World {
         let serves = |p: &Pod| p.spec().models.is_empty() || p.spec().models.iter().any(|m| m == model.name());
         let better =
             pods.iter().find(|p| serves(p) && !p.is_ejected() && !tried.contains(&p.id()) && p.rank(&model) < rank);
-        let better = better.map(|pod| pod.name().to_owned());
+        let better = better.map(|pod| format!("{}, which is {:?},", pod.name(), pod.rank(&model)));
         self.judge(Rule::LeftAlone, Some(n), Some(k), better.is_none(), || {
-            format!("expected {} to be picked, which is fitter; got one that is {rank:?}", better.unwrap_or_default())
+            format!("expected {} to be picked; got one that is {rank:?}", better.unwrap_or_default())
         });
     }
 
