@@ -6,8 +6,10 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use plimsoll::config::{Config, CredentialsError, Identity, Layers, LogFormat, Port};
+use plimsoll::forward::ForwardOptions;
 use plimsoll::pick::PolicyKind;
 use proptest::prelude::*;
+use tonic::Code;
 
 fn strings(values: &[&str]) -> Vec<String> {
     values.iter().map(|value| (*value).to_owned()).collect()
@@ -284,6 +286,42 @@ fn each_mistake_gives_its_one_line() {
             "[[costs]]\nmodel = 'm'\nbase_ms = 1\n[[costs]]\nmodel = 'm'\nbase_ms = 2",
             "line 5: costs[1].model: `m` has a formula already; write one formula for each",
         ),
+        // What is sent again, what waits, what is known of models.
+        ("retry.budget = 20", "line 1: retry.budget: `20` is out of range; write 0 to 1"),
+        ("retry.most = 17", "line 1: retry.most: `17` is out of range; write 0 to 16"),
+        (
+            "retry.codes = ['INTERNAL', 'Unavailable']",
+            "line 1: retry.codes[1]: `Unavailable` is no status that can be sent again; take one of CANCELLED, UNKNOWN, \
+             INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED, RESOURCE_EXHAUSTED, \
+             FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS, UNAUTHENTICATED",
+        ),
+        ("limits.in_flight_per_pod = -1", "line 1: limits.in_flight_per_pod: `-1` is out of range; write 0 to 65535"),
+        ("limits.queue = -1", "line 1: limits.queue: `-1` is out of range; write 0 to 1000000"),
+        (
+            "limits.refuse_late = 'no'",
+            "line 1: limits.refuse_late: `\"no\"` is neither true nor false; write true or false, without quotes",
+        ),
+        (
+            "[[models]]\nmodel = 'm'\nhedge_after_ms = 5",
+            "line 3: models[0].hedge_after_ms: `5` would have requests run twice; write idempotent = true if they may",
+        ),
+        (
+            "[[models]]\nidempotent = true\nhedge_after_ms = 0",
+            "line 3: models[0].hedge_after_ms: `0` is out of range; write 0.1 to 600000",
+        ),
+        (
+            "[[models]]\naffinity_pods = 2",
+            "line 2: models[0].affinity_pods: `2` is given without a key; write affinity_key too",
+        ),
+        (
+            "[[models]]\naffinity_key = 'lora'\naffinity_pods = 0",
+            "line 3: models[0].affinity_pods: `0` is out of range; write 1 to 65535",
+        ),
+        (
+            "[[models]]\nidempotent = true\n[[models]]\n",
+            "line 3: models[1].model: what holds for all other models was written already; write one table for each",
+        ),
+        ("[[models]]\nidempotnt = true", "line 2: unknown key `models[0].idempotnt`; did you mean `idempotent`?"),
         // Proof of membership.
         ("node.ca_file = 'x'", "line 1: node.ca_file: `node.ca_file` is given alone; give node.cert_file too"),
         (
@@ -434,6 +472,9 @@ fn the_example_file_means_what_it_says() {
     assert_eq!(config.front.connect_timeout, Duration::from_secs(1));
     assert_eq!(config.front.drain, Duration::from_secs(10));
     assert_eq!(config.log_format, LogFormat::Text);
+    let defaults = ForwardOptions::default();
+    assert_eq!((&config.retry, &config.limits), (&defaults.retry, &defaults.limits));
+    assert!(config.models["resnet50"].idempotent);
     let pods: Vec<_> = config.pods.iter().map(|pod| (pod.name.as_str(), pod.grpc.as_str(), pod.slots)).collect();
     assert_eq!(pods, [("triton-0", "http://127.0.0.1:18001", 2), ("triton-1", "http://127.0.0.1:28001", 2)]);
 }
@@ -454,6 +495,25 @@ fn the_commented_lines_of_the_example_are_valid() {
     assert_eq!(config.discovery.dns.len(), 1);
     assert!(matches!(config.identity, Identity::Files { .. }));
     assert_eq!(config.discovery.dns_interval, Config::from_toml_str("").unwrap().discovery.dns_interval);
+    let model = &config.models["resnet50"];
+    assert_eq!(model.hedge_after, Some(Duration::from_millis(250)));
+    assert_eq!((model.affinity.as_ref().unwrap().key.as_str(), model.affinity.as_ref().unwrap().pods), ("lora", 2));
+}
+
+/// What stands in a file must be what the front does: a key that is read and not passed on is believed in by its writer.
+#[test]
+fn what_is_written_about_forwarding_reaches_the_front() {
+    let text = "[retry]\nbudget = 0.5\nmost = 3\ncodes = ['UNAVAILABLE', 'INTERNAL']\n[limits]\nin_flight_per_pod = 8\n\
+                queue = 7\nrefuse_late = false\n[[models]]\nidempotent = true\n[[models]]\nmodel = 'm'\n\
+                balance_streams = true\naffinity_key = 'user'";
+    let forward = Config::from_toml_str(text).unwrap().front_options().forward;
+    assert_eq!((forward.retry.budget, forward.retry.most), (0.5, 3));
+    assert_eq!(forward.retry.codes, [Code::Unavailable, Code::Internal]);
+    assert_eq!((forward.limits.in_flight_per_pod.unwrap().get(), forward.limits.queue), (8, 7));
+    assert!(!forward.limits.refuse_late);
+    assert!(forward.models[""].idempotent && !forward.models["m"].idempotent && forward.models["m"].balance_streams);
+    assert_eq!(forward.models["m"].affinity.as_ref().unwrap().pods, 2);
+    assert_eq!(Config::from_toml_str("").unwrap().front_options().forward, ForwardOptions::default());
 }
 
 /// The configuration inside the Kubernetes example, with what its environment adds.
@@ -716,7 +776,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..47, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..55, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -730,7 +790,9 @@ proptest! {
             "costs", "pick.after_refusal", "pick.slow_start_s", "triton", "triton.read_model_config",
             "health", "health.interval_s", "health.failures", "health.eject_s", "health.panic_share",
             "node.admin_token_file", "node.admin_tls", "node.admin_open_metrics", "tls", "tls.cert_file", "tls.client_ca_file",
-            "triton.ca_file", "triton.cert_file", "triton.server_name", "discovery.tls", "front.drain_grace_s", "node.zone"];
+            "triton.ca_file", "triton.cert_file", "triton.server_name", "discovery.tls", "front.drain_grace_s", "node.zone",
+            "retry.budget", "retry.most", "retry.codes", "limits.in_flight_per_pod", "limits.queue", "limits.refuse_late",
+            "models", "retry"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

@@ -29,7 +29,7 @@ use crate::driver::drain::{Drain, Stage};
 use crate::driver::metrics::Metrics;
 use crate::driver::tls::ServerTls;
 use crate::driver::tls::pods::ClientTls;
-use crate::forward::{self, FrontOptions};
+use crate::forward;
 use crate::node::{JoinError, Node};
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
@@ -192,13 +192,7 @@ fn serve_front(
     tls: Option<ServerTls>,
     drain: Drain,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let mut options = FrontOptions::default();
-    options.forward.max_message_bytes = config.front.max_message_bytes;
-    options.forward.connect_timeout = config.front.connect_timeout;
-    options.forward.after_refusal = config.after_refusal;
-    options.forward.read_model_config = config.front.read_model_config;
-    options.grace = config.front.drain_grace;
-    options.drain = config.front.drain;
+    let mut options = config.front_options();
     options.tls = tls;
     forward::serve(node, doors, options, drain.begun())
 }

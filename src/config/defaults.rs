@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::core::{Health, SLOW_START, ZONE_PENALTY};
+use crate::forward::{Limits, Retry};
 
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
@@ -86,6 +87,8 @@ pub(super) fn table() -> Table {
         ("discovery".to_owned(), section(discovery)),
         ("health".to_owned(), health()),
         ("front".to_owned(), section(front)),
+        ("retry".to_owned(), retry()),
+        ("limits".to_owned(), limits()),
         ("triton".to_owned(), section(triton)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
         ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
@@ -103,6 +106,28 @@ fn health() -> Value {
         ("panic_share", usual.panic_share.into()),
     ];
     Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// See [`Retry`].
+fn retry() -> Value {
+    let usual = Retry::default();
+    Value::Table(Table::from_iter([
+        // By way of its text: 0.2 and not 0.20000000298.
+        ("budget".to_owned(), usual.budget.to_string().parse().map_or(Value::Float(0.0), Value::Float)),
+        ("most".to_owned(), i64::from(usual.most).into()),
+        ("codes".to_owned(), Value::Array(Vec::new())),
+    ]))
+}
+
+/// See [`Limits`].
+fn limits() -> Value {
+    let usual = Limits::default();
+    let in_flight = usual.in_flight_per_pod.map_or(0, |most| i64::from(most.get()));
+    Value::Table(Table::from_iter([
+        ("in_flight_per_pod".to_owned(), in_flight.into()),
+        ("queue".to_owned(), (usual.queue as i64).into()),
+        ("refuse_late".to_owned(), usual.refuse_late.into()),
+    ]))
 }
 
 /// Host and process: unique among the processes that live now, which is what a name must be.

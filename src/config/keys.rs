@@ -76,6 +76,12 @@ pub(super) const KEYS: &[Key] = &[
     bare("front.connect_timeout_ms", Kind::Integer),
     key("front.drain_grace_s", Kind::Float, "drain-grace-s"),
     key("front.drain_s", Kind::Float, "drain-s"),
+    bare("retry.budget", Kind::Float),
+    bare("retry.most", Kind::Integer),
+    bare("retry.codes", Kind::List),
+    bare("limits.in_flight_per_pod", Kind::Integer),
+    bare("limits.queue", Kind::Integer),
+    bare("limits.refuse_late", Kind::Flag),
     bare("triton.read_model_config", Kind::Flag),
     bare("triton.ca_file", Kind::Text),
     bare("triton.cert_file", Kind::Text),
@@ -87,12 +93,14 @@ pub(super) const KEYS: &[Key] = &[
     bare("strict.shards", Kind::Integer),
     key("log.format", Kind::Text, "log-format"),
     bare("costs", Kind::Tables),
+    bare("models", Kind::Tables),
     key("pods", Kind::Pods, "pod"),
 ];
 
 /// Lists of tables, and what one table of each may say.
-const LISTS: [(&str, &[&str]); 2] = [
+const LISTS: [(&str, &[&str]); 3] = [
     ("costs", &["model", "base_ms", "per_kib_ms", "min_ms", "max_ms", "learn"]),
+    ("models", &["model", "idempotent", "hedge_after_ms", "affinity_key", "affinity_pods", "balance_streams"]),
     ("pods", &["name", "grpc", "http", "metrics", "models", "slots", "weight", "uid", "zone"]),
 ];
 

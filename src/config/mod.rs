@@ -26,6 +26,7 @@ mod credentials;
 mod defaults;
 mod discovery;
 mod error;
+mod forward;
 mod keys;
 mod layers;
 mod pods;
@@ -50,6 +51,7 @@ pub use self::pods::pods_from_file;
 pub(crate) use self::pods::{MOST_PODS, pods_from_text};
 use crate::core::{Health, Strict};
 use crate::driver::tls::ServerTlsFiles;
+use crate::forward::{FrontOptions, Limits, ModelOptions, Retry};
 use crate::node::NodeConfig;
 use crate::observe::{Formula, PodSpec, PodTls};
 use crate::pick::PolicyKind;
@@ -105,6 +107,12 @@ pub struct Config {
     pub strict: Option<Strict>,
     /// The front's limits.
     pub front: FrontConfig,
+    /// When a request is sent a second time.
+    pub retry: Retry,
+    /// How much may be in flight, and what waits.
+    pub limits: Limits,
+    /// What is known of single models; the one of the empty name is for all others.
+    pub models: BTreeMap<Box<str>, ModelOptions>,
     /// Where pods are found, beside those listed.
     pub discovery: DiscoveryConfig,
     /// The pods that are listed.
@@ -214,5 +222,20 @@ impl Config {
             costs: self.costs.clone(),
             pods: self.pods.clone(),
         })
+    }
+
+    /// How the front serves by it.
+    pub fn front_options(&self) -> FrontOptions {
+        let mut options =
+            FrontOptions { grace: self.front.drain_grace, drain: self.front.drain, ..FrontOptions::default() };
+        let forward = &mut options.forward;
+        forward.max_message_bytes = self.front.max_message_bytes;
+        forward.connect_timeout = self.front.connect_timeout;
+        forward.after_refusal = self.after_refusal;
+        forward.read_model_config = self.front.read_model_config;
+        forward.retry = self.retry.clone();
+        forward.limits = self.limits.clone();
+        forward.models = self.models.clone();
+        options
     }
 }

@@ -14,6 +14,7 @@ use super::addr::{self, Problem};
 use super::costs::{RawCost, read_costs};
 use super::discovery::{self, RawDiscovery};
 use super::error::{ConfigError, Source, one_line, shown};
+use super::forward::{RawLimits, RawModel, RawRetry, read_limits, read_models, read_retry};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
 use super::{Config, FrontConfig, Identity, LogFormat};
@@ -33,12 +34,16 @@ struct Raw {
     #[serde(default)]
     tls: RawTls,
     front: RawFront,
+    retry: RawRetry,
+    limits: RawLimits,
     triton: RawTriton,
     gossip: RawGossip,
     strict: RawStrict,
     log: RawLog,
     #[serde(default)]
     costs: Vec<RawCost>,
+    #[serde(default)]
+    models: Vec<RawModel>,
     #[serde(default)]
     pods: Vec<RawPod>,
 }
@@ -177,6 +182,9 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
             drain_grace: r.seconds("front.drain_grace_s", front.drain_grace_s, 0.0..=3600.0)?,
             drain: r.seconds("front.drain_s", front.drain_s, 0.0..=3600.0)?,
         },
+        retry: read_retry(&raw.retry, &r)?,
+        limits: read_limits(&raw.limits, &r)?,
+        models: read_models(raw.models, &r)?,
         discovery: discovery::read(layers, raw.discovery, &r)?,
         pods,
         log_format: log_format(&raw.log.format, &r)?,

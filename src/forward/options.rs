@@ -28,7 +28,7 @@ pub struct ForwardOptions {
     pub retry: Retry,
     /// How much may be in flight, and what waits.
     pub limits: Limits,
-    /// What is known of single models.
+    /// What is known of single models; the one of the empty name is for all others.
     pub models: BTreeMap<Box<str>, ModelOptions>,
 }
 
@@ -43,6 +43,13 @@ impl Default for ForwardOptions {
             limits: Limits::default(),
             models: BTreeMap::new(),
         }
+    }
+}
+
+impl ForwardOptions {
+    /// What is known of `model`.
+    pub(super) fn model(&self, model: &str) -> Option<&ModelOptions> {
+        self.models.get(model).or_else(|| self.models.get(""))
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn route(
     if let Some(sequence) = call.peek.parameters.sequence() {
         return of_sequence(node, sequences, call, sequence);
     }
-    let affinity = options.models.get(call.model()).and_then(|model| model.affinity.as_ref());
+    let affinity = options.model(call.model()).and_then(|model| model.affinity.as_ref());
     match affinity.and_then(|affinity| Some((affinity, key_of(affinity, call, headers)?))) {
         Some((affinity, key)) => Ok(Route::Near(near(node, call, key, affinity.pods))),
         None => Ok(Route::Free),
