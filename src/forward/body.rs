@@ -1,7 +1,6 @@
 //! The body of a request on its way to a pod: what was read ahead for the peek, then the rest as it comes.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use smallvec::SmallVec;
+use tokio::sync::mpsc;
 use tonic::Status;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,6 +22,29 @@ pub(super) enum Source {
     Incoming(hyper::body::Incoming),
     /// From a client of the channel.
     Client(tonic::body::Body),
+    /// From a stream's messages, those that go to one pod.
+    Leg(mpsc::Receiver<Bytes>),
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Source::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Source::Client(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Source::Leg(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Source::Incoming(body) => body.is_end_stream(),
+            Source::Client(body) => body.is_end_stream(),
+            Source::Leg(_) => false,
+        }
+    }
 }
 
 /// A request's body. Holds what was read ahead and replays it; every byte passes once, as it came, uncopied.
@@ -32,33 +55,13 @@ pub(super) struct RequestBody {
     trailers: Option<HeaderMap>,
     source: Option<Source>,
     framing: Framing,
-    passed: Passed,
+    too_large: WasTooLarge,
     /// Whether its caller broke off while it was read ahead.
     broken: bool,
 }
 
-/// Tells the response's side of a stream what passed on the request's. Empty for calls of one message.
-pub(super) type Passed = Option<Arc<Stream>>;
-
-/// What a stream's messages came to so far.
-#[derive(Debug, Default)]
-pub(super) struct Stream {
-    /// The message that was over the limit: the caller shall get that status and no other.
-    too_large: OnceLock<TooLarge>,
-    /// Messages begun.
-    messages: AtomicU64,
-}
-
-impl Stream {
-    pub(super) fn too_large(&self) -> Option<&TooLarge> {
-        self.too_large.get()
-    }
-
-    /// Whether it carried one request alone, so that its answers are that one's.
-    pub(super) fn is_single(&self) -> bool {
-        self.messages.load(Relaxed) <= 1
-    }
-}
+/// Where a body that turns out to be too long on its way says so: its caller shall get that status and no other.
+pub(super) type WasTooLarge = Option<Arc<OnceLock<TooLarge>>>;
 
 /// A message, or a body without messages in it, is over the limit. It was not read, nor passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +104,7 @@ impl RequestBody {
     }
 
     fn of(source: Option<Source>, held: SmallVec<[Bytes; 2]>, framing: Framing) -> RequestBody {
-        RequestBody { held, replayed: 0, trailers: None, source, framing, passed: None, broken: false }
+        RequestBody { held, replayed: 0, trailers: None, source, framing, too_large: None, broken: false }
     }
 
     /// The limit on each of its messages, or on all of it.
@@ -117,10 +120,10 @@ impl RequestBody {
         self.held.iter().map(Bytes::len).sum()
     }
 
-    /// From now on tells what passes; for streams, whose later messages come while answers flow.
-    pub(super) fn watch(&mut self) -> Passed {
-        self.passed.get_or_insert_default();
-        self.passed.clone()
+    /// Says from now on when it is too long; for one that does not announce its length.
+    pub(super) fn watch(&mut self) -> WasTooLarge {
+        self.too_large.get_or_insert_default();
+        self.too_large.clone()
     }
 
     /// Reads one more piece ahead; none at the end.
@@ -175,12 +178,7 @@ impl RequestBody {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.source {
             None => None,
-            Some(Source::Incoming(body)) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
-            }
-            Some(Source::Client(body)) => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
-            }
+            Some(source) => ready!(Pin::new(source).poll_frame(cx)),
         };
         if !matches!(frame, Some(Ok(_))) {
             self.source = None;
@@ -191,8 +189,7 @@ impl RequestBody {
     fn source_ended(&self) -> bool {
         match &self.source {
             None => true,
-            Some(Source::Incoming(body)) => body.is_end_stream(),
-            Some(Source::Client(body)) => body.is_end_stream(),
+            Some(source) => source.is_end_stream(),
         }
     }
 
@@ -200,24 +197,16 @@ impl RequestBody {
     fn check(&mut self, data: Bytes) -> Result<Frame<Bytes>, BoxError> {
         let passed = match &mut self.framing {
             Framing::None(length) => length.pass(&data),
-            Framing::Messages(messages) => {
-                let passed = messages.pass(&data);
-                if let Some(stream) = &self.passed {
-                    stream.messages.store(messages.begun, Relaxed);
-                }
-                passed
-            }
+            Framing::Messages(messages) => messages.pass(&data),
         };
-        match passed {
-            Ok(()) => Ok(Frame::data(data)),
-            Err(too_large) => {
-                if let Some(stream) = &self.passed {
-                    stream.too_large.get_or_init(|| too_large);
-                }
-                self.source = None;
-                Err(too_large.into())
+        if let Err(too_large) = passed {
+            if let Some(said) = &self.too_large {
+                said.get_or_init(|| too_large);
             }
+            self.source = None;
+            return Err(too_large.into());
         }
+        Ok(Frame::data(data))
     }
 }
 
@@ -291,34 +280,58 @@ impl Length {
 
 /// Follows the boundaries of messages, by their prefixes alone.
 #[derive(Debug)]
-struct Messages {
+pub(super) struct Messages {
     prefix: [u8; PREFIX],
+    /// Bytes of the prefix that are here.
     seen: usize,
+    /// Bytes behind it that are to come.
     left: u64,
     limit: u64,
-    /// How many have begun.
-    begun: u64,
+}
+
+/// The part of one message at the start of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) bytes: usize,
+    /// Whether the message begins and ends with it.
+    pub(super) begins: bool,
+    pub(super) ends: bool,
 }
 
 impl Messages {
-    fn new(limit: u64) -> Messages {
-        Messages { prefix: [0; PREFIX], seen: 0, left: 0, limit, begun: 0 }
+    pub(super) fn new(limit: u64) -> Messages {
+        Messages { prefix: [0; PREFIX], seen: 0, left: 0, limit }
+    }
+
+    /// Takes what belongs to one message from the start of `data`, which is not empty.
+    ///
+    /// # Errors
+    /// [`TooLarge`] with the prefix of a message that is over the limit.
+    pub(super) fn next(&mut self, data: &[u8]) -> Result<Part, TooLarge> {
+        let begins = self.seen == 0;
+        let mut bytes = data.len().min(PREFIX - self.seen);
+        if bytes > 0 {
+            self.prefix[self.seen..self.seen + bytes].copy_from_slice(&data[..bytes]);
+            self.seen += bytes;
+            if self.seen == PREFIX {
+                self.left = message_length(&self.prefix, self.limit)?;
+            }
+        }
+        if self.seen == PREFIX {
+            let more = usize::try_from(self.left).unwrap_or(usize::MAX).min(data.len() - bytes);
+            self.left -= more as u64;
+            bytes += more;
+        }
+        let ends = self.seen == PREFIX && self.left == 0;
+        if ends {
+            self.seen = 0;
+        }
+        Ok(Part { bytes, begins, ends })
     }
 
     fn pass(&mut self, mut data: &[u8]) -> Result<(), TooLarge> {
         while !data.is_empty() {
-            let skipped = usize::try_from(self.left).unwrap_or(usize::MAX).min(data.len());
-            self.left -= skipped as u64;
-            data = &data[skipped..];
-            let taken = data.len().min(PREFIX - self.seen);
-            self.prefix[self.seen..self.seen + taken].copy_from_slice(&data[..taken]);
-            self.seen += taken;
-            data = &data[taken..];
-            if self.seen == PREFIX {
-                self.seen = 0;
-                self.begun += 1;
-                self.left = message_length(&self.prefix, self.limit)?;
-            }
+            data = &data[self.next(data)?.bytes..];
         }
         Ok(())
     }

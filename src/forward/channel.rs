@@ -1,7 +1,6 @@
 //! The balanced channel: what a generated Triton client takes instead of a connection to one server.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +17,7 @@ use super::deadline::Deadline;
 use super::fleet::Fleet;
 use super::peek::{Compression, Depth, Peek, peek};
 use super::send::Forwarder;
+use super::stream;
 use crate::node::Node;
 
 impl Node {
@@ -73,26 +73,19 @@ impl BalancedChannel {
             return Ok(answer.map(Body::new));
         }
         let mut deadline = Deadline::take_over(&mut parts.headers);
-        let mut body = RequestBody::new(Source::Client(body), self.forwarder.options.max_message_bytes);
+        let body = Source::Client(body);
+        if kind == Kind::Stream {
+            let request = Request::from_parts(parts, body);
+            let answers = stream::forward(self.forwarder, request, Some(self.model), deadline).await?;
+            return Ok(answers.map(Body::new));
+        }
+        let mut body = RequestBody::new(body, self.forwarder.options.max_message_bytes);
         let depth = if kind != Kind::Other { Depth::Model(Compression::of(&parts.headers)) } else { Depth::Size };
-        let (passed, peeked) = match kind {
-            Kind::Stream => (body.watch(), peek_if_there(&mut body, depth).await?),
-            _ => (None, deadline.within(peek(&mut body, depth)).await?),
-        };
+        let peeked = deadline.within(peek(&mut body, depth)).await?;
         let call = Call::new(Face::Grpc, kind, Peek { name: self.model.as_bytes().into(), ..peeked });
         let request = Request::from_parts(parts, body);
-        Ok(self.forwarder.forward(&call, request, deadline, passed).await?.map(Body::new))
+        Ok(self.forwarder.forward(call, request, deadline, None).await?.map(Body::new))
     }
-}
-
-/// A stream's first message, if it is there: one that comes only after the response's head must not be waited for.
-async fn peek_if_there(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {
-    let mut peeked = std::pin::pin!(peek(body, depth));
-    poll_fn(|cx| match peeked.as_mut().poll(cx) {
-        Poll::Pending => Poll::Ready(Ok(Peek::default())),
-        done => done,
-    })
-    .await
 }
 
 impl Service<Request<Body>> for BalancedChannel {

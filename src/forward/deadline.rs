@@ -51,6 +51,11 @@ impl Deadline {
         }
     }
 
+    /// Waits until it has passed.
+    pub(super) async fn passed(&mut self) -> Status {
+        std::future::poll_fn(|cx| self.poll_passed(cx)).await
+    }
+
     /// Runs `work` until the deadline at most. What is not done then is dropped, and with it its ticket.
     pub(super) async fn within<T>(&mut self, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         if self.0.is_none() {

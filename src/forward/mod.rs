@@ -28,6 +28,7 @@ mod route;
 mod send;
 mod shape;
 mod statistics;
+mod stream;
 mod upstream;
 mod whole;
 

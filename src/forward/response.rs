@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::answer::Answer;
-use super::body::{BoxError, Passed, Stream};
+use super::body::BoxError;
 use super::call::Face;
 use super::deadline::Deadline;
 use super::outcome::{is_ok, of_code, outcome_of};
@@ -33,7 +33,6 @@ pub(super) struct ResponseBody {
     /// None once it ended.
     ticket: Option<Ticket>,
     deadline: Deadline,
-    passed: Passed,
     /// Whom to tell of the end.
     freed: Option<Arc<Forwarder>>,
 }
@@ -45,14 +44,13 @@ impl ResponseBody {
         answer: Answer,
         ticket: Option<Ticket>,
         deadline: Deadline,
-        passed: Passed,
         freed: Option<Arc<Forwarder>>,
     ) -> Response<ResponseBody> {
         let Answer { head, body: pod, held, error } = answer;
         let status =
             (face == Face::Http).then(|| error.map_or(Outcome::Served, |error| of_code(error.code(), error.message())));
         let whole = pod.as_ref().is_none_or(Received::is_end_stream);
-        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, passed, freed };
+        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, freed };
         if whole {
             // Nothing more comes, and nobody polls an empty body.
             body.end_by_head(&head.headers);
@@ -84,21 +82,9 @@ impl ResponseBody {
         self.end(outcome);
     }
 
-    /// A piece of an answer came; a stream may stay open long after the last one.
-    fn answered(&mut self) {
-        if self.passed.is_some()
-            && let Some(ticket) = &mut self.ticket
-        {
-            ticket.answered();
-        }
-    }
-
     /// Ends with the pod's own status.
     fn end_by(&mut self, status: &HeaderMap) {
-        let shared = self.passed.as_deref().is_some_and(|stream| !stream.is_single());
-        if let Some(ticket) = &mut self.ticket
-            && (shared || !is_ok(status))
-        {
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| !is_ok(status)) {
             ticket.teaches_nothing();
         }
         self.end(outcome_of(status));
@@ -126,9 +112,6 @@ impl ResponseBody {
 
     /// What is told of a pod that broke off.
     fn died(&self, error: &hyper::Error) -> Status {
-        if let Some(too_large) = self.passed.as_deref().and_then(Stream::too_large) {
-            return Status::from(*too_large);
-        }
         let pod = self.ticket.as_ref().map_or("", |ticket| ticket.pod().name());
         Status::unavailable(format!("pod `{pod}` broke off while it answered: {}", causes(error)))
     }
@@ -150,7 +133,7 @@ impl Body for ResponseBody {
                     Some(trailers) if face == Face::Grpc => self.end_by(trailers),
                     Some(_) => self.end_whole(),
                     None if pod.is_end_stream() => self.end_whole(),
-                    None => self.answered(),
+                    None => {}
                 }
                 Ok(frame)
             }

@@ -2,19 +2,19 @@
 //! nothing of it ran.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use smallvec::SmallVec;
 use tonic::{Code, Status};
 
 use super::answer::Answer;
-use super::body::{Passed, RequestBody, Stream};
+use super::body::{RequestBody, WasTooLarge};
 use super::call::{Call, Kind};
 use super::deadline::Deadline;
 use super::models::{Missing, lacks};
-use super::options::{ForwardOptions, ModelOptions};
+use super::options::ForwardOptions;
 use super::outcome::{Refusal, of_code};
 use super::pin::say_pod;
 use super::queue::WaitQueue;
@@ -45,18 +45,31 @@ pub(super) struct Forwarder {
 }
 
 /// A request on its way, and what was decided for it.
-struct Trip<'a> {
-    call: &'a Call,
-    route: Route,
-    model: Option<&'a ModelOptions>,
+pub(super) struct Trip {
+    pub(super) call: Call,
+    pub(super) route: Route,
     /// When it is of no use any more.
     until: Option<Time>,
     /// Until when it may wait, as Triton's `timeout` says.
     waits_until: Option<Time>,
-    passed: &'a Passed,
+    too_large: WasTooLarge,
     tried: Tried,
     /// How often it was sent again although a pod may have begun it, or failed it.
     again: u32,
+}
+
+impl Trip {
+    /// The way of `call`, whose caller waits until `until` at most.
+    pub(super) fn new(call: Call, route: Route, until: Option<Time>) -> Trip {
+        let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
+        let until = [until, waits_until].into_iter().flatten().min();
+        Trip { call, route, until, waits_until, too_large: None, tried: Tried::default(), again: 0 }
+    }
+
+    /// It was not sent to `pod`.
+    pub(super) fn failed(&mut self, pod: Arc<Pod>, why: String) {
+        self.tried.failed(pod, why);
+    }
 }
 
 /// What became of one sending.
@@ -91,35 +104,30 @@ impl Forwarder {
     /// RESOURCE_EXHAUSTED where it could not be kept, or too many wait.
     pub(super) async fn forward(
         self: &Arc<Self>,
-        call: &Call,
+        call: Call,
         mut request: Request<RequestBody>,
         mut deadline: Deadline,
-        passed: Passed,
+        too_large: WasTooLarge,
     ) -> Result<Response<ResponseBody>, Status> {
         self.node.look_after_pods();
-        let route = route(&self.node, &self.options, &self.sequences, call, request.headers_mut())?;
+        let route = self.route(&call, request.headers_mut())?;
         self.budget.count();
-        let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
-        let mut trip = Trip {
-            call,
-            route,
-            model: self.options.models.get(call.model()),
-            until: [deadline.until(), waits_until].into_iter().flatten().min(),
-            waits_until,
-            passed: &passed,
-            tried: Tried::default(),
-            again: 0,
-        };
+        let mut trip = Trip { too_large, ..Trip::new(call, route, deadline.until()) };
         let (answer, ticket, pod) = {
             // Pinned here: `within` would hold it twice, as an argument and where it is polled.
             let dispatched = pin!(self.dispatch(&mut trip, request));
             deadline.within(dispatched).await?
         };
-        self.note_sequence(&trip, &answer, &pod);
+        self.note_sequence(&trip, answer.refusal(), answer.error.is_none(), &pod);
         let freed = self.options.limits.in_flight_per_pod.is_some().then(|| self.clone());
-        let mut response = ResponseBody::carry(call.face, answer, ticket, deadline, passed, freed);
+        let mut response = ResponseBody::carry(trip.call.face, answer, ticket, deadline, freed);
         say_pod(response.headers_mut(), &pod);
         Ok(response)
+    }
+
+    /// Which pods may take `call`, for the first time at least.
+    pub(super) fn route(&self, call: &Call, headers: &mut HeaderMap) -> Result<Route, Status> {
+        route(&self.node, &self.options, &self.sequences, call, headers)
     }
 
     /// A request is over: there may be room for another.
@@ -127,17 +135,17 @@ impl Forwarder {
         self.queue.wake();
     }
 
-    async fn dispatch(&self, trip: &mut Trip<'_>, mut request: Request<RequestBody>) -> Result<Done, Status> {
+    async fn dispatch(&self, trip: &mut Trip, mut request: Request<RequestBody>) -> Result<Done, Status> {
         loop {
             let ticket = match self.pick(trip).await? {
                 Ok(ticket) => ticket,
                 Err(error) => return std::mem::take(&mut trip.tried).end(&error),
             };
-            let copy = copy_of(trip.call, &request);
+            let copy = copy_of(&trip.call, &request);
             let sent = match self.hedge_after(trip) {
                 // Boxed: it holds two sendings, and every request would have to keep room for them.
                 Some(after) => Box::pin(self.send_hedged(trip, ticket, request, after)).await,
-                None => self.send(trip.call, ticket, request).await,
+                None => self.send(&trip.call, ticket, request).await,
             };
             let shut = match &sent {
                 Sent::DiedAtOnce(ticket, _) if copy.is_some() => Some(ticket.pod().clone()),
@@ -158,20 +166,20 @@ impl Forwarder {
                     if unread {
                         check_soon(&pod);
                     }
-                    let idempotent = trip.model.is_some_and(|model| model.idempotent);
-                    let may = unread || (idempotent && self.budget.allows(trip.again));
+                    let twice = self.may_run_twice(&trip.call);
+                    let may = unread || (twice && self.budget.allows(trip.again));
                     match copy.filter(|_| trip.route.may_move() && may) {
                         Some(copy) => {
                             trip.again += u32::from(!unread);
                             trip.tried.failed(pod, why);
                             copy
                         }
-                        None => return Err(died(&pod, &why, trip.passed)),
+                        None => return Err(died(&pod, &why)),
                     }
                 }
                 Sent::Abandoned(ticket, why) => {
                     ticket.finish(Outcome::Cancelled);
-                    let too_large = trip.passed.as_deref().and_then(Stream::too_large);
+                    let too_large = trip.too_large.as_deref().and_then(OnceLock::get);
                     return Err(too_large.map_or_else(|| Status::cancelled(why), |too_large| (*too_large).into()));
                 }
                 Sent::Unsent(ticket, unsent, why) => {
@@ -180,7 +188,7 @@ impl Forwarder {
                     unreachable(trip.call.face, &pod, &why);
                     trip.tried.failed(pod, why.to_string());
                     if !trip.route.may_move() {
-                        return std::mem::take(&mut trip.tried).lost(&trip.route);
+                        return Err(std::mem::take(&mut trip.tried).lost(&trip.route));
                     }
                     *unsent
                 }
@@ -191,7 +199,7 @@ impl Forwarder {
     /// Passes the answer on, or says (by giving the request back) that it is to be picked for again.
     fn judge(
         &self,
-        trip: &mut Trip<'_>,
+        trip: &mut Trip,
         ticket: Ticket,
         answer: Answer,
         copy: Option<Request<RequestBody>>,
@@ -211,9 +219,20 @@ impl Forwarder {
                 None => Ok((answer, Some(ticket), pod)),
             };
         };
+        ticket.finish(refusal.outcome());
+        match copy.filter(|_| self.offers(trip, refusal, &pod)) {
+            Some(copy) => {
+                trip.tried.answered(pod, answer);
+                Err(copy.into())
+            }
+            None => Ok((answer, None, pod)),
+        }
+    }
+
+    /// Notes that `pod` took nothing of a request, and says whether it is offered to another one.
+    fn offers(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>) -> bool {
         // A refusal is a sign of life.
         pod.heard(clock::now());
-        ticket.finish(refusal.outcome());
         self.freed();
         let offered = match refusal {
             Refusal::QueueFull => {
@@ -221,14 +240,14 @@ impl Forwarder {
                 trip.tried.full <= self.options.after_refusal
             }
             Refusal::Leaving => {
-                check_soon(&pod);
+                check_soon(pod);
                 true
             }
             Refusal::Missing(missing) => {
                 // A version is looked for on few others: which of them have it is not known.
                 trip.tried.full += u32::from(missing == Missing::Version);
                 // Noted whatever comes of it.
-                lacks(self.node.picker(), &pod, trip.call.model(), missing, &mut trip.tried.news)
+                lacks(self.node.picker(), pod, trip.call.model(), missing, &mut trip.tried.news)
                     && trip.tried.full <= self.options.after_refusal
             }
             Refusal::NoSequence => matches!(trip.route, Route::Continues(..)),
@@ -238,18 +257,62 @@ impl Forwarder {
                 allowed
             }
         };
-        match copy.filter(|_| offered) {
-            Some(copy) => {
-                trip.tried.answered(pod, answer);
-                Err(copy.into())
+        offered && trip.route.may_move()
+    }
+
+    /// The same of one request in a stream, whose ticket has ended; `said` is what its caller gets if nobody takes it.
+    pub(super) fn offers_again(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>, said: Status) -> bool {
+        let offered = self.offers(trip, refusal, pod);
+        trip.tried.pods.push((pod.clone(), None));
+        trip.tried.said = Some(said);
+        offered
+    }
+
+    /// Whether one request in a stream that was lost on its pod is sent to another one.
+    pub(super) fn sends_again(&self, trip: &mut Trip, pod: &Arc<Pod>, why: &str) -> bool {
+        let may = trip.route.may_move() && self.may_run_twice(&trip.call) && self.budget.allows(trip.again);
+        trip.again += 1;
+        trip.tried.failed(pod.clone(), why.to_owned());
+        may
+    }
+
+    pub(super) fn may_run_twice(&self, call: &Call) -> bool {
+        self.options.model(call.model()).is_some_and(|model| model.idempotent)
+    }
+
+    /// A ticket for one request in a stream, on a pod that takes connections.
+    ///
+    /// # Errors
+    /// As [`Forwarder::forward`].
+    pub(super) async fn claim(&self, trip: &mut Trip) -> Result<Ticket, Status> {
+        if trip.tried.pods.is_empty() {
+            self.budget.count();
+        }
+        loop {
+            let ticket = match self.pick(trip).await? {
+                Ok(ticket) => ticket,
+                Err(error) => {
+                    let tried = std::mem::take(&mut trip.tried);
+                    return Err(tried.said.clone().unwrap_or_else(|| tried.status(&error)));
+                }
+            };
+            let pod = ticket.pod().clone();
+            let Err(why) = Upstream::of(&pod).connect(self.options.connect_timeout).await else {
+                self.read_shape(&trip.call, &pod);
+                return Ok(ticket);
+            };
+            ticket.finish(Outcome::Failed);
+            unreachable(trip.call.face, &pod, &why);
+            trip.tried.failed(pod, why.to_string());
+            if !trip.route.may_move() {
+                return Err(std::mem::take(&mut trip.tried).lost(&trip.route));
             }
-            None => Ok((answer, None, pod)),
         }
     }
 
     /// A ticket; waits for one where pods are full. The inner error is that no pod is left.
-    async fn pick(&self, trip: &Trip<'_>) -> Result<Result<Ticket, PickError>, Status> {
-        let (call, mut ids) = (trip.call, trip.tried.ids());
+    async fn pick(&self, trip: &Trip) -> Result<Result<Ticket, PickError>, Status> {
+        let (call, mut ids) = (&trip.call, trip.tried.ids());
         if trip.route.may_move() {
             ids.extend(deaf_to(call.face, self.node.picker())?);
         }
@@ -283,7 +346,7 @@ impl Forwarder {
     }
 
     /// The ticket, where its request can be answered in time as far as anybody knows.
-    fn in_time(&self, trip: &Trip<'_>, ticket: Ticket) -> Result<Ticket, Status> {
+    fn in_time(&self, trip: &Trip, ticket: Ticket) -> Result<Ticket, Status> {
         let Some(until) = trip.until.filter(|_| self.options.limits.refuse_late && trip.call.is_inference()) else {
             return Ok(ticket);
         };
@@ -301,9 +364,7 @@ impl Forwarder {
 
     async fn send(&self, call: &Call, ticket: Ticket, request: Request<RequestBody>) -> Sent {
         let pod = ticket.pod();
-        if self.options.read_model_config && call.is_inference() {
-            read_soon(self.node.picker(), pod, call.model());
-        }
+        self.read_shape(call, pod);
         match Upstream::of(pod).send(call.face, request, self.options.connect_timeout).await {
             Ok(response) => match Answer::of(call.face, response).await {
                 Ok(answer) => Sent::Answer(ticket, answer),
@@ -319,8 +380,18 @@ impl Forwarder {
         }
     }
 
-    fn hedge_after(&self, trip: &Trip<'_>) -> Option<Duration> {
-        let model = trip.model.filter(|model| model.idempotent && trip.call.kind == Kind::Infer)?;
+    /// Sees to it that it is known soon how the pod runs the model.
+    fn read_shape(&self, call: &Call, pod: &Arc<Pod>) {
+        if self.options.read_model_config && call.is_inference() {
+            read_soon(self.node.picker(), pod, call.model());
+        }
+    }
+
+    fn hedge_after(&self, trip: &Trip) -> Option<Duration> {
+        let model = self.options.model(trip.call.model())?;
+        if !model.idempotent || trip.call.kind != Kind::Infer {
+            return None;
+        }
         model.hedge_after.filter(|_| matches!(trip.route, Route::Free | Route::Near(_)))
     }
 
@@ -328,14 +399,14 @@ impl Forwarder {
     /// it all the same, so its cost stays charged until its predicted end.
     async fn send_hedged(
         &self,
-        trip: &mut Trip<'_>,
+        trip: &mut Trip,
         ticket: Ticket,
         request: Request<RequestBody>,
         after: Duration,
     ) -> Sent {
-        let copy = copy_of(trip.call, &request);
+        let copy = copy_of(&trip.call, &request);
         let first_pod = ticket.pod().clone();
-        let call = trip.call;
+        let call = &trip.call;
         let mut first = pin!(self.send(call, ticket, request));
         let copy = tokio::select! {
             biased;
@@ -358,12 +429,11 @@ impl Forwarder {
     }
 
     /// Remembers which pod has the beginning of a sequence, and forgets the ones that ended.
-    fn note_sequence(&self, trip: &Trip<'_>, answer: &Answer, pod: &Pod) {
+    pub(super) fn note_sequence(&self, trip: &Trip, refusal: Option<Refusal>, is_good: bool, pod: &Pod) {
         let (Some(key), Some(sequence)) = (trip.route.sequence(), trip.call.peek.parameters.sequence()) else { return };
-        let ended = sequence.end && answer.error.is_none();
-        if ended || answer.refusal() == Some(Refusal::NoSequence) {
+        if sequence.end && is_good || refusal == Some(Refusal::NoSequence) {
             self.sequences.forget(key);
-        } else if answer.error.is_none() {
+        } else if is_good {
             self.sequences.hold(key.clone(), pod.id());
         }
     }
@@ -397,10 +467,7 @@ fn copy_of(call: &Call, request: &Request<RequestBody>) -> Option<Request<Reques
 }
 
 /// The status of a request that was lost on its pod.
-fn died(pod: &Pod, why: &str, passed: &Passed) -> Status {
-    if let Some(too_large) = passed.as_deref().and_then(Stream::too_large) {
-        return Status::from(*too_large);
-    }
+pub(super) fn died(pod: &Pod, why: &str) -> Status {
     Status::unavailable(format!(
         "pod `{}` broke off before it answered, and may have begun the request: {why}",
         pod.name()
@@ -430,6 +497,8 @@ struct Tried {
     news: bool,
     /// The last answer of a pod that did not take it: what the caller gets if none does.
     answer: Option<(Answer, Arc<Pod>)>,
+    /// The same where it was said inside of a stream.
+    said: Option<Status>,
 }
 
 impl Tried {
@@ -450,20 +519,26 @@ impl Tried {
     fn end(self, error: &PickError) -> Result<Done, Status> {
         match self.answer {
             Some((answer, pod)) => Ok((answer, None, pod)),
-            None if self.pods.is_empty() => Err(Status::unavailable(error.to_string())),
-            None => Err(Status::unavailable(format!("no pod could be reached: {}", self.text()))),
+            None => Err(self.status(error)),
+        }
+    }
+
+    fn status(&self, error: &PickError) -> Status {
+        match self.pods.is_empty() {
+            true => Status::unavailable(error.to_string()),
+            false => Status::unavailable(format!("no pod could be reached: {}", self.text())),
         }
     }
 
     /// What the caller gets when the one pod that could take it cannot be reached.
-    fn lost(self, route: &Route) -> Result<Done, Status> {
+    fn lost(self, route: &Route) -> Status {
         let what = match route.sequence() {
             Some((model, id)) => {
                 format!("sequence {id} of model `{model}` is lost, begin it again with sequence_start: ")
             }
             None => String::new(),
         };
-        Err(Status::unavailable(format!("{what}no pod could be reached: {}", self.text())))
+        Status::unavailable(format!("{what}no pod could be reached: {}", self.text()))
     }
 
     fn text(&self) -> String {

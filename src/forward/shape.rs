@@ -4,7 +4,7 @@
 //! another connection has it asked again, because another server may stand behind the address. Nothing waits for the answer, and
 //! nothing comes of it where there is none: a pod whose shape is not known is taken to run one request at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,6 +51,12 @@ pub(super) fn read_soon(picker: &Picker, pod: &Arc<Pod>, model: &str) {
     }
 }
 
+/// Whether `pod` may answer one request for `model` many times, or not at all: whether its configuration says that it is
+/// decoupled, as far as that was read.
+pub(super) fn answers_many(pod: &Pod, model: &str) -> bool {
+    Upstream::of(pod).asked.decoupled().contains(model)
+}
+
 /// Asks until there is an answer, or none to be expected. The pod is not ejected for it, whatever comes.
 async fn read(picker: Picker, pod: Weak<Pod>, model: Arc<str>) {
     let mut pauses = Readmission::new(clock::now().as_nanos());
@@ -61,6 +67,9 @@ async fn read(picker: Picker, pod: Weak<Pod>, model: Arc<str>) {
         let answer = ask(&pod, MODEL_CONFIG, HeaderMap::new(), question.clone(), Readmission::ANSWER).await;
         let failure = match answer.and_then(|answer| decode(&answer)) {
             Ok(config) => {
+                if config.model_transaction_policy.is_some_and(|policy| policy.decoupled) {
+                    upstream.asked.answers_many(&model);
+                }
                 if let Some(shape) = shape_of(&config) {
                     tell(&pod, &model, &shape);
                     picker.set_shape(pod.id(), &model, shape);
@@ -159,6 +168,8 @@ fn batching(max: i32, dynamic: &ModelDynamicBatching) -> Option<Batching> {
 pub(super) struct Asked {
     /// The connection over which the last answer came; none while the question is under way.
     models: Mutex<HashMap<Arc<str>, Option<u64>>>,
+    /// Those that are decoupled.
+    decoupled: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Asked {
@@ -189,6 +200,15 @@ impl Asked {
             Some(_) => models.insert(model.clone(), connection),
             None => models.remove(model),
         };
+    }
+
+    /// Notes that `model` is decoupled.
+    fn answers_many(&self, model: &Arc<str>) {
+        self.decoupled().insert(model.clone());
+    }
+
+    fn decoupled(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+        self.decoupled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Option<u64>>> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod rest;
 mod server;
+mod talk;
 pub(crate) mod world;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -64,6 +65,7 @@ struct Seen {
     /// The models in its index; and whether others are refused.
     models: Mutex<Option<Vec<String>>>,
     refuses: AtomicBool,
+    refuses_talk: AtomicBool,
     index_questions: AtomicUsize,
     server: Server,
     release: Notify,
@@ -125,6 +127,11 @@ impl Pod {
         spec.http = self.http.clone();
         spec.models = self.models.clone();
         spec
+    }
+
+    /// From now on refuses requests inside of streams, as a Triton does that shuts down.
+    pub(crate) fn refuse_in_streams(&self) {
+        self.seen.refuses_talk.store(true, SeqCst);
     }
 
     pub(crate) fn addr(&self) -> &str {
@@ -408,7 +415,7 @@ async fn perform(what: &str, body: &mut Incoming, seen: &Seen, frames: &Frames) 
         "hang" => std::future::pending().await,
         "stall-after-message" => {
             let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-            let _ = frames.send(Frame::data(if first.len() > 5 { stream_answer() } else { first }));
+            let _ = frames.send(Frame::data(if first.len() > 5 { talk::first_of_many() } else { first }));
             seen.release.notified().await;
         }
         "count" => {
@@ -424,6 +431,7 @@ async fn perform(what: &str, body: &mut Incoming, seen: &Seen, frames: &Frames) 
                 }
             }
         }
+        "talk" => talk::answer_each(body, seen, frames).await,
         // Not for ever: what nobody cancels shall end.
         "slow" => {
             let all = body.collect().await.unwrap().to_bytes();

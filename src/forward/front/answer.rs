@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::body::BoxError;
 use super::super::fleet::Watch;
 use super::super::response::ResponseBody;
+use super::super::stream::StreamBody;
 use super::super::whole::Whole;
 
 /// See the module's description.
@@ -19,6 +20,8 @@ pub(super) enum Answer {
     Nothing,
     /// A pod's response.
     Pod(ResponseBody),
+    /// The answers of pods to a stream of requests.
+    Stream(StreamBody),
     /// One that is here as a whole.
     Whole(Whole),
     /// The health of the fleet, for as long as the caller listens.
@@ -33,6 +36,7 @@ impl Body for Answer {
         match &mut *self {
             Answer::Nothing => Poll::Ready(None),
             Answer::Pod(body) => Pin::new(body).poll_frame(cx),
+            Answer::Stream(body) => Pin::new(body).poll_frame(cx),
             Answer::Watch(watch) => Pin::new(&mut **watch).poll_frame(cx).map_err(|never| match never {}),
             Answer::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
@@ -42,6 +46,7 @@ impl Body for Answer {
         match self {
             Answer::Nothing => true,
             Answer::Pod(body) => body.is_end_stream(),
+            Answer::Stream(body) => body.is_end_stream(),
             Answer::Whole(body) => body.is_end_stream(),
             Answer::Watch(_) => false,
         }
@@ -52,7 +57,7 @@ impl Body for Answer {
             Answer::Nothing => SizeHint::with_exact(0),
             Answer::Pod(body) => body.size_hint(),
             Answer::Whole(body) => body.size_hint(),
-            Answer::Watch(_) => SizeHint::default(),
+            Answer::Stream(_) | Answer::Watch(_) => SizeHint::default(),
         }
     }
 }

@@ -3,8 +3,6 @@
 //! Requests for inference (and all else that Triton serves) go to the pod that the node picks, bytes untouched; questions
 //! about liveness, readiness and health are answered for the fleet.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -16,15 +14,13 @@ use super::super::body::{RequestBody, Source};
 use super::super::call::{Call, Face, Kind};
 use super::super::deadline::Deadline;
 use super::super::fleet::{self, SERVER_READY, Watch};
-use super::super::peek::{Compression, Depth, Peek, peek};
+use super::super::peek::{Compression, Depth, peek};
 use super::super::pin::POD;
+use super::super::stream;
 use super::super::whole::Whole;
 use super::Front;
 use super::answer::Answer;
 
-/// How long a stream's first message is waited for before a pod is picked without it: a client that wants the
-/// response's head before it sends anything would else wait for ever. Longer only delays those.
-const FIRST_MESSAGE: Duration = Duration::from_secs(1);
 impl Front {
     pub(super) async fn answer_grpc(&self, request: Request<Incoming>) -> Response<Answer> {
         if request.method() != Method::POST {
@@ -69,27 +65,21 @@ impl Front {
     }
 
     async fn forward(&self, kind: Kind, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
-        let options = &self.options.forward;
         let (mut parts, body) = request.into_parts();
         let mut deadline = Deadline::take_over(&mut parts.headers);
-        let compression = Compression::of(&parts.headers);
-        let mut body = RequestBody::new(Source::Incoming(body), options.max_message_bytes);
-        let depth = Depth::Model(compression);
-        let passed = if kind == Kind::Stream { body.watch() } else { None };
-        let peeked = match kind {
-            Kind::Infer | Kind::AboutModel => deadline.within(peek(&mut body, depth)).await?,
-            Kind::Stream => deadline.within(first_message(&mut body, depth)).await?,
-            Kind::Other => deadline.within(peek(&mut body, Depth::Size)).await?,
-        };
+        let body = Source::Incoming(body);
+        if kind == Kind::Stream {
+            let request = Request::from_parts(parts, body);
+            let answers = stream::forward(self.forwarder.clone(), request, None, deadline).await?;
+            return Ok(answers.map(Answer::Stream));
+        }
+        let mut body = RequestBody::new(body, self.options.forward.max_message_bytes);
+        let depth = if kind == Kind::Other { Depth::Size } else { Depth::Model(Compression::of(&parts.headers)) };
+        let peeked = deadline.within(peek(&mut body, depth)).await?;
         let call = Call::new(Face::Grpc, kind, peeked);
         let request = Request::from_parts(parts, body);
-        Ok(self.forwarder.forward(&call, request, deadline, passed).await?.map(Answer::Pod))
+        Ok(self.forwarder.forward(call, request, deadline, None).await?.map(Answer::Pod))
     }
-}
-
-async fn first_message(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {
-    // One that is late is replayed like the rest; only the pick has to do without its name.
-    tokio::time::timeout(FIRST_MESSAGE, peek(body, depth)).await.unwrap_or_else(|_| Ok(Peek::default()))
 }
 
 /// `application/grpc`, alone or with a suffix (`+proto`) or parameters.

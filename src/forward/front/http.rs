@@ -88,7 +88,7 @@ impl Front {
         let announced = number(&parts.headers, header::CONTENT_LENGTH.as_str());
         let mut body = RequestBody::plain(Source::Incoming(body), announced, self.options.forward.max_message_bytes)?;
         // One that does not say how long it is may turn out to be too long when it is on its way already.
-        let passed = if announced.is_none() { body.watch() } else { None };
+        let too_large = if announced.is_none() { body.watch() } else { None };
         let target = Target::of(&parts.method, parts.uri.path());
         let peeked = match target.kind {
             Kind::Infer => peek_json(&mut body, target.model, &parts.headers).await?,
@@ -96,7 +96,7 @@ impl Front {
         };
         let call = Call::new(Face::Http, target.kind, peeked);
         let request = Request::from_parts(parts, body);
-        Ok(self.forwarder.forward(&call, request, Deadline::none(), passed).await?.map(Answer::Pod))
+        Ok(self.forwarder.forward(call, request, Deadline::none(), too_large).await?.map(Answer::Pod))
     }
 }
 

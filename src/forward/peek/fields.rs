@@ -8,6 +8,8 @@ use super::{Parameters, Peek};
 
 /// A name longer than this shares the nameless model anyway.
 const MAX_NAME: u64 = 256;
+/// The longest id that is kept. Longer ones only tell the requests of one stream apart less well.
+const MAX_ID: u64 = 128;
 /// All parameters of one request together; a request with more is passed on, and none of them are looked at.
 const MAX_PARAMETERS: usize = 16 << 10;
 /// What stands from here on (inputs, outputs, tensors) is of no interest, and clients write fields in the order of their
@@ -21,6 +23,7 @@ pub(super) struct Fields {
     at: At,
     name: SmallVec<[u8; 64]>,
     has_name: bool,
+    id: SmallVec<[u8; 24]>,
     /// The fields of the parameters, keys and lengths and all.
     parameters: Vec<u8>,
     /// Bytes until the message ends.
@@ -45,6 +48,7 @@ enum At {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Name,
+    Id,
     Parameter,
     Other,
 }
@@ -59,7 +63,7 @@ struct Varint {
 impl Fields {
     pub(super) fn new(left: u64) -> Fields {
         let at = if left == 0 { At::Done } else { At::Key(Varint::default()) };
-        Fields { at, name: SmallVec::new(), has_name: false, parameters: Vec::new(), left }
+        Fields { at, name: SmallVec::new(), has_name: false, id: SmallVec::new(), parameters: Vec::new(), left }
     }
 
     pub(super) fn found(&self) -> Peek {
@@ -67,7 +71,7 @@ impl Fields {
             return Peek::default();
         }
         let parameters = Parameters::of_fields(&self.parameters);
-        Peek { name: self.name.clone(), parameters, bytes: 0 }
+        Peek { name: self.name.clone(), id: self.id.clone(), parameters, bytes: 0 }
     }
 
     /// Looks at the start of `bytes`, returns how many it took.
@@ -118,6 +122,7 @@ impl Fields {
             (_, 0) => At::Number(Varint::default()),
             (_, 1) => At::Skip(8),
             (1, 2) => At::Length(Varint::default(), Field::Name),
+            (3, 2) => At::Length(Varint::default(), Field::Id),
             (4, 2) => At::Length(Varint::default(), Field::Parameter),
             (_, 2) => At::Length(Varint::default(), Field::Other),
             (_, 5) => At::Skip(4),
@@ -129,12 +134,13 @@ impl Fields {
     fn length(&mut self, field: Field, length: u64) -> At {
         match field {
             Field::Name if length > MAX_NAME => At::GaveUp,
+            Field::Id if length > MAX_ID => At::Skip(length),
             Field::Parameter if self.parameters.len() as u64 + length > MAX_PARAMETERS as u64 => {
                 self.parameters.clear();
                 At::Done
             }
             Field::Other => At::Skip(length),
-            Field::Name => At::Keep(length, field),
+            Field::Name | Field::Id => At::Keep(length, field),
             Field::Parameter => {
                 self.parameters.push(4 << 3 | 2);
                 prost::encoding::encode_varint(length, &mut self.parameters);
@@ -147,6 +153,7 @@ impl Fields {
     fn keep(&mut self, field: Field, bytes: &[u8]) {
         match field {
             Field::Name => self.name.extend_from_slice(bytes),
+            Field::Id => self.id.extend_from_slice(bytes),
             Field::Parameter => self.parameters.extend_from_slice(bytes),
             Field::Other => {}
         }

@@ -31,7 +31,7 @@ impl Compression {
 
 /// Whether more is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(in crate::forward) enum Progress {
     More,
     Done,
 }

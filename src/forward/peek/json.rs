@@ -49,7 +49,8 @@ pub(in crate::forward) async fn peek_json(
     }
     poll_fn(|cx| body.look_for_end(cx)).await;
     let parameters = reading.map(|reading| reading.sink().parameters()).unwrap_or_default();
-    Ok(Peek { name: model.as_bytes().into(), parameters, bytes: announced.unwrap_or(seen as u64) })
+    let bytes = announced.unwrap_or(seen as u64);
+    Ok(Peek { name: model.as_bytes().into(), parameters, bytes, ..Peek::default() })
 }
 
 /// The number that the header `name` holds.

@@ -15,11 +15,12 @@ use tonic::Status;
 
 use self::fields::Fields;
 pub(super) use self::inflate::Compression;
-use self::inflate::{Inflate, Progress};
+use self::inflate::Inflate;
+pub(super) use self::inflate::Progress;
 pub(super) use self::json::{number, peek_json};
 pub(super) use self::parameters::{Parameters, Sequence, SequenceId};
 
-use super::body::{PREFIX, RequestBody, message_length};
+use super::body::{PREFIX, RequestBody, TooLarge, message_length};
 
 /// How much is read ahead in search of a name. Clients write fields in the order of their numbers, so the name is in the
 /// first hundred bytes; twice as much would only serve the others, at twice the memory per slow request.
@@ -31,6 +32,8 @@ const INFLATE: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Peek {
     pub(super) name: SmallVec<[u8; 64]>,
+    /// The request's own id; empty where it has none, or a very long one.
+    pub(super) id: SmallVec<[u8; 24]>,
     /// Those that somebody set.
     pub(super) parameters: Parameters,
     /// Its length as sent.
@@ -70,8 +73,8 @@ pub(super) async fn peek(body: &mut RequestBody, depth: Depth) -> Result<Peek, S
     Ok(peeker.found())
 }
 
-/// A peek at work, fed in whatever pieces the request comes.
-struct Peeker {
+/// A peek at work, fed in whatever pieces the message comes.
+pub(super) struct Peeker {
     depth: Depth,
     limit: u64,
     prefix: [u8; PREFIX],
@@ -82,11 +85,11 @@ struct Peeker {
 }
 
 impl Peeker {
-    fn new(depth: Depth, limit: u64) -> Peeker {
+    pub(super) fn new(depth: Depth, limit: u64) -> Peeker {
         Peeker { depth, limit, prefix: [0; PREFIX], seen: 0, bytes: 0, fields: None }
     }
 
-    fn pass(&mut self, mut piece: &[u8]) -> Result<Progress, Status> {
+    pub(super) fn pass(&mut self, mut piece: &[u8]) -> Result<Progress, TooLarge> {
         if self.seen < PREFIX {
             let taken = piece.len().min(PREFIX - self.seen);
             self.prefix[self.seen..self.seen + taken].copy_from_slice(&piece[..taken]);
@@ -111,7 +114,7 @@ impl Peeker {
         }
     }
 
-    fn found(self) -> Peek {
+    pub(super) fn found(&self) -> Peek {
         let found = self.fields.as_ref().map_or_else(Peek::default, |fields| fields.sink().found());
         Peek { bytes: self.bytes, ..found }
     }
@@ -193,6 +196,7 @@ mod tests {
         for size in [1, 2, 3, 5, 7, 13, 4096, usize::MAX / 2] {
             let (peek, replayed) = peeked(&request, size, MODEL);
             assert_eq!((peek.model(), peek.bytes), ("resnet50", request.len() as u64 - 5), "pieces of {size}");
+            assert_eq!(&peek.id[..], b"x1");
             assert_eq!(peek.parameters, Parameters::default());
             assert_eq!(replayed, request);
         }
@@ -278,9 +282,7 @@ mod tests {
         for size in [1, 9, 10_000] {
             let mut body = in_pieces(&second, size, 1000);
             assert_eq!(block_on(peek(&mut body, MODEL)).unwrap().model(), "m");
-            let passed = body.watch().unwrap();
             assert!(block_on(body.collect()).is_err());
-            assert!(passed.too_large().is_some());
         }
     }
 

@@ -88,6 +88,11 @@ impl Connection {
         Err(SendError::Unsent(Box::new(request), Unreachable::ClosesAtOnce))
     }
 
+    /// Connects where there is no connection.
+    pub(super) async fn connected(&self, timeout: Duration) -> Result<(), Unreachable> {
+        self.connection(timeout).await.map(drop)
+    }
+
     async fn connection(&self, timeout: Duration) -> Result<Sender, Unreachable> {
         match self.open() {
             Some(sender) => Ok(sender),

@@ -133,6 +133,14 @@ impl Upstream {
         self.http.close_idle();
     }
 
+    /// Sees to it that there is a gRPC connection.
+    ///
+    /// # Errors
+    /// [`Unreachable`] where there is none, and none could be made.
+    pub(super) async fn connect(&self, timeout: Duration) -> Result<(), Unreachable> {
+        self.grpc.connected(timeout).await
+    }
+
     /// The number of the last gRPC connection.
     pub(super) fn connections(&self) -> u64 {
         self.grpc.number()

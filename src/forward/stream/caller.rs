@@ -1,0 +1,107 @@
+//! What is done when the caller says something: a pod is picked for each request.
+
+use tonic::Status;
+
+use super::inbound::{Event, Held, Pieces};
+use super::{Over, Work};
+use crate::forward::call::{Call, Face, Kind};
+use crate::forward::peek::Peek;
+use crate::forward::route::Route;
+use crate::forward::send::Trip;
+use crate::node::Ticket;
+use crate::pick::Outcome;
+
+impl Work {
+    pub(super) fn caller(&mut self, event: Event) -> Result<(), Over> {
+        match event {
+            Event::Request(peek, held) => self.request(peek, held)?,
+            Event::Again(trip, pieces) => self.claim(trip, Held { pieces, whole: true }),
+            Event::Claimed(trip, claimed, held) => self.claimed(trip, claimed, held)?,
+            Event::End if self.begin.is_some() && self.legs.is_empty() => self.ask_without_request(),
+            Event::End => {}
+            // Both ends hear of it, by a reset.
+            Event::Broke => return Err(Over),
+            Event::TooLarge(too_large) => return self.end_with(&Status::from(too_large)),
+        }
+        self.close()
+    }
+
+    /// A request has come: a pod is picked for it.
+    fn request(&mut self, peek: Peek, held: Held) -> Result<(), Over> {
+        let peek = match &self.model {
+            Some(model) => Peek { name: model.as_bytes().into(), ..peek },
+            None => peek,
+        };
+        let call = Call::new(Face::Grpc, Kind::Stream, peek);
+        match self.route(&call) {
+            Ok(route) => self.claim(Box::new(Trip::new(call, route, self.deadline.until())), held),
+            Err(status) => {
+                self.inbound.drop_it(&held);
+                self.fail(&call, &status)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn route(&mut self, call: &Call) -> Result<Route, Status> {
+        if let Some(pod) = &self.pin {
+            return Ok(Route::Pinned(pod.clone()));
+        }
+        let route = self.forwarder.route(call, &mut self.head.headers)?;
+        let Some((_, own)) = self.own.as_ref().filter(|_| !self.is_balanced(call)) else { return Ok(route) };
+        Ok(match route {
+            Route::Free | Route::Near(_) => Route::Near([own.id()].into_iter().collect()),
+            // One that runs elsewhere is no business of this stream's pod.
+            Route::Begins(_, key) | Route::Continues(_, key) => Route::Held(own.clone(), key),
+            route @ (Route::Pinned(_) | Route::Held(..)) => route,
+        })
+    }
+
+    fn is_balanced(&self, call: &Call) -> bool {
+        self.pin.is_none() && self.forwarder.options.model(call.model()).is_some_and(|model| model.balance_streams)
+    }
+
+    fn claim(&mut self, mut trip: Box<Trip>, held: Held) {
+        let forwarder = self.forwarder.clone();
+        let claim = async move {
+            let claimed = forwarder.claim(&mut trip).await;
+            (trip, claimed)
+        };
+        self.inbound.claim(Box::pin(claim), held);
+    }
+
+    fn claimed(&mut self, trip: Box<Trip>, claimed: Result<Ticket, Status>, held: Held) -> Result<(), Over> {
+        let ticket = match claimed {
+            Ok(ticket) => ticket,
+            Err(status) => {
+                self.inbound.drop_it(&held);
+                return self.fail(&trip.call, &status);
+            }
+        };
+        let leg = self.legs.of(ticket.pod(), &self.head, self.forwarder.options.connect_timeout);
+        let (id, to) = (leg.id, leg.to.clone());
+        if self.own.is_none() && !self.is_balanced(&trip.call) {
+            self.own = Some((id, ticket.pod().clone()));
+        }
+        let is_request = trip.call.is_inference();
+        if is_request {
+            let copy = held.whole.then(|| held.pieces.clone());
+            self.requests.add(id, trip, ticket, copy);
+        } else {
+            ticket.finish(Outcome::Served);
+        }
+        match to.filter(|_| is_request) {
+            Some(to) => self.inbound.pass(to, held),
+            None => self.inbound.drop_it(&held),
+        }
+        Ok(())
+    }
+
+    /// Asks a pod for a head without having a request for it.
+    pub(super) fn ask_without_request(&mut self) {
+        let call = Call::new(Face::Grpc, Kind::Other, Peek::default());
+        let route = self.pin.clone().map_or(Route::Free, Route::Pinned);
+        let trip = Box::new(Trip::new(call, route, self.deadline.until()));
+        self.claim(trip, Held { pieces: Pieces::new(), whole: true });
+    }
+}

@@ -1,0 +1,219 @@
+//! What is done when a pod says something: an answer ends a request's ticket, or has the request sent to another pod.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http_body::Frame;
+use tokio::time::sleep;
+use tonic::Status;
+
+use super::inbound::Pieces;
+use super::legs::{Event, Leg};
+use super::reply::headers_of;
+use super::requests::Open;
+use super::said::Said;
+use super::{Over, Work};
+use crate::forward::call::Face;
+use crate::forward::outcome::{Refusal, outcome_of};
+use crate::forward::readmit::unreachable;
+use crate::forward::send::died;
+use crate::forward::shape::answers_many;
+use crate::forward::upstream::Unreachable;
+use crate::observe::Pod;
+use crate::pick::Outcome;
+
+impl Work {
+    pub(super) fn pod(&mut self, id: u64, event: Event) -> Result<(), Over> {
+        match event {
+            // With a request under way it waits for the answer: another pod may yet be the one that gives it.
+            Event::Head if !self.requests.any_on(id) => self.begin_by(id),
+            Event::Head => {}
+            Event::Answer { said, pieces, whole } => self.answer(id, &said, pieces, whole),
+            Event::More(bytes) => self.outbox.push_back(Frame::data(bytes)),
+            Event::Ended(status) => self.ended(id, status)?,
+            Event::Unsent(why) => self.unsent(id, &why)?,
+            Event::Broke(why) => self.broke(id, &why)?,
+        }
+        self.close()
+    }
+
+    fn answer(&mut self, id: u64, said: &Said, pieces: Pieces, whole: bool) {
+        let found = self.requests.find(id, said);
+        match (found, said.refusal().filter(|_| found.is_some_and(|index| self.may_move(index)))) {
+            (Some(index), Some(refusal)) => {
+                if self.moves(index, refusal, said) {
+                    self.legs.get(id).into_iter().for_each(|leg| leg.drop_answer(whole));
+                    return;
+                }
+            }
+            (Some(index), None) => self.account(index, said),
+            // To a request that was taken to be over.
+            (None, _) => {}
+        }
+        self.begin_by(id);
+        self.outbox.extend(pieces.into_iter().map(Frame::data));
+    }
+
+    /// Whether a request that its pod took nothing of could be sent to another one. Where an answer may mean another request as
+    /// well, sending this one again might run it twice.
+    fn may_move(&mut self, index: usize) -> bool {
+        let is_clear = !self.requests.is_ambiguous(index);
+        let open = self.requests.get(index);
+        is_clear && open.copy.is_some() && open.trip.route.may_move()
+    }
+
+    /// Ends the ticket of a request that its pod took nothing of, and says whether it goes to another one.
+    fn moves(&mut self, index: usize, refusal: Refusal, said: &Said) -> bool {
+        let open = self.requests.remove(index);
+        let leg = open.leg;
+        let Some(pod) = self.legs.get(leg).map(|leg| leg.pod.clone()) else { return false };
+        let (mut trip, copy) = self.requests.end(open, refusal.outcome(), false);
+        let why = Status::unavailable(said.error.clone().unwrap_or_default());
+        let offered = self.forwarder.offers_again(&mut trip, refusal, &pod, why);
+        let Some(copy) = copy.filter(|_| offered) else { return false };
+        if refusal != Refusal::QueueFull {
+            self.forget(leg);
+        }
+        self.inbound.send_again(trip, copy);
+        true
+    }
+
+    /// Ends the ticket of a request that `said` is the last answer to.
+    fn account(&mut self, index: usize, said: &Said) {
+        let open = self.requests.get(index);
+        let pod = self.legs.get(open.leg).map(|leg| leg.pod.clone());
+        if let Some(pod) = pod.as_ref().filter(|_| open.answered.is_none()) {
+            self.forwarder.note_sequence(&open.trip, said.refusal(), said.error.is_none(), pod);
+        }
+        let model = open.trip.call.model();
+        let more = said.error.is_none()
+            && match said.is_final {
+                Some(is_final) => !is_final,
+                None => pod.is_some_and(|pod| answers_many(&pod, model)),
+            };
+        self.requests.answered(index);
+        if more {
+            if said.is_final.is_none() && self.quiet.is_none() {
+                self.quiet = self.requests.end_silent().map(|left| Box::pin(sleep(left)));
+            }
+            return;
+        }
+        let open = self.requests.remove(index);
+        let outcome = said.refusal().map_or(Outcome::Served, Refusal::outcome);
+        let _ = self.requests.end(open, outcome, said.error.is_none());
+    }
+
+    /// A pod has ended its side.
+    fn ended(&mut self, id: u64, status: Option<HeaderMap>) -> Result<(), Over> {
+        let Some(leg) = self.legs.remove(id) else { return Ok(()) };
+        let without = || headers_of(&Status::unavailable(format!("pod `{}` ended without a status", leg.pod.name())));
+        let status = status.unwrap_or_else(without);
+        let outcome = outcome_of(&status);
+        let is_own = self.forget(id);
+        let lost = self.requests.remove_all(id);
+        if let Some(refusal) = self.refusal_of_all(&status, &lost) {
+            return self.refused(lost, &leg, refusal, &status);
+        }
+        let by_it = is_own && (outcome != Outcome::Served || !self.inbound.has_ended());
+        let last = self.legs.is_empty() && self.inbound.has_ended() && (is_own || lost.is_empty());
+        if by_it || last || leg.is_in_answer() {
+            lost.into_iter().for_each(|open| drop(self.requests.end(open, outcome, false)));
+            self.status = Some(status);
+            return self.end_by(leg);
+        }
+        let text = Status::from_header_map(&status).map(|status| status.message().to_owned());
+        for open in lost {
+            self.lost(open, &leg.pod, outcome, text.as_deref().unwrap_or("it ended the stream"))?;
+        }
+        self.status = Some(status);
+        Ok(())
+    }
+
+    /// Why none of the requests on one side ran, where its status says so and all of them can go to another pod.
+    fn refusal_of_all(&self, status: &HeaderMap, lost: &[Open]) -> Option<Refusal> {
+        let status = Status::from_header_map(status)?;
+        let refusal = Refusal::of(status.code(), status.message())?;
+        let may = |open: &Open| open.copy.is_some() && open.answered.is_none() && open.trip.route.may_move();
+        (self.begin.is_some() && !lost.is_empty() && lost.iter().all(may)).then_some(refusal)
+    }
+
+    fn refused(
+        &mut self,
+        lost: impl IntoIterator<Item = Open>,
+        leg: &Leg,
+        refusal: Refusal,
+        status: &HeaderMap,
+    ) -> Result<(), Over> {
+        let status = Status::from_header_map(status).unwrap_or_else(|| Status::unknown(""));
+        for open in lost {
+            let (mut trip, copy) = self.requests.end(open, refusal.outcome(), false);
+            match copy.filter(|_| self.forwarder.offers_again(&mut trip, refusal, &leg.pod, status.clone())) {
+                Some(copy) => self.inbound.send_again(trip, copy),
+                None => self.fail(&trip.call, &status)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing came to the pod.
+    fn unsent(&mut self, id: u64, why: &Unreachable) -> Result<(), Over> {
+        let Some(leg) = self.legs.remove(id) else { return Ok(()) };
+        self.forget(id);
+        unreachable(Face::Grpc, &leg.pod, why);
+        for open in self.requests.remove_all(id) {
+            let (mut trip, copy) = self.requests.end(open, Outcome::Failed, false);
+            trip.failed(leg.pod.clone(), why.to_string());
+            match copy.filter(|_| trip.route.may_move()) {
+                Some(copy) => self.inbound.send_again(trip, copy),
+                None => self.fail(&trip.call, &died(&leg.pod, &why.to_string()))?,
+            }
+        }
+        if self.begin.is_some() && self.inbound.has_ended() && self.legs.is_empty() {
+            return self.end_with(&died(&leg.pod, &why.to_string()));
+        }
+        Ok(())
+    }
+
+    /// A pod broke off.
+    fn broke(&mut self, id: u64, why: &str) -> Result<(), Over> {
+        let Some(leg) = self.legs.remove(id) else { return Ok(()) };
+        let is_own = self.forget(id);
+        let lost = self.requests.remove_all(id);
+        let all_again = !lost.is_empty() && lost.iter().all(|open| self.may_run_again(open));
+        let may_go_on = !leg.is_in_answer() && (!is_own || all_again);
+        if !may_go_on {
+            for open in lost {
+                let _ = self.requests.end(open, Outcome::Failed, false);
+            }
+            return self.end_with(&if self.begin.is_some() { died(&leg.pod, why) } else { broke_off(&leg.pod, why) });
+        }
+        for open in lost {
+            self.lost(open, &leg.pod, Outcome::Failed, why)?;
+        }
+        Ok(())
+    }
+
+    fn may_run_again(&self, open: &Open) -> bool {
+        open.copy.is_some() && open.trip.route.may_move() && self.forwarder.may_run_twice(&open.trip.call)
+    }
+
+    /// A request had no (last) answer when its pod ended: it is sent again if it may run twice, or its caller is told.
+    fn lost(&mut self, open: Open, pod: &Arc<Pod>, outcome: Outcome, why: &str) -> Result<(), Over> {
+        let may = self.may_run_again(&open);
+        let (mut trip, copy) = self.requests.end(open, outcome, false);
+        match copy.filter(|_| may && self.forwarder.sends_again(&mut trip, pod, why)) {
+            Some(copy) => self.inbound.send_again(trip, copy),
+            None => self.fail(&trip.call, &broke_off(pod, why))?,
+        }
+        Ok(())
+    }
+
+    /// The stream keeps to this side no longer; says whether it did.
+    fn forget(&mut self, leg: u64) -> bool {
+        self.own.take_if(|(own, _)| *own == leg).is_some()
+    }
+}
+
+fn broke_off(pod: &Pod, why: &str) -> Status {
+    Status::unavailable(format!("pod `{}` broke off while it answered: {why}", pod.name()))
+}

@@ -1,0 +1,121 @@
+//! The requests of a stream that have no last answer yet, each with the ticket that says what it costs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::super::send::{Forwarder, Trip};
+use super::inbound::Pieces;
+use super::said::Said;
+use crate::driver::clock;
+use crate::node::Ticket;
+use crate::pick::Outcome;
+use crate::time::Time;
+
+/// Requests of one stream that are kept apart. With more, the oldest is taken to be over: a model that answers some requests
+/// not at all must not fill the memory.
+const MOST: usize = 4096;
+/// A decoupled model does not say which of its answers is the last, unless it is asked to: one that is silent for so long is
+/// done. Longer than a token takes, or a batch; shorter would take a slow one for an idle one.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// One request.
+pub(super) struct Open {
+    pub(super) leg: u64,
+    pub(super) trip: Box<Trip>,
+    ticket: Ticket,
+    /// All of it, where it was at hand as a whole: it may be sent again until it is answered.
+    pub(super) copy: Option<Pieces>,
+    /// When its last answer came, if one did.
+    pub(super) answered: Option<Time>,
+}
+
+/// See the module's description.
+pub(super) struct Requests {
+    open: Vec<Open>,
+    forwarder: Arc<Forwarder>,
+}
+
+impl Requests {
+    pub(super) fn new(forwarder: Arc<Forwarder>) -> Requests {
+        Requests { open: Vec::new(), forwarder }
+    }
+
+    pub(super) fn add(&mut self, leg: u64, trip: Box<Trip>, ticket: Ticket, copy: Option<Pieces>) {
+        if self.open.len() >= MOST {
+            let oldest = self.open.remove(0);
+            self.end(oldest, Outcome::Served, false);
+        }
+        self.open.push(Open { leg, trip, ticket, copy, answered: None });
+    }
+
+    /// The request that an answer of `leg` belongs to: the first of its id. A model may leave the id out of an error.
+    pub(super) fn find(&self, leg: u64, said: &Said) -> Option<usize> {
+        let of_leg = |open: &Open| open.leg == leg;
+        let same = |open: &Open| of_leg(open) && open.trip.call.peek.id == said.id;
+        self.open.iter().position(same).or_else(|| self.open.iter().position(of_leg).filter(|_| said.id.is_empty()))
+    }
+
+    /// Whether an answer with its id could mean another one on the same pod too.
+    pub(super) fn is_ambiguous(&self, index: usize) -> bool {
+        let one = &self.open[index];
+        let same = |open: &&Open| open.leg == one.leg && open.trip.call.peek.id == one.trip.call.peek.id;
+        self.open.iter().filter(same).count() > 1
+    }
+
+    pub(super) fn get(&mut self, index: usize) -> &mut Open {
+        &mut self.open[index]
+    }
+
+    pub(super) fn any_on(&self, leg: u64) -> bool {
+        self.open.iter().any(|open| open.leg == leg)
+    }
+
+    /// An answer came that may not be the last.
+    pub(super) fn answered(&mut self, index: usize) {
+        let open = &mut self.open[index];
+        open.copy = None;
+        open.answered = Some(clock::now());
+        open.ticket.answered();
+    }
+
+    /// Takes one out, to be ended.
+    pub(super) fn remove(&mut self, index: usize) -> Open {
+        self.open.remove(index)
+    }
+
+    /// Takes out all on `leg`.
+    pub(super) fn remove_all(&mut self, leg: u64) -> SmallVec<[Open; 2]> {
+        self.open.extract_if(.., |open| open.leg == leg).collect()
+    }
+
+    /// Ends its ticket.
+    pub(super) fn end(&self, open: Open, outcome: Outcome, teaches: bool) -> (Box<Trip>, Option<Pieces>) {
+        let Open { mut ticket, trip, copy, .. } = open;
+        if !teaches {
+            ticket.teaches_nothing();
+        }
+        ticket.finish(outcome);
+        self.forwarder.freed();
+        (trip, copy)
+    }
+
+    /// Ends those that were answered and are silent since; says when to look again, if there are others.
+    pub(super) fn end_silent(&mut self) -> Option<Duration> {
+        let now = clock::now();
+        let is_silent = |open: &mut Open| open.answered.is_some_and(|at| now.since(at) >= SILENCE);
+        let silent: SmallVec<[Open; 2]> = self.open.extract_if(.., is_silent).collect();
+        silent.into_iter().for_each(|open| drop(self.end(open, Outcome::Served, true)));
+        self.open.iter().filter_map(|open| open.answered).min().map(|at| SILENCE.saturating_sub(now.since(at)))
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        if !self.open.is_empty() {
+            self.open.clear();
+            self.forwarder.freed();
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Streams of requests: what each request in one costs and when that ends, where it goes, and what happens to it there.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
+#[allow(dead_code, reason = "each suite uses its part")]
+mod fake;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fake::world::{Client, World, world};
+use fake::{Pod, eventually};
+use plimsoll::forward::{FrontOptions, ModelOptions};
+use plimsoll_proto::inference::infer_parameter::ParameterChoice;
+use plimsoll_proto::inference::{
+    InferParameter, ModelConfig, ModelInferRequest, ModelStreamInferResponse, ModelTransactionPolicy,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+/// One open stream.
+struct Talk {
+    say: Option<mpsc::UnboundedSender<ModelInferRequest>>,
+    answers: Streaming<ModelStreamInferResponse>,
+    /// The pod that the response's head names.
+    pod: Option<String>,
+}
+
+impl Talk {
+    /// Opens it with a first request, `id`, that says `what`.
+    async fn begin<C>(client: &mut Client<C>, id: &str, what: &str) -> Result<Talk, Status>
+    where
+        C: tonic::client::GrpcService<tonic::body::Body>,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+        <C::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let (say, said) = mpsc::unbounded_channel();
+        say.send(request(id, what)).unwrap();
+        let mut asked = tonic::Request::new(UnboundedReceiverStream::new(said));
+        asked.metadata_mut().insert("x-do", "talk".parse().unwrap());
+        let answer = client.model_stream_infer(asked).await?;
+        let pod = answer.metadata().get("plimsoll-pod").map(|pod| pod.to_str().unwrap().to_owned());
+        Ok(Talk { say: Some(say), answers: answer.into_inner(), pod })
+    }
+
+    fn say(&self, id: &str, what: &str) {
+        self.say.as_ref().unwrap().send(request(id, what)).unwrap();
+    }
+
+    /// The id of the next answer, and the pod that gave it or why there is none.
+    async fn hear(&mut self) -> (String, Result<String, String>) {
+        let answer = tokio::time::timeout(Duration::from_secs(10), self.answers.message()).await.unwrap();
+        let answer = answer.unwrap().unwrap();
+        let response = answer.infer_response.unwrap_or_default();
+        match answer.error_message.is_empty() {
+            true => (response.id, Ok(response.model_version)),
+            false => (response.id, Err(answer.error_message)),
+        }
+    }
+
+    /// Says that nothing follows, and returns how it ends.
+    async fn end(mut self) -> Result<Option<ModelStreamInferResponse>, Status> {
+        self.say = None;
+        tokio::time::timeout(Duration::from_secs(10), self.answers.message()).await.unwrap()
+    }
+}
+
+fn request(id: &str, what: &str) -> ModelInferRequest {
+    let what = InferParameter { parameter_choice: Some(ParameterChoice::StringParam(what.into())) };
+    ModelInferRequest {
+        model_name: "m".into(),
+        id: id.into(),
+        parameters: [("do".to_owned(), what)].into_iter().collect(),
+        raw_input_contents: vec![Bytes::from_static(&[7; 100])],
+        ..ModelInferRequest::default()
+    }
+}
+
+fn decoupled() -> ModelConfig {
+    let model_transaction_policy = Some(ModelTransactionPolicy { decoupled: true });
+    ModelConfig { model_transaction_policy, ..ModelConfig::default() }
+}
+
+async fn two(adjust: impl FnOnce(&mut ModelOptions)) -> (Pod, Pod, World) {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let adjust = |options: &mut FrontOptions| adjust(options.forward.models.entry("m".into()).or_default());
+    let world = world(&[&a, &b], adjust).await;
+    (a, b, world)
+}
+
+/// A service keeps one stream open for days: while nothing is asked in it, its pod must not look busy; and three requests in
+/// it are three, not one.
+#[tokio::test]
+async fn a_stream_costs_what_the_requests_in_it_cost() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+    assert_eq!(talk.hear().await, ("1".into(), Ok("a".into())));
+    eventually("an idle stream costs nothing", || world.in_flight() == 0).await;
+    for id in ["2", "3", "4"] {
+        talk.say(id, "never");
+    }
+    eventually("three requests are in flight", || world.in_flight() == 3).await;
+    talk.say("5", "fail");
+    assert_eq!(talk.hear().await, ("5".into(), Err("the model says no".into())));
+    assert_eq!(world.in_flight(), 3);
+    drop(talk);
+    eventually("all are given back", || world.in_flight() == 0).await;
+    assert_eq!(world.outcomes(), [2, 0, 0, 3]);
+}
+
+/// The same through a client of the library.
+#[tokio::test]
+async fn a_stream_of_the_channel_costs_the_same() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut talk = Talk::begin(&mut Client::new(world.node.channel("m")), "1", "once").await.unwrap();
+    assert_eq!(talk.hear().await, ("1".into(), Ok("a".into())));
+    talk.say("2", "never");
+    eventually("one request is in flight", || world.in_flight() == 1).await;
+    drop(talk);
+    eventually("it is given back", || world.in_flight() == 0).await;
+}
+
+/// A decoupled model answers as often as it likes: where the client asks for it, it says which answer is the last, and until
+/// then the pod works.
+#[tokio::test]
+async fn a_decoupled_request_is_in_flight_until_its_last_answer() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "1", "thrice-flagged").await.unwrap();
+    assert_eq!(talk.hear().await.0, "1");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(world.in_flight(), 1);
+    pod.release();
+    assert!(talk.hear().await.1.is_ok());
+    assert!(talk.hear().await.1.is_ok());
+    eventually("it is over", || world.in_flight() == 0).await;
+}
+
+/// Where nobody says which answer is the last, silence says it: a stream that stands open must not charge its pod for ever.
+#[tokio::test]
+async fn a_decoupled_request_that_is_silent_is_over() {
+    let pod = Pod::start("a").await;
+    pod.configure(decoupled());
+    let world = world(&[&pod], |_| {}).await;
+    // The configuration is read beside the first request.
+    let mut first = Talk::begin(&mut world.client.clone(), "0", "once").await.unwrap();
+    assert!(first.hear().await.1.is_ok());
+    eventually("the configuration is read", || pod.config_questions() == 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "1", "thrice").await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(talk.hear().await.0, "1");
+    }
+    assert!(world.in_flight() >= 1, "the last answer may be yet to come");
+    eventually("it is over", || world.in_flight() == 0).await;
+    talk.say("2", "thrice");
+    assert_eq!(talk.hear().await.0, "2");
+}
+
+/// A Triton that shuts down goes on taking streams, and refuses inside of them: callers must see none of it while another pod
+/// is left, in the first request of a stream as in a later one, and in one whose caller has said all.
+#[tokio::test]
+async fn what_a_pod_that_shuts_down_refuses_inside_a_stream_goes_to_another_one() {
+    let (a, b, world) = two(|_| {}).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+    let (_, first) = talk.hear().await;
+    let (leaving, other) = if first == Ok("a".into()) { (&a, "b") } else { (&b, "a") };
+    assert_eq!(talk.pod, first.ok());
+    leaving.refuse_in_streams();
+    for id in ["2", "3", "4"] {
+        talk.say(id, "once");
+        assert_eq!(talk.hear().await, (id.into(), Ok(other.into())));
+    }
+    assert_eq!(leaving.refused(), 1, "the stream goes on at the other pod");
+    assert!(talk.end().await.unwrap().is_none());
+    for _ in 0..4 {
+        let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+        talk.say = None;
+        assert_eq!(talk.hear().await, ("1".into(), Ok(other.into())));
+        assert_eq!(talk.pod.as_deref(), Some(other), "the head names the pod that served");
+        assert!(talk.end().await.unwrap().is_none());
+    }
+    eventually("nothing is in flight", || world.in_flight() == 0).await;
+}
+
+/// When no pod is left the caller gets what the pod said, in its stream, which goes on.
+#[tokio::test]
+async fn what_all_pods_refuse_is_told() {
+    let (a, b, world) = two(|_| {}).await;
+    a.refuse_in_streams();
+    b.refuse_in_streams();
+    let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+    for id in ["1", "2"] {
+        if id != "1" {
+            talk.say(id, "once");
+        }
+        let (of, why) = talk.hear().await;
+        assert_eq!(of, id);
+        assert!(why.unwrap_err().contains("has no available versions"));
+    }
+    assert!(talk.end().await.unwrap().is_none());
+}
+
+/// Requests without ids cannot be told apart: of several under way none may be sent again, since another one may be meant.
+#[tokio::test]
+async fn what_may_mean_another_request_is_not_sent_again() {
+    let (a, b, world) = two(|_| {}).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "", "once").await.unwrap();
+    let (_, first) = talk.hear().await;
+    talk.say("", "never");
+    eventually("it is under way", || world.in_flight() == 1).await;
+    if first == Ok("a".into()) {
+        a.refuse_in_streams()
+    } else {
+        b.refuse_in_streams()
+    }
+    talk.say("", "once");
+    let (_, why) = talk.hear().await;
+    assert!(why.unwrap_err().contains("has no available versions"));
+}
+
+/// Where a model has no state its owner may have each request in a stream picked for: then one stream uses all pods, answers
+/// stay whole, and each finds its request.
+#[tokio::test]
+async fn a_balanced_stream_uses_all_pods() {
+    let (_a, _b, world) = two(|model| model.balance_streams = true).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "0", "slowly").await.unwrap();
+    for id in 1..20 {
+        talk.say(&id.to_string(), if id % 3 == 0 { "slowly" } else { "once" });
+    }
+    let (mut ids, mut used) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..20 {
+        let (id, pod) = talk.hear().await;
+        assert!(ids.insert(id));
+        used.insert(pod.unwrap());
+    }
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(talk.pod, None, "no one pod served it");
+    assert!(talk.end().await.unwrap().is_none());
+    eventually("nothing is in flight", || world.in_flight() == 0).await;
+}
+
+/// A pod that dies takes its own requests of a balanced stream along and no others: their callers are told in the stream,
+/// or they are sent again where they may run twice.
+#[tokio::test]
+async fn a_balanced_stream_outlives_a_pod() {
+    for idempotent in [false, true] {
+        let adjust = |model: &mut ModelOptions| (model.balance_streams, model.idempotent) = (true, idempotent);
+        let (a, b, world) = two(adjust).await;
+        let mut talk = Talk::begin(&mut world.client.clone(), "0", "once").await.unwrap();
+        assert!(talk.hear().await.1.is_ok());
+        // Whoever has fewer in flight gets the next: both have one.
+        talk.say("1", "never");
+        talk.say("2", "never");
+        eventually("both pods have one", || a.bytes() + b.bytes() == 3).await;
+        let before = b.bytes();
+        a.kill().await;
+        if !idempotent {
+            let (id, why) = talk.hear().await;
+            assert!(id == "1" || id == "2");
+            assert!(why.unwrap_err().contains("pod `a` broke off"));
+        } else {
+            eventually("it is sent again", || b.bytes() == before + 1).await;
+        }
+        talk.say("3", "once");
+        assert_eq!(talk.hear().await, ("3".into(), Ok("b".into())));
+    }
+}
+
+/// A stream that keeps to its pod ends with it, as it would without a node between.
+#[tokio::test]
+async fn a_stream_ends_with_its_pod() {
+    let pod = Pod::start("a").await;
+    let world = world(&[&pod], |_| {}).await;
+    let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+    assert!(talk.hear().await.1.is_ok());
+    talk.say("2", "never");
+    eventually("it is under way", || world.in_flight() == 1).await;
+    pod.kill().await;
+    let status = talk.answers.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("pod `a` broke off while it answered"), "{status}");
+    eventually("it is given back", || world.in_flight() == 0).await;
+}
