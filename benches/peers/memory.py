@@ -20,18 +20,29 @@ def takes_memory(way):
 
 
 def one(tools, way, folder):
+    """Each in a process of its own: what one of them leaves behind would have room for the other."""
     with World(tools, folder) as world:
-        between = world.way(way, world.pods(PODS))
-        words = ["infer", *between.words(), "--of-model", "sim_zero"]
-        call(tools, [*words, "--requests", 1000, "--concurrent", 64])
-        # Messages first: they would fit into what streams leave behind.
+        between = warm(tools, world, way)
+        resident = between.memory_kb()
+        opened = streams(tools, between)
+    with World(tools, folder) as world:
+        between = warm(tools, world, way)
         between.forget_peak()
         before = between.memory_kb()
-        call(tools, [*words, "--requests", MESSAGES, "--warm-up", 0, "--bytes", MESSAGE])
+        call(tools, infer(between, "--requests", MESSAGES, "--warm-up", 0, "--bytes", MESSAGE))
         rise = between.memory_kb("VmHWM") - before
-        warm = between.memory_kb()
-        opened = streams(tools, between)
-    return {"way": way, "warm_mib": warm / 1024, "stream_kib": (opened - warm) / STREAMS, "message_peak_mib": rise / 1024}
+    return {"way": way, "warm_mib": resident / 1024, "stream_kib": (opened - resident) / STREAMS, "message_peak_mib": rise / 1024}
+
+
+def warm(tools, world, way):
+    """The way, after a thousand requests."""
+    between = world.way(way, world.pods(PODS))
+    call(tools, infer(between, "--requests", 1000, "--concurrent", 64))
+    return between
+
+
+def infer(between, *how):
+    return ["infer", *between.words(), "--of-model", "sim_zero", *how]
 
 
 def streams(tools, between):
