@@ -130,7 +130,7 @@ fn each_mistake_gives_its_one_line() {
         ("[nodes]", "line 1: unknown key `nodes`; did you mean `node`?"),
         ("[node]\npolicy = 'p2c'", "line 2: unknown key `node.policy`; did you mean `pick.policy`?"),
         ("[[pods]]\nslot = 2", "line 2: unknown key `pods[0].slot`; did you mean `slots`?"),
-        ("[log]\ncolour = true", "line 2: unknown key `log.colour`; known here: format"),
+        ("[log]\ncolour = true", "line 2: unknown key `log.colour`; known here: format, access, access_sample"),
         // Shapes.
         ("[node\n", "line 1: not valid TOML: unclosed table, expected `]`"),
         ("node = 5", "line 1: node: `5` is not a table; write its keys under [node]"),
@@ -216,6 +216,8 @@ fn each_mistake_gives_its_one_line() {
             "line 1: pick.policy: `best` is no policy; take one of plimsoll, least_cost, least_in_flight, p2c, round_robin, random",
         ),
         ("log.format = 'xml'", "line 1: log.format: `xml` is no format; take text or json"),
+        ("log.access = ''", "line 1: log.access: `` is no file; write off, stderr or the path of a file"),
+        ("log.access_sample = 1.5", "line 1: log.access_sample: `1.5` is out of range; write 0 to 1"),
         ("front.drain_s = -1", "line 1: front.drain_s: `-1` is out of range; write 0 to 3600"),
         ("front.drain_s = nan", "line 1: front.drain_s: `NaN` is out of range; write 0 to 3600"),
         ("gossip.budget_mbit = 0", "line 1: gossip.budget_mbit: `0` is out of range; write 0.01 to 10000"),
@@ -776,7 +778,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..55, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..57, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -792,7 +794,7 @@ proptest! {
             "node.admin_token_file", "node.admin_tls", "node.admin_open_metrics", "tls", "tls.cert_file", "tls.client_ca_file",
             "triton.ca_file", "triton.cert_file", "triton.server_name", "discovery.tls", "front.drain_grace_s", "node.zone",
             "retry.budget", "retry.most", "retry.codes", "limits.in_flight_per_pod", "limits.queue", "limits.refuse_late",
-            "models", "retry"];
+            "models", "retry", "log.access", "log.access_sample"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

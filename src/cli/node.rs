@@ -23,13 +23,14 @@ use tracing_subscriber::EnvFilter;
 use super::flags::Flags;
 use super::{Failure, require_pods};
 use crate::config::{Config, LogFormat};
+use crate::driver::access_log::AccessLog;
 use crate::driver::admin::{Admin, Token};
 use crate::driver::discovery::Discovery;
 use crate::driver::drain::{Drain, Stage};
 use crate::driver::metrics::Metrics;
 use crate::driver::tls::ServerTls;
 use crate::driver::tls::pods::ClientTls;
-use crate::forward;
+use crate::forward::{self, FrontOptions};
 use crate::node::{JoinError, Node};
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
@@ -75,6 +76,8 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         None => None,
     };
     let admin = listen("node.admin", config.admin).await?;
+    let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log.target.clone(), log.share)).transpose();
+    let access_log = access_log.map_err(Failure::bad_input)?;
     let mut signals = Signals::new()?;
     let metrics = Metrics::install().map_err(Failure::at_run_time)?;
     let mut discovery = Discovery::start(&config).await.map_err(Failure::bad_input)?;
@@ -90,9 +93,10 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         http: http.as_ref().zip(config.http).map(|(http, asked)| address_of(http, asked)),
         admin: address_of(&admin, config.admin),
     };
-    let doors = [Some(grpc), http].into_iter().flatten().collect();
-    let mut front =
-        Front::Open(tokio::spawn(serve_front(node.clone(), doors, &config, keys.tls.clone(), drain.clone())));
+    // Both protocols come in by each of them.
+    let doors: Vec<TcpListener> = [Some(grpc), http].into_iter().flatten().collect();
+    let options = front_options(&config, keys.tls.clone(), access_log.clone());
+    let mut front = Front::Open(tokio::spawn(forward::serve(node.clone(), doors, options, drain.clone().begun())));
     let mut admin_task = tokio::spawn(keys.admin(&config, &node, metrics, &drain).serve(admin, until(ended)));
     if !discovery.settle(&node, SETTLE).await {
         warn!("discovery has not answered within {} s; starting with the pods known so far", SETTLE.as_secs());
@@ -132,6 +136,9 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     tokio::select! {
         () = drained => {}
         () = signals.next() => return Err(Failure::at_run_time("a second signal: ended at once, open requests were cut")),
+    }
+    if let Some(log) = access_log {
+        log.flush(LAST_WORDS);
     }
     let _ = end.send(true);
     let last_words = async {
@@ -184,17 +191,12 @@ impl Keys {
     }
 }
 
-/// The front, until the drain and its open requests are over. Both protocols come in by each of its doors.
-fn serve_front(
-    node: Node,
-    doors: Vec<TcpListener>,
-    config: &Config,
-    tls: Option<ServerTls>,
-    drain: Drain,
-) -> impl Future<Output = ()> + Send + use<> {
+/// How the front serves.
+fn front_options(config: &Config, tls: Option<ServerTls>, access_log: Option<AccessLog>) -> FrontOptions {
     let mut options = config.front_options();
+    options.forward.access_log = access_log;
     options.tls = tls;
-    forward::serve(node, doors, options, drain.begun())
+    options
 }
 
 /// The task of the front.

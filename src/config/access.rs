@@ -1,4 +1,5 @@
-//! Who may speak with this node, and whom it trusts: TLS towards callers, TLS towards pods, the admin API's access.
+//! Who may speak with this node, and whom it trusts: TLS towards callers, TLS towards pods, the admin API's access; and the log of
+//! who did.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use super::error::{ConfigError, shown};
 use super::layers::Layers;
 use super::raw::Reader;
+use crate::driver::access_log::AccessLogTarget;
 use crate::driver::tls::{ServerTlsFiles, pods::server_name};
 use crate::observe::PodTls;
 
@@ -29,6 +31,36 @@ pub struct AdminAccess {
     pub tls: bool,
     /// Whether `/metrics` is open to everybody.
     pub open_metrics: bool,
+}
+
+/// Where a line about each request goes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AccessLogConfig {
+    /// Stderr or a file.
+    pub target: AccessLogTarget,
+    /// The share of requests that get a line, 0 to 1.
+    pub share: f64,
+}
+
+/// The share is judged whether the log is on or not: who turns it on at night should not find out then.
+pub(super) fn read_log(
+    layers: &Layers,
+    target: &str,
+    share: f64,
+    r: &Reader<'_>,
+) -> Result<Option<AccessLogConfig>, ConfigError> {
+    let share = r.float("log.access_sample", share, 0.0..=1.0)?;
+    let target = match target {
+        "off" => return Ok(None),
+        "stderr" => AccessLogTarget::Stderr,
+        "" => {
+            let problem = ("`` is no file".to_owned(), "write off, stderr or the path of a file".to_owned());
+            return Err(r.invalid("log.access", problem));
+        }
+        path => AccessLogTarget::File(layers.path("log.access", path)),
+    };
+    Ok(Some(AccessLogConfig { target, share }))
 }
 
 /// TLS for callers, where it is configured.

@@ -81,6 +81,7 @@ pub(super) fn table() -> Table {
     ];
     // Costs a pod one small question per model and connection, and saves writing down for each pod what it knows itself.
     let triton = vec![("read_model_config", true.into())];
+    let log = vec![("format", "text".into()), ("access", "off".into()), ("access_sample", 1.0.into())];
     Table::from_iter([
         ("node".to_owned(), section(node)),
         ("pick".to_owned(), section(pick)),
@@ -92,7 +93,7 @@ pub(super) fn table() -> Table {
         ("triton".to_owned(), section(triton)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
         ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
-        ("log".to_owned(), section(vec![("format", "text".into())])),
+        ("log".to_owned(), section(log)),
     ])
 }
 

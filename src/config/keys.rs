@@ -92,6 +92,8 @@ pub(super) const KEYS: &[Key] = &[
     bare("strict.timeout_ms", Kind::Float),
     bare("strict.shards", Kind::Integer),
     key("log.format", Kind::Text, "log-format"),
+    bare("log.access", Kind::Text),
+    bare("log.access_sample", Kind::Float),
     bare("costs", Kind::Tables),
     bare("models", Kind::Tables),
     key("pods", Kind::Pods, "pod"),
@@ -199,7 +201,7 @@ mod tests {
             ("nodes", "did you mean `node`?"),
             ("pods[3].slot", "did you mean `slots`?"),
             ("costs[0].per_kb_ms", "did you mean `per_kib_ms`?"),
-            ("log.colour", "known here: format"),
+            ("log.colour", "known here: format, access, access_sample"),
         ] {
             assert_eq!(hint(written), hint_for_it, "{written}");
         }

@@ -37,7 +37,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::access::AdminAccess;
+pub use self::access::{AccessLogConfig, AdminAccess};
 pub(crate) use self::addr::{bracketed, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
@@ -119,6 +119,8 @@ pub struct Config {
     pub pods: Vec<PodSpec>,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// The access log, where there is one.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 /// Where a node's proof of membership is. Paths only: the secret itself is read when it is needed, and never kept here.

@@ -124,6 +124,8 @@ struct RawStrict {
 #[serde(deny_unknown_fields)]
 struct RawLog {
     format: String,
+    access: String,
+    access_sample: f64,
 }
 
 /// The one reading of the merged table.
@@ -188,6 +190,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         discovery: discovery::read(layers, raw.discovery, &r)?,
         pods,
         log_format: log_format(&raw.log.format, &r)?,
+        access_log: access::read_log(layers, &raw.log.access, raw.log.access_sample, &r)?,
     };
     check_addresses(&config, &r)?;
     access::check_admin(config.admin, &config.admin_access, config.tls.as_ref(), &r)?;

@@ -1,7 +1,7 @@
 //! The clock: the one place that reads it.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::time::Time;
 
@@ -20,7 +20,15 @@ fn instant() -> Instant {
 
 /// Seconds since 1970 by the wall clock: a hint for the order of starts, and nothing else.
 pub(crate) fn unix_seconds() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the wall clock orders starts of a node, which nothing else can")]
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    since_1970().as_secs()
+}
+
+/// Milliseconds since 1970 by the wall clock: for logs, and nothing else.
+pub(crate) fn unix_ms() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the wall clock orders starts of a node and dates its log lines")]
+fn since_1970() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

@@ -38,6 +38,10 @@ impl Metrics {
             "plimsoll_discovery_failures_total",
             "Lookups and reads of discovery that failed, by source."
         );
+        describe_counter!(
+            "plimsoll_access_log_dropped_total",
+            "Lines of the access log that were not written: they came too fast, or the file could not be written."
+        );
         Ok(Metrics { events: Some(events) })
     }
 

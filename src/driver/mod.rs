@@ -1,6 +1,7 @@
 //! Sockets, clock and entropy: the only place that has them. It receives, hands to the core, performs what the core puts
 //! out, and decides nothing.
 
+pub mod access_log;
 pub mod admin;
 pub mod clock;
 pub mod discovery;

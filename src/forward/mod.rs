@@ -13,6 +13,7 @@ mod channel;
 mod deadline;
 mod fleet;
 mod front;
+mod line;
 mod models;
 mod options;
 mod outcome;

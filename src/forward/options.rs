@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tonic::Code;
 
+use crate::driver::access_log::AccessLog;
+
 /// What both faces share.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -30,6 +32,9 @@ pub struct ForwardOptions {
     pub limits: Limits,
     /// What is known of single models; the one of the empty name is for all others.
     pub models: BTreeMap<Box<str>, ModelOptions>,
+    /// Where a line about each request that went to a pod, or was to go to one, is written; none by default, and then nothing is
+    /// done for it.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Default for ForwardOptions {
@@ -42,6 +47,7 @@ impl Default for ForwardOptions {
             retry: Retry::default(),
             limits: Limits::default(),
             models: BTreeMap::new(),
+            access_log: None,
         }
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn refusal(status: &Status) -> Response<Whole> {
     response
 }
 
-fn http_status(status: &Status) -> StatusCode {
+/// HTTP's status for what the node itself refuses.
+pub(super) fn http_status(status: &Status) -> StatusCode {
     if source::<TooLarge>(status).is_some() {
         return StatusCode::PAYLOAD_TOO_LARGE;
     }

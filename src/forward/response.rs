@@ -14,6 +14,7 @@ use super::answer::Answer;
 use super::body::BoxError;
 use super::call::Face;
 use super::deadline::Deadline;
+use super::line::{Entry, code_in};
 use super::outcome::{is_ok, of_code, outcome_of};
 use super::send::Forwarder;
 use super::upstream::{Received, causes};
@@ -35,6 +36,10 @@ pub(super) struct ResponseBody {
     deadline: Deadline,
     /// Whom to tell of the end.
     freed: Option<Arc<Forwarder>>,
+    /// What the access log is told of it.
+    line: Option<Box<Entry>>,
+    /// The code that it ends with, where one is known: HTTP's from the head on, gRPC's from the trailers.
+    code: Option<i32>,
 }
 
 impl ResponseBody {
@@ -45,12 +50,14 @@ impl ResponseBody {
         ticket: Option<Ticket>,
         deadline: Deadline,
         freed: Option<Arc<Forwarder>>,
+        line: Option<Box<Entry>>,
     ) -> Response<ResponseBody> {
         let Answer { head, body: pod, held, error } = answer;
         let status =
             (face == Face::Http).then(|| error.map_or(Outcome::Served, |error| of_code(error.code(), error.message())));
         let whole = pod.as_ref().is_none_or(Received::is_end_stream);
-        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, freed };
+        let code = (face == Face::Http).then(|| head.status.as_u16().into());
+        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, freed, line, code };
         if whole {
             // Nothing more comes, and nobody polls an empty body.
             body.end_by_head(&head.headers);
@@ -87,11 +94,16 @@ impl ResponseBody {
         if let Some(ticket) = self.ticket.as_mut().filter(|_| !is_ok(status)) {
             ticket.teaches_nothing();
         }
+        self.code = code_in(status);
         self.end(outcome_of(status));
     }
 
     fn end(&mut self, outcome: Outcome) {
         self.pod = None;
+        if let Some(mut line) = self.line.take() {
+            line.passed(self.held.len());
+            line.ends(outcome, self.code);
+        }
         if let Some(ticket) = self.ticket.take() {
             ticket.finish(outcome);
         }
@@ -102,6 +114,9 @@ impl ResponseBody {
 
     /// The end that says `status`.
     fn break_off(&mut self, status: &Status, outcome: Outcome) -> Result<Frame<Bytes>, BoxError> {
+        if self.face == Face::Grpc {
+            self.code = Some(status.code() as i32);
+        }
         self.end(outcome);
         match self.face {
             Face::Grpc => Ok(trailers(status)),
@@ -129,10 +144,14 @@ impl Body for ResponseBody {
         let Some(pod) = &mut self.pod else { return Poll::Ready(None) };
         let frame = match Pin::new(&mut *pod).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                let is_last = pod.is_end_stream();
+                if let Some(line) = &mut self.line {
+                    line.passed(frame.data_ref().map_or(0, Bytes::len));
+                }
                 match frame.trailers_ref() {
                     Some(trailers) if face == Face::Grpc => self.end_by(trailers),
                     Some(_) => self.end_whole(),
-                    None if pod.is_end_stream() => self.end_whole(),
+                    None if is_last => self.end_whole(),
                     None => {}
                 }
                 Ok(frame)

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use smallvec::SmallVec;
 use tonic::{Code, Status};
 
@@ -13,6 +13,7 @@ use super::answer::Answer;
 use super::body::{RequestBody, WasTooLarge};
 use super::call::{Call, Kind};
 use super::deadline::Deadline;
+use super::line::Entry;
 use super::models::{Missing, lacks};
 use super::options::ForwardOptions;
 use super::outcome::{Refusal, of_code};
@@ -56,6 +57,8 @@ pub(super) struct Trip {
     tried: Tried,
     /// How often it was sent again although a pod may have begun it, or failed it.
     again: u32,
+    /// Its line in the access log.
+    pub(super) line: Option<Box<Entry>>,
 }
 
 impl Trip {
@@ -63,7 +66,7 @@ impl Trip {
     pub(super) fn new(call: Call, route: Route, until: Option<Time>) -> Trip {
         let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
         let until = [until, waits_until].into_iter().flatten().min();
-        Trip { call, route, until, waits_until, too_large: None, tried: Tried::default(), again: 0 }
+        Trip { call, route, until, waits_until, too_large: None, tried: Tried::default(), again: 0, line: None }
     }
 
     /// It was not sent to `pod`.
@@ -110,17 +113,23 @@ impl Forwarder {
         too_large: WasTooLarge,
     ) -> Result<Response<ResponseBody>, Status> {
         self.node.look_after_pods();
-        let route = self.route(&call, request.headers_mut())?;
+        let mut line = self.line(&call, request.method(), request.uri().path(), request.headers());
+        let route = self.route(&call, request.headers_mut()).map_err(|status| failed(&mut line, status))?;
         self.budget.count();
-        let mut trip = Trip { too_large, ..Trip::new(call, route, deadline.until()) };
-        let (answer, ticket, pod) = {
+        let mut trip = Trip { too_large, line, ..Trip::new(call, route, deadline.until()) };
+        let done = {
             // Pinned here: `within` would hold it twice, as an argument and where it is polled.
             let dispatched = pin!(self.dispatch(&mut trip, request));
-            deadline.within(dispatched).await?
+            deadline.within(dispatched).await
         };
+        let (answer, ticket, pod) = done.map_err(|status| failed(&mut trip.line, status))?;
         self.note_sequence(&trip, answer.refusal(), answer.error.is_none(), &pod);
         let freed = self.options.limits.in_flight_per_pod.is_some().then(|| self.clone());
-        let mut response = ResponseBody::carry(trip.call.face, answer, ticket, deadline, freed);
+        let mut line = trip.line.take();
+        if let Some(line) = &mut line {
+            line.answered(&pod);
+        }
+        let mut response = ResponseBody::carry(trip.call.face, answer, ticket, deadline, freed, line);
         say_pod(response.headers_mut(), &pod);
         Ok(response)
     }
@@ -128,6 +137,11 @@ impl Forwarder {
     /// Which pods may take `call`, for the first time at least.
     pub(super) fn route(&self, call: &Call, headers: &mut HeaderMap) -> Result<Route, Status> {
         route(&self.node, &self.options, &self.sequences, call, headers)
+    }
+
+    /// The line of `call` in the access log, if it gets one.
+    pub(super) fn line(&self, call: &Call, method: &Method, path: &str, headers: &HeaderMap) -> Option<Box<Entry>> {
+        Entry::begin(self.options.access_log.as_ref()?, call, method, path, headers)
     }
 
     /// A request is over: there may be room for another.
@@ -141,6 +155,9 @@ impl Forwarder {
                 Ok(ticket) => ticket,
                 Err(error) => return std::mem::take(&mut trip.tried).end(&error),
             };
+            if let Some(line) = &mut trip.line {
+                line.picked(&ticket);
+            }
             let copy = copy_of(&trip.call, &request);
             let sent = match self.hedge_after(trip) {
                 // Boxed: it holds two sendings, and every request would have to keep room for them.
@@ -299,6 +316,9 @@ impl Forwarder {
             let pod = ticket.pod().clone();
             let Err(why) = Upstream::of(&pod).connect(self.options.connect_timeout).await else {
                 self.read_shape(&trip.call, &pod);
+                if let Some(line) = &mut trip.line {
+                    line.picked(&ticket);
+                }
                 return Ok(ticket);
             };
             ticket.finish(Outcome::Failed);
@@ -419,6 +439,9 @@ impl Forwarder {
         let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded);
         let Ok(second) = self.node.pick(&wanted) else { return first.await };
         trip.again += 1;
+        if let Some(line) = &mut trip.line {
+            line.picked(&second);
+        }
         let mut second = pin!(self.send(call, second, copy));
         // A failure does not win against an answer that may still come.
         let won = |sent: &Sent| matches!(sent, Sent::Answer(_, answer) if answer.code() == Code::Ok);
@@ -437,6 +460,14 @@ impl Forwarder {
             self.sequences.hold(key.clone(), pod.id());
         }
     }
+}
+
+/// The caller gets `status` and no answer of a pod's: so says the access log.
+pub(super) fn failed(line: &mut Option<Box<Entry>>, status: Status) -> Status {
+    if let Some(line) = line {
+        line.fail(&status);
+    }
+    status
 }
 
 /// A hedge that lost by failing.

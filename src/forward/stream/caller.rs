@@ -7,7 +7,7 @@ use super::{Over, Work};
 use crate::forward::call::{Call, Face, Kind};
 use crate::forward::peek::Peek;
 use crate::forward::route::Route;
-use crate::forward::send::Trip;
+use crate::forward::send::{Trip, failed};
 use crate::node::Ticket;
 use crate::pick::Outcome;
 
@@ -33,9 +33,16 @@ impl Work {
             None => peek,
         };
         let call = Call::new(Face::Grpc, Kind::Stream, peek);
+        let head = &self.head;
+        let mut line = self.forwarder.line(&call, &head.method, head.uri.path(), &head.headers);
         match self.route(&call) {
-            Ok(route) => self.claim(Box::new(Trip::new(call, route, self.deadline.until())), held),
+            Ok(route) => {
+                let mut trip = Box::new(Trip::new(call, route, self.deadline.until()));
+                trip.line = line;
+                self.claim(trip, held);
+            }
             Err(status) => {
+                let status = failed(&mut line, status);
                 self.inbound.drop_it(&held);
                 self.fail(&call, &status)?;
             }
@@ -70,10 +77,11 @@ impl Work {
         self.inbound.claim(Box::pin(claim), held);
     }
 
-    fn claimed(&mut self, trip: Box<Trip>, claimed: Result<Ticket, Status>, held: Held) -> Result<(), Over> {
+    fn claimed(&mut self, mut trip: Box<Trip>, claimed: Result<Ticket, Status>, held: Held) -> Result<(), Over> {
         let ticket = match claimed {
             Ok(ticket) => ticket,
             Err(status) => {
+                let status = failed(&mut trip.line, status);
                 self.inbound.drop_it(&held);
                 return self.fail(&trip.call, &status);
             }

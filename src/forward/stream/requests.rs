@@ -92,7 +92,10 @@ impl Requests {
 
     /// Ends its ticket.
     pub(super) fn end(&self, open: Open, outcome: Outcome, teaches: bool) -> (Box<Trip>, Option<Pieces>) {
-        let Open { mut ticket, trip, copy, .. } = open;
+        let Open { mut ticket, mut trip, copy, .. } = open;
+        if let Some(line) = &mut trip.line {
+            line.ends(outcome, None);
+        }
         if !teaches {
             ticket.teaches_nothing();
         }
