@@ -111,7 +111,7 @@ async fn node_with_a_request_in_flight(drain_s: &str) -> (Node, tokio::task::Joi
     (node, request, pod)
 }
 
-/// The whole life of a lone node: it says what it is, what it does not do, answers, and goes when it is told to.
+/// The whole life of a lone node: it says what it is and where, answers, and goes when it is told to.
 #[test]
 fn a_node_starts_answers_and_leaves() {
     let mut seen = Vec::new();
@@ -230,4 +230,24 @@ fn status_of(address: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer[9..12].to_owned()
+}
+
+/// What is configured must be written, and be there when the process has ended: nobody looks for a line before something went wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_is_whole_when_the_node_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, log) = (folder.path().join("node.toml"), folder.path().join("access.log"));
+    std::fs::write(&config, "log.access = 'access.log'\n[[pods]]\ngrpc = 'http://127.0.0.1:1'\n").unwrap();
+    let mut node = Node::start(&["--config", &config.display().to_string()], &mut Vec::new());
+    let address = format!("http://{}", node.address("grpc"));
+    let channel = tonic::transport::Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let request = ModelInferRequest { model_name: "m".to_owned(), id: "mine".to_owned(), ..Default::default() };
+    GrpcInferenceServiceClient::new(channel).model_infer(request).await.unwrap_err();
+    node.signal("-TERM");
+    assert_eq!(node.exit_code(), Some(0));
+    let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
+    assert_eq!(
+        (&line["request_id"], &line["outcome"], &line["status"]),
+        (&"mine".into(), &"failed".into(), &14.into())
+    );
 }
