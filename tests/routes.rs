@@ -156,7 +156,30 @@ async fn a_key_keeps_to_its_few_pods_until_they_are_busier_than_their_share() {
     let mut by_parameter = infer("m", "echo");
     let key = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("adapter-3".into())) };
     by_parameter.get_mut().parameters.insert("lora".into(), key);
-    assert!(by_key["adapter-3"].contains(&pod_of(&mut world, by_parameter).await.unwrap()));
+    let pods = by_key.get_mut("adapter-3").unwrap();
+    pods.insert(pod_of(&mut world, by_parameter).await.unwrap());
+    assert!(pods.len() <= 2, "{pods:?}");
+}
+
+/// A pod that says when to come again means it, for that model: until then the others are asked, as long as there are enough.
+#[tokio::test]
+async fn a_pod_that_asks_for_rest_gets_it() {
+    let pods = pods(&["a", "b", "c"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    let mut asked = 0;
+    let busy = || with(infer("m", "head-a@8-busy"), "x-push-back", "60000");
+    while pod_of(&mut world, busy()).await.is_ok() {
+        asked += 1;
+        assert!(asked < 1000, "`a` was never asked");
+    }
+    for _ in 0..30 {
+        assert_ne!(pod_of(&mut world, infer("m", "echo")).await.unwrap(), "a");
+    }
+    let mut others = BTreeSet::new();
+    for _ in 0..30 {
+        others.insert(pod_of(&mut world, infer("other", "echo")).await.unwrap());
+    }
+    assert!(others.contains("a"), "another model is served there");
 }
 
 /// What a pod answered with an error may have run: it is sent again only where the settings say that it may.

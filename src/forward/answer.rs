@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use tonic::{Code, Status};
 
 use super::call::Face;
 use super::outcome::{Refusal, code_of, is_ok};
+use super::send::PUSHBACK;
 use super::upstream::{Received, causes};
 
 /// The longest text of an HTTP error that is read before the answer is passed on. Triton's have a line.
@@ -57,6 +58,11 @@ impl Answer {
         self.error.as_ref().and_then(|error| Refusal::of(error.code(), error.message()))
     }
 
+    /// How long the pod wants to be spared such requests, where it says so.
+    pub(super) fn push_back(&self) -> Option<Duration> {
+        self.error.as_ref().and_then(|_| push_back_in(&self.head.headers))
+    }
+
     /// Its code.
     pub(super) fn code(&self) -> Code {
         self.error.as_ref().map_or(Code::Ok, Status::code)
@@ -91,5 +97,32 @@ pub(super) fn error_text(body: &[u8]) -> String {
     match serde_json::from_slice::<HttpError>(body) {
         Ok(error) => error.error,
         Err(_) => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+/// gRPC's push-back (gRFC A6), in milliseconds; a negative one means that nobody is to come again, and says no time. HTTP's
+/// `Retry-After`, in seconds; as a date it is passed on and not looked into.
+fn push_back_in(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    number(PUSHBACK).map(Duration::from_millis).or_else(|| number("retry-after").map(Duration::from_secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    /// A pod that asks for rest must get it; nonsense from a pod must not take it out for hours.
+    #[test]
+    fn a_push_back_is_read_in_both_protocols() {
+        let said = |name: &'static str, value: &'static str| {
+            push_back_in(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]))
+        };
+        assert_eq!(said("grpc-retry-pushback-ms", "1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(said("retry-after", "3"), Some(Duration::from_secs(3)));
+        for nonsense in ["-1", "", "soon", "1e9", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+            assert_eq!((said("grpc-retry-pushback-ms", nonsense), said("retry-after", nonsense)), (None, None));
+        }
     }
 }

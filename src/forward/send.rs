@@ -222,6 +222,9 @@ impl Forwarder {
         copy: Option<Request<RequestBody>>,
     ) -> Result<Done, Box<Request<RequestBody>>> {
         let pod = ticket.pod().clone();
+        if let Some(span) = answer.push_back() {
+            self.node.picker().hold_off(clock::now(), pod.id(), trip.call.model(), span);
+        }
         let copy = copy.filter(|_| trip.route.may_move());
         let Some(refusal) = answer.refusal() else {
             let (code, text) = (answer.code(), answer.error.as_ref().map_or("", |error| error.message()));

@@ -41,10 +41,8 @@ class Fault:
         if self.kind.endswith("node"):
             return meanwhile and done.node == self.victim
         if self.kind == "restarted pod":
-            # It finishes what it has, and the rest goes to others: but for sequences, and for what a node does not do yet
-            # (test_new_streams_lose_nothing_to_a_draining_pod).
-            refused = done.kind == "stream" and "has no available versions" in done.text
-            return meanwhile and (done.kind == "sequence" or refused)
+            # It finishes what it has, and the rest goes to others: but for sequences.
+            return meanwhile and done.kind == "sequence"
         # An error that names pods must name this one.
         named = [pod for pod in ("pod0", "pod1", "pod2") if pod in done.text]
         return meanwhile and (not named or self.victim in named)

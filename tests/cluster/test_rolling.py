@@ -53,7 +53,6 @@ def test_all_pods_one_after_the_other(cluster, few_tritons, few_lab, wire):
         wait.until(f"{node.name} has none in flight", lambda: node.own_in_flight() == 0, limit=2)
 
 
-@pytest.mark.xfail(strict=True, reason="a Triton that shuts down refuses inside the stream, where a node does not look")
 def test_new_streams_lose_nothing_to_a_draining_pod(cluster, few_tritons, few_lab):
     """A pod that got SIGTERM answers a stream's first request with OK and a message that calls the model unknown. It has begun
     nothing: another pod must be asked, as for a single call."""

@@ -327,6 +327,9 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         if at == seen.name {
             seen.requests.fetch_add(1, SeqCst);
             headers.extend(trailers(status));
+            if let Some(ms) = request.headers().get("x-push-back") {
+                headers.insert("grpc-retry-pushback-ms", ms.clone());
+            }
             return response;
         }
     }
