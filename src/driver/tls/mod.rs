@@ -1,4 +1,4 @@
-//! TLS in three places: between nodes ([`gossip`]), towards callers ([`listen`]) and towards pods ([`pods`]). They share how
+//! TLS in three places: between nodes (`gossip`), towards callers (`listen`) and towards pods (`pods`). They share how
 //! files are read and what is said of bad ones. The last two look at their files again while they serve: new connections take
 //! what is new, those that are open stay as they are.
 
