@@ -188,6 +188,21 @@ async fn what_a_pod_that_shuts_down_refuses_inside_a_stream_goes_to_another_one(
     eventually("nothing is in flight", || world.in_flight() == 0).await;
 }
 
+/// A pod whose queue is full refuses one request and ends the stream well, when its caller has said all: the stream's end must
+/// wait for the answer of the pod that takes it then.
+#[tokio::test]
+async fn a_stream_ends_with_the_answer_to_what_was_sent_again() {
+    let (a, _b, world) = two(|_| {}).await;
+    a.refuse_in_streams_with("[request id: 1] Exceeds maximum queue size");
+    for _ in 0..20 {
+        let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+        talk.say = None;
+        assert_eq!(talk.hear().await, ("1".into(), Ok("b".into())));
+        assert!(talk.end().await.unwrap().is_none());
+    }
+    assert!(a.refused() > 0);
+}
+
 /// When no pod is left the caller gets what the pod said, in its stream, which goes on.
 #[tokio::test]
 async fn what_all_pods_refuse_is_told() {

@@ -10,7 +10,7 @@ const SERVICE: &str = "/inference.GRPCInferenceService/";
 pub(super) enum Kind {
     /// One inference: charged by what its model's requests of its size were seen to cost.
     Infer,
-    /// A stream of inferences: the same, by its first message.
+    /// One inference inside a stream: the same.
     Stream,
     /// About one model, and no inference: no work.
     AboutModel,

@@ -2,7 +2,8 @@
 //!
 //! Both take the same road: peek at the request as little as a pick needs (model, size), pick as late as possible, send
 //! over the pod's one connection, and let the ticket ride in the response body until its last frame. Messages pass as
-//! they came: nothing here decodes a tensor, copies a payload, or sends a request twice that a pod may have begun.
+//! they came: nothing here decodes a tensor, copies a payload, or sends a request twice that a pod may have begun, unless its
+//! model's owner allows it.
 
 mod answer;
 mod ask;

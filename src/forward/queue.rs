@@ -2,12 +2,15 @@
 //! they came. Used only where requests in flight per pod are bounded.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::options::Limits;
+use crate::id::PodId;
 use crate::node::Ticket;
 use crate::pick::PickError;
 use crate::time::Time;
@@ -16,7 +19,7 @@ use crate::time::Time;
 /// would be work for nothing, more idles a pod.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The queue. One for all models; each model has its own first.
+/// The queue. One for all; each line in it has its own first.
 #[derive(Debug)]
 pub(super) struct WaitQueue {
     most: usize,
@@ -29,10 +32,24 @@ struct Waiting {
     entered: u64,
 }
 
+/// Requests that are served one after the other: those of one model that may go to the same pods.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Line {
+    model: Arc<str>,
+    /// None where all pods may be asked.
+    among: SmallVec<[PodId; 4]>,
+}
+
+impl Line {
+    pub(super) fn new(model: &str, among: &[PodId]) -> Line {
+        Line { model: model.into(), among: among.into() }
+    }
+}
+
 /// A place in the queue, in order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    model: Arc<str>,
+    line: Line,
     /// 0 is Triton's "as configured": behind what names a priority.
     priority: u64,
     /// When it is of no use any more; none is last.
@@ -59,7 +76,7 @@ impl WaitQueue {
     /// [`QueueFull`]; what `pick` says otherwise.
     pub(super) async fn wait(
         &self,
-        model: &str,
+        line: Line,
         priority: u64,
         until: Option<Time>,
         mut pick: impl FnMut() -> Result<Ticket, PickError>,
@@ -67,7 +84,7 @@ impl WaitQueue {
         let is_full = |picked: &Result<Ticket, PickError>| matches!(picked, Err(PickError::Full { .. }));
         let place = {
             let mut waiting = self.lock();
-            if !waiting.has(model) {
+            if !waiting.has(&line) {
                 drop(waiting);
                 let picked = pick();
                 if !is_full(&picked) {
@@ -75,7 +92,7 @@ impl WaitQueue {
                 }
                 waiting = self.lock();
             }
-            self.enter(waiting, model, priority, until)?
+            self.enter(waiting, line, priority, until)?
         };
         loop {
             if place.is_first() {
@@ -94,18 +111,19 @@ impl WaitQueue {
     /// A pod has room for one more: whoever is first looks.
     pub(super) fn wake(&self) {
         let waiting = self.lock();
-        let mut last = None;
-        for (place, woken) in &waiting.places {
-            if last.replace(&place.model).is_none_or(|last| *last != place.model) {
-                woken.notify_one();
-            }
+        let mut next = waiting.places.iter().next();
+        while let Some((place, woken)) = next {
+            woken.notify_one();
+            let end =
+                Place { priority: u64::MAX, until: Time::from_nanos(u64::MAX), number: u64::MAX, ..place.clone() };
+            next = waiting.places.range((Bound::Excluded(end), Bound::Unbounded)).next();
         }
     }
 
     fn enter(
         &self,
         mut waiting: MutexGuard<'_, Waiting>,
-        model: &str,
+        line: Line,
         priority: u64,
         until: Option<Time>,
     ) -> Result<Entered<'_>, QueueFull> {
@@ -115,7 +133,7 @@ impl WaitQueue {
         waiting.entered += 1;
         let priority = if priority == 0 { u64::MAX } else { priority };
         let until = until.unwrap_or(Time::from_nanos(u64::MAX));
-        let place = Place { model: model.into(), priority, until, number: waiting.entered };
+        let place = Place { line, priority, until, number: waiting.entered };
         let woken = Arc::new(Notify::new());
         waiting.places.insert(place.clone(), woken.clone());
         Ok(Entered { queue: self, place, woken })
@@ -128,13 +146,13 @@ impl WaitQueue {
 }
 
 impl Waiting {
-    fn first(&self, model: &str) -> Option<&Place> {
-        let from = Place { model: model.into(), priority: 0, until: Time::ZERO, number: 0 };
-        self.places.range(from..).next().map(|(place, _)| place).filter(|place| &*place.model == model)
+    fn first(&self, line: &Line) -> Option<&Place> {
+        let from = Place { line: line.clone(), priority: 0, until: Time::ZERO, number: 0 };
+        self.places.range(from..).next().map(|(place, _)| place).filter(|place| place.line == *line)
     }
 
-    fn has(&self, model: &str) -> bool {
-        !self.places.is_empty() && self.first(model).is_some()
+    fn has(&self, line: &Line) -> bool {
+        !self.places.is_empty() && self.first(line).is_some()
     }
 }
 
@@ -147,7 +165,7 @@ struct Entered<'a> {
 
 impl Entered<'_> {
     fn is_first(&self) -> bool {
-        self.queue.lock().first(&self.place.model) == Some(&self.place)
+        self.queue.lock().first(&self.place.line) == Some(&self.place)
     }
 }
 
@@ -156,7 +174,7 @@ impl Drop for Entered<'_> {
         let mut waiting = self.queue.lock();
         waiting.places.remove(&self.place);
         // The next one is first now, and nobody else would tell it.
-        if let Some(next) = waiting.first(&self.place.model).cloned()
+        if let Some(next) = waiting.first(&self.place.line).cloned()
             && let Some(woken) = waiting.places.get(&next)
         {
             woken.notify_one();
@@ -199,7 +217,7 @@ mod tests {
             let (node, queue, order) = (node.clone(), queue.clone(), order.clone());
             waiting.push(tokio::spawn(async move {
                 let pick = || node.pick(&Request::new("m").at_most(Some(1)));
-                let ticket = queue.wait("m", priority, until, pick).await.unwrap().unwrap();
+                let ticket = queue.wait(Line::new("m", &[]), priority, until, pick).await.unwrap().unwrap();
                 order.lock().unwrap().push(name);
                 ticket.finish(Outcome::Served);
                 queue.wake();
@@ -210,13 +228,15 @@ mod tests {
         let gives_up = {
             let queue = queue.clone();
             tokio::spawn(async move {
-                let _ticket = queue.wait("m", 1, at(1), || gone.pick(&Request::new("m").at_most(Some(1)))).await;
+                let _ticket =
+                    queue.wait(Line::new("m", &[]), 1, at(1), || gone.pick(&Request::new("m").at_most(Some(1)))).await;
             })
         };
         tokio::task::yield_now().await;
         gives_up.abort();
         let _ = gives_up.await;
-        let of_another = queue.wait("n", 0, None, || other.pick(&Request::new("n"))).await.unwrap().unwrap();
+        let of_another =
+            queue.wait(Line::new("n", &[]), 0, None, || other.pick(&Request::new("n"))).await.unwrap().unwrap();
         of_another.finish(Outcome::Served);
         held.finish(Outcome::Served);
         for task in waiting {
@@ -224,6 +244,27 @@ mod tests {
         }
         assert_eq!(*order.lock().unwrap(), ["first", "second", "soon", "late", "none"]);
         assert_eq!(queue.lock().places.len(), 0);
+    }
+
+    /// A request that waits for one pod, because it is pinned there or its sequence is, must not keep those that may go
+    /// anywhere from the pods that are free.
+    #[tokio::test]
+    async fn who_waits_for_one_pod_holds_up_nobody_else() {
+        let node = node().await;
+        let queue = Arc::new(WaitQueue::new(&Limits::default()));
+        let held = node.pick(&Request::new("m").at_most(Some(1))).unwrap();
+        let pods = [held.pod().id()];
+        let (bound, bound_queue) = (node.clone(), queue.clone());
+        let waits = tokio::spawn(async move {
+            let pick = || bound.pick(&Request::new("m").among(&pods).at_most(Some(1)));
+            bound_queue.wait(Line::new("m", &pods), 1, None, pick).await.unwrap().unwrap().finish(Outcome::Served);
+        });
+        tokio::task::yield_now().await;
+        let free = queue.wait(Line::new("m", &[]), 0, None, || node.pick(&Request::new("m"))).await;
+        free.unwrap().unwrap().finish(Outcome::Served);
+        held.finish(Outcome::Served);
+        queue.wake();
+        waits.await.unwrap();
     }
 
     /// A crowd must be told at once, not be kept.
@@ -237,7 +278,11 @@ mod tests {
             .map(|_| {
                 let (node, queue, refused) = (node.clone(), queue.clone(), refused.clone());
                 tokio::spawn(async move {
-                    if queue.wait("m", 0, None, || node.pick(&Request::new("m").at_most(Some(1)))).await.is_err() {
+                    if queue
+                        .wait(Line::new("m", &[]), 0, None, || node.pick(&Request::new("m").at_most(Some(1))))
+                        .await
+                        .is_err()
+                    {
                         refused.fetch_add(1, SeqCst);
                     }
                 })

@@ -1,6 +1,7 @@
 //! The one road from a request to a pod's answer, for the channel and the fronts alike: pick, send, and pick again where
 //! nothing of it ran.
 
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::models::{Missing, lacks};
 use super::options::ForwardOptions;
 use super::outcome::{Refusal, of_code};
 use super::pin::say_pod;
-use super::queue::WaitQueue;
+use super::queue::{Line, WaitQueue};
 use super::readmit::{check_soon, is_ending, unreachable};
 use super::response::ResponseBody;
 use super::retry::Budget;
@@ -351,7 +352,9 @@ impl Forwarder {
             Some(most) => {
                 let wanted = wanted.at_most(Some(most.get()));
                 let priority = call.peek.parameters.priority();
-                let waited = self.queue.wait(call.model(), priority, trip.until, || self.node.pick(&wanted));
+                // Those that may go to the same pods stand in one line: one that waits for its pod holds up nobody else.
+                let line = Line::new(call.model(), &among);
+                let waited = self.queue.wait(line, priority, trip.until, || self.node.pick(&wanted));
                 let waited = match trip.waits_until {
                     // As Triton says it of its own queue.
                     Some(until) => tokio::time::timeout(until.since(clock::now()), waited)
@@ -438,8 +441,9 @@ impl Forwarder {
         };
         let Some(copy) = copy.filter(|_| self.budget.allows(trip.again)) else { return first.await };
         let deaf = deaf_to(call.face, self.node.picker()).unwrap_or_default();
+        let most = self.options.limits.in_flight_per_pod.map(NonZeroU32::get);
         let excluded: SmallVec<[PodId; 4]> = trip.tried.ids().into_iter().chain(deaf).chain([first_pod.id()]).collect();
-        let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded);
+        let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded).at_most(most);
         let Ok(second) = self.node.pick(&wanted) else { return first.await };
         trip.again += 1;
         if let Some(line) = &mut trip.line {

@@ -65,7 +65,7 @@ struct Seen {
     /// The models in its index; and whether others are refused.
     models: Mutex<Option<Vec<String>>>,
     refuses: AtomicBool,
-    refuses_talk: AtomicBool,
+    refuses_talk: Mutex<Option<String>>,
     index_questions: AtomicUsize,
     server: Server,
     release: Notify,
@@ -131,7 +131,12 @@ impl Pod {
 
     /// From now on refuses requests inside of streams, as a Triton does that shuts down.
     pub(crate) fn refuse_in_streams(&self) {
-        self.seen.refuses_talk.store(true, SeqCst);
+        self.refuse_in_streams_with("Request for unknown model: 'm' has no available versions");
+    }
+
+    /// The same with another text.
+    pub(crate) fn refuse_in_streams_with(&self, text: &str) {
+        *self.seen.refuses_talk.lock().unwrap() = Some(text.into());
     }
 
     pub(crate) fn addr(&self) -> &str {

@@ -43,9 +43,9 @@ async fn answer(request: &ModelInferRequest, seen: &Seen, frames: &Frames) {
         _ => "once",
     };
     let say = |answer: &ModelStreamInferResponse| frames.send(Frame::data(framed(answer))).unwrap_or_default();
-    if seen.refuses_talk.load(SeqCst) {
+    let refuses = seen.refuses_talk.lock().unwrap().clone();
+    if let Some(text) = refuses {
         seen.refused.fetch_add(1, SeqCst);
-        let text = format!("Request for unknown model: '{}' has no available versions", request.model_name);
         return say(&failure(request, &text));
     }
     seen.bytes.fetch_add(1, SeqCst);

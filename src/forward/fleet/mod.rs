@@ -59,6 +59,10 @@ const LOAD: Duration = Duration::from_secs(3600);
 const AT_ONCE: usize = 16;
 /// As what a load counts at least, where the bytes of all of them are bounded: so 256 loads are under way, and no more.
 const LEAST_LOAD: u64 = 1 << 20;
+/// How long a caller may take to send what it asks, and how many bytes more it may send in each second beyond. Slower, it would
+/// keep others from asking for no good reason; a link of a mebibyte a second is slow already.
+const SENDS_WITHIN: Duration = Duration::from_secs(10);
+const SENDS_A_SECOND: u64 = 1 << 20;
 /// What bytes are counted by, for a semaphore that counts in 32 bits.
 const KIB: u64 = 1 << 10;
 
@@ -193,9 +197,9 @@ impl Fleet {
     ) -> Result<Response<Whole>, Status> {
         let limit = if plan == Plan::Load { self.max_load } else { MAX_QUESTION };
         let mut body = RequestBody::new(body, limit);
-        let length = peek(&mut body, Depth::Size).await?.bytes;
+        let length = Fleet::in_time(0, async { Ok(peek(&mut body, Depth::Size).await?.bytes) }).await?;
         let room = if plan == Plan::Load { Some(self.room_for(length).await?) } else { None };
-        let message = read(body, length).await?;
+        let message = Fleet::in_time(length, read(body, length)).await?;
         let question = Question { connect: self.connect, ..Question::grpc(path, metadata, message, plan.patience()) };
         let room = match room {
             Some(room) => room,
@@ -244,6 +248,14 @@ impl Fleet {
             self.change(plan, &question).await
         });
         work.await.unwrap_or_else(|error| Err(Status::internal(format!("the change was given up: {error}"))))
+    }
+
+    /// What `reads` gives, if a caller's `bytes` come in the time that they may take.
+    async fn in_time<T>(bytes: u64, reads: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let allowed = SENDS_WITHIN + Duration::from_secs(bytes / SENDS_A_SECOND);
+        let late =
+            |_| Status::deadline_exceeded(format!("the request's {bytes} bytes did not come within {allowed:?}"));
+        tokio::time::timeout(allowed, reads).await.map_err(late)?
     }
 
     /// Waits until another question may be put.

@@ -140,16 +140,19 @@ impl Fleet {
         let limit = if plan == Plan::Load { self.max_load } else { MAX_QUESTION };
         let announced = number(&head.headers, header::CONTENT_LENGTH.as_str());
         let body = RequestBody::plain(body, announced, limit)?;
-        let room = match plan {
-            Plan::Load => self.room_for(announced.unwrap_or(limit)).await?,
-            _ => self.room(plan).await?,
+        // What may be long is held only where there is room for it; all else takes its turn when it is here.
+        let room = if plan == Plan::Load { Some(self.room_for(announced.unwrap_or(limit)).await?) } else { None };
+        let message = Fleet::in_time(announced.unwrap_or(0), read(body)).await?;
+        let room = match room {
+            Some(room) => room,
+            None => self.room(plan).await?,
         };
         let question = Question {
             face: Face::Http,
             method: head.method,
             path: head.uri,
             metadata: head.headers,
-            message: read(body).await?,
+            message,
             connect: self.connect,
             patience: plan.patience(),
         };

@@ -54,6 +54,8 @@ impl Work {
         if let Some(pod) = &self.pin {
             return Ok(Route::Pinned(pod.clone()));
         }
+        // A stream that keeps to a pod that is out would ask it for ever.
+        self.own.take_if(|(_, pod)| pod.is_ejected());
         let route = self.forwarder.route(call, &mut self.head.headers)?;
         let Some((_, own)) = self.own.as_ref().filter(|_| !self.is_balanced(call)) else { return Ok(route) };
         Ok(match route {

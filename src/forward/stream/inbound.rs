@@ -106,6 +106,11 @@ impl Inbound {
         self.source.is_none() && self.rest.is_empty() && self.again.is_empty() && self.is_between()
     }
 
+    /// Whether requests that were taken from one pod wait for another.
+    pub(super) fn has_again(&self) -> bool {
+        !self.again.is_empty() || matches!(self.stage, Stage::Claiming(..))
+    }
+
     /// Whether nothing of a request is at hand.
     pub(super) fn is_between(&self) -> bool {
         matches!(&self.stage, Stage::Reading { pieces, .. } if pieces.is_empty())

@@ -19,8 +19,8 @@ use super::inbound::Pieces;
 use super::said::{Said, said};
 use crate::observe::Pod;
 
-/// Pieces of requests that wait for the pod to take them. More would hold memory that HTTP/2's own window bounds already.
-const ON_THE_WAY: usize = 8;
+/// Pieces of requests that wait for the pod to take them, each as large as a frame: one that is sent, and one that is next.
+const ON_THE_WAY: usize = 2;
 
 type Sending = Pin<Box<dyn Future<Output = Result<Response<Received>, SendError>> + Send>>;
 

@@ -43,8 +43,10 @@ use crate::observe::Pod;
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The same where the model is known without it: then only the pick of a pod for its size is lost.
 const FIRST_REQUEST_OF_MODEL: Duration = Duration::from_millis(20);
-/// Pieces of answers that wait for the caller. More would hold memory that HTTP/2's own window bounds already.
-const ON_THE_WAY: usize = 8;
+/// Pieces of answers that wait for the caller, each as large as a frame: one that is sent, and one that is next.
+const ON_THE_WAY: usize = 2;
+/// What may wait before them. Callers that read no answers are not asked for more requests then.
+const MOST_UNSAID: usize = 64;
 
 /// Sends the requests in `request` to pods, and returns their answers. Where `model` is given, they are all of it.
 ///
@@ -163,8 +165,9 @@ impl Work {
                 break;
             }
         }
-        // What is still to be said keeps no pod.
-        let Work { outbox, out, .. } = self;
+        // What is still to be said keeps no pod, and no charge.
+        let Work { outbox, out, inbound, requests, legs, .. } = self;
+        drop((inbound, requests, legs));
         for frame in outbox {
             if out.send(frame).await.is_err() {
                 return;
@@ -183,7 +186,7 @@ impl Work {
                     }
                 }
                 (leg, event) = self.legs.next(), if self.outbox.is_empty() => return Event::Pod(leg, event),
-                event = self.inbound.next() => return Event::Caller(event),
+                event = self.inbound.next(), if self.outbox.len() < MOST_UNSAID => return Event::Caller(event),
                 () = maybe(first) => return Event::NoRequest,
                 () = maybe(&mut self.quiet) => return Event::Quiet,
             }

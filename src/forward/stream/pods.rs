@@ -114,7 +114,9 @@ impl Work {
         if let Some(refusal) = self.refusal_of_all(&status, &lost) {
             return self.refused(lost, &leg, refusal, &status);
         }
-        let by_it = is_own && (outcome != Outcome::Served || !self.inbound.has_ended());
+        // A good end is the stream's where its caller could still have asked; not while a request waits for another pod.
+        let too_early = !self.inbound.has_ended() && !self.inbound.has_again();
+        let by_it = is_own && (outcome != Outcome::Served || too_early);
         let last = self.legs.is_empty() && self.inbound.has_ended() && (is_own || lost.is_empty());
         if by_it || last || leg.is_in_answer() {
             lost.into_iter().for_each(|open| drop(self.requests.end(open, outcome, false)));

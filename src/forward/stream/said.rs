@@ -28,13 +28,26 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Why nothing ran, where it says so. Inside a stream Triton's errors have no code.
+    /// Why nothing ran, where it says so. Inside a stream Triton's errors have no code, and a model may say what it likes: only
+    /// what begins as the server's own texts do is taken for one.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let text = self.error.as_deref()?;
-        let codes = [Code::Unavailable, Code::NotFound, Code::Internal, Code::InvalidArgument];
-        codes.into_iter().find_map(|code| Refusal::of(code, text))
+        let text =
+            text.strip_prefix("[request id: ").and_then(|rest| rest.split_once("] ")).map_or(text, |(_, text)| text);
+        let (_, code) = SERVERS_OWN.into_iter().find(|(begins, _)| text.starts_with(begins))?;
+        Refusal::of(code, text)
     }
 }
+
+/// How the texts begin that a Triton (2.51) itself says when it takes nothing of a request, and the codes that they have outside of
+/// streams.
+const SERVERS_OWN: [(&str, Code); 5] = [
+    ("Exceeds maximum queue size", Code::Unavailable),
+    ("Server exiting", Code::Unavailable),
+    ("Server is stopping, scheduler for model", Code::Unavailable),
+    ("Request for unknown model: ", Code::NotFound),
+    ("Stub process '", Code::Internal),
+];
 
 /// Looks into the first `pieces` of an answer; none where more of it is needed. What makes no sense says nothing.
 pub(super) fn said(pieces: &Pieces, whole: bool, compression: Compression) -> Option<Said> {
@@ -201,8 +214,15 @@ mod tests {
         let said = said(&in_pieces(&bytes, 9), true, Compression::Unknown).unwrap();
         assert_eq!((&said.id[..], said.error.as_deref()), (&b"r-2"[..], Some(error)));
         assert!(said.refusal().is_some());
-        let other = Said { error: Some("shape mismatch".into()), ..said };
-        assert_eq!(other.refusal(), None);
+        for (text, is_refusal) in [
+            ("[request id: r-2] Exceeds maximum queue size", true),
+            ("shape mismatch", false),
+            // What a model says may have run.
+            ("Failed to process the request(s), message: Exceeds maximum queue size", false),
+        ] {
+            let other = Said { error: Some(text.into()), ..said.clone() };
+            assert_eq!(other.refusal().is_some(), is_refusal, "{text}");
+        }
     }
 
     /// Clients that ask for compressed answers must not leave their tickets behind.
