@@ -241,7 +241,9 @@ impl Forwarder {
             };
         };
         ticket.finish(refusal.outcome());
-        match copy.filter(|_| self.offers(trip, refusal, &pod)) {
+        // Noted whether or not there is something to send again.
+        let offered = self.offers(trip, refusal, &pod);
+        match copy.filter(|_| offered) {
             Some(copy) => {
                 trip.tried.answered(pod, answer);
                 Err(copy.into())
