@@ -19,6 +19,7 @@ pub struct PodTls {
 
 impl PodTls {
     /// These settings, and those of `usual` where they say nothing.
+    #[cfg(feature = "driver")]
     pub(crate) fn or(self, usual: &PodTls) -> PodTls {
         let (cert_file, key_file) = match (self.cert_file, self.key_file) {
             (None, None) => (usual.cert_file.clone(), usual.key_file.clone()),

@@ -25,6 +25,8 @@ const FORMED: Duration = Duration::from_secs(5);
 const CUT_OFF: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(25));
 /// Who went down is missed for 30 s, and then the ladder takes its time.
 const MISSED: Duration = Duration::from_secs(35);
+/// The ladder waits for a second of good news before it steps up, and looks at every tick.
+const RISES: Duration = Duration::from_millis(1300);
 /// A goodbye is known everywhere so soon after it was said, and the way.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -264,8 +266,13 @@ impl Members {
             return;
         }
         let missed = |(_, life): (usize, FormerLife)| look.now.since(life.ended) < MISSED;
+        // Who finds the others at the last moment trusts the view a moment later.
+        let rises = |n: &&usize| {
+            let since = look.weather.membership_well_since().max(look.weather.node_well_since(**n));
+            look.now.since(since) > self.bounds.known + RISES + self.bounds.told
+        };
         if self.bounds.lossless && !world.former_lives().any(missed) {
-            for n in well {
+            for n in well.iter().filter(rises) {
                 let rung = world.core(*n).picker().rung();
                 found.judge(Rule::Rung, Some(*n), None, rung == Rung::Fill, || {
                     format!("expected picks by the view, as all is well; got {rung:?}")

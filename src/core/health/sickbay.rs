@@ -37,8 +37,8 @@ type Key = (usize, PodId);
 /// See the module's description.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Sickbay {
-    /// Those who failed since they served: what each of the others had served and failed when that began.
-    suspects: BTreeMap<Key, BTreeMap<PodId, Ended>>,
+    /// Those who failed since they served.
+    suspects: BTreeMap<Key, Suspect>,
     cases: BTreeMap<Key, Case>,
     /// What was served and failed by the beginning of each of the last stretches, the oldest first.
     windows: BTreeMap<Key, VecDeque<Ended>>,
@@ -49,6 +49,15 @@ pub(in crate::core) struct Sickbay {
     told: BTreeSet<Key>,
     /// Models of which they would be kept away from too many.
     panics: BTreeSet<usize>,
+}
+
+/// What there was when a row of failures was seen first.
+#[derive(Debug)]
+struct Suspect {
+    /// What it had served itself: with more, the row is another one.
+    served: u32,
+    /// What each of the others had served and failed.
+    others: BTreeMap<PodId, Ended>,
 }
 
 /// A pod that was left alone for a model.
@@ -207,7 +216,7 @@ impl Sickbay {
         // What the others did lately is known: the one failure must not wait for more.
         let lately = |other: &Patient<'_>| Some((other.key.1, *self.windows.get(&other.key)?.front()?));
         let others = self.others(patient, patients).filter_map(lately).collect();
-        self.suspects.insert(patient.key, others);
+        self.suspects.insert(patient.key, Suspect { served: patient.ended.served, others });
         self.windows.insert(patient.key, VecDeque::from([patient.ended]));
         changes.push(Change::Event(Event::ModelReadmitted {
             pod: patient.pod.name().to_owned(),
@@ -229,14 +238,15 @@ impl Sickbay {
     /// Whether a pod fails the model more than the others do.
     fn fails(&mut self, health: &Health, patient: &Patient<'_>, patients: &[Patient<'_>]) -> Option<Because> {
         let streak = patient.lane.ends.streak();
+        let served = patient.ended.served;
         if streak == 0 {
             self.suspects.remove(&patient.key);
-        } else if !self.suspects.contains_key(&patient.key) {
+        } else if self.suspects.get(&patient.key).is_none_or(|suspect| suspect.served != served) {
             let others = self.others(patient, patients).map(|other| (other.key.1, other.ended)).collect();
-            self.suspects.insert(patient.key, others);
+            self.suspects.insert(patient.key, Suspect { served, others });
         }
         if streak >= health.failures {
-            let before = &self.suspects[&patient.key];
+            let before = &self.suspects[&patient.key].others;
             let since = self.others(patient, patients).filter_map(|o| Some(o.ended.minus(*before.get(&o.key.1)?)));
             if in_a_row(streak, since.fold(Ended::default(), Ended::plus)) || mutant::is(Mutant::BlameTheFirst) {
                 return Some(Because::FailsInARow);
