@@ -302,3 +302,38 @@ async fn a_stream_ends_with_its_pod() {
     assert!(status.message().contains("pod `a` broke off while it answered"), "{status}");
     eventually("it is given back", || world.in_flight() == 0).await;
 }
+
+/// A sequence that began inside a stream is continued in another one, through a node that never heard of it: it must be found
+/// there, wherever the stream's own pod is.
+#[tokio::test]
+async fn a_sequence_that_began_in_a_stream_is_found_again() {
+    let mut pods = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        pods.push(Pod::start(name).await);
+    }
+    let pods: Vec<&Pod> = pods.iter().collect();
+    let (first, second) = (world(&pods, |_| {}).await, world(&pods, |_| {}).await);
+    let of = |sequence: u64, flag: &str| {
+        let choice = |choice| InferParameter { parameter_choice: Some(choice) };
+        let mut request = request(&sequence.to_string(), "once");
+        request.parameters.insert("sequence_id".into(), choice(ParameterChoice::Uint64Param(sequence)));
+        request.parameters.insert(flag.into(), choice(ParameterChoice::BoolParam(true)));
+        request
+    };
+    let mut begun = Vec::new();
+    let mut talk = Talk::begin(&mut first.client.clone(), "0", "once").await.unwrap();
+    talk.hear().await.1.unwrap();
+    for sequence in 1..=20 {
+        talk.say.as_ref().unwrap().send(of(sequence, "sequence_start")).unwrap();
+        begun.push(talk.hear().await.1.unwrap());
+    }
+    talk.end().await.unwrap();
+    let mut talk = Talk::begin(&mut second.client.clone(), "0", "once").await.unwrap();
+    talk.hear().await.1.unwrap();
+    for (sequence, pod) in (1..).zip(&begun) {
+        talk.say.as_ref().unwrap().send(of(sequence, "sequence_end")).unwrap();
+        assert_eq!(talk.hear().await, (sequence.to_string(), Ok(pod.clone())));
+    }
+    assert!(begun.iter().collect::<BTreeSet<_>>().len() > 2, "all began on {begun:?}");
+    eventually("all are given back", || first.in_flight() + second.in_flight() == 0).await;
+}

@@ -15,7 +15,7 @@ use super::whole::Whole;
 
 /// Triton's form.
 #[derive(Serialize)]
-struct Refusal<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
 }
 
@@ -24,7 +24,7 @@ pub(super) fn refusal(status: &Status) -> Response<Whole> {
     if let Some(HttpNo(reply)) = source(status) {
         return Whole::of(reply.clone());
     }
-    let text = serde_json::to_vec(&Refusal { error: status.message() }).unwrap_or_default();
+    let text = serde_json::to_vec(&ErrorBody { error: status.message() }).unwrap_or_default();
     let mut response = Response::new(Whole::plain(Bytes::from(text)));
     *response.status_mut() = http_status(status);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

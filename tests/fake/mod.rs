@@ -220,8 +220,7 @@ impl Pod {
 
 impl Seen {
     /// As a Triton does whose model wants every sequence from its beginning.
-    fn take_sequence(&self, request: &[u8]) -> Result<(), String> {
-        let request = ModelInferRequest::decode(&request[5..]).unwrap();
+    fn take_sequence(&self, request: &ModelInferRequest) -> Result<(), String> {
         let choice = |name: &str| request.parameters.get(name).and_then(|value| value.parameter_choice.clone());
         let id = format!("{:?}", choice("sequence_id").unwrap());
         let is_set = |name: &str| choice(name) == Some(ParameterChoice::BoolParam(true));
@@ -230,7 +229,9 @@ impl Seen {
             sequences.insert(id.clone());
         }
         if !sequences.contains(&id) {
-            return Err(format!("3-sequence {id} to model 'm' must specify the START flag on the first request"));
+            return Err(format!(
+                "inference request for sequence {id} to model 'm' must specify the START flag on the first request"
+            ));
         }
         if is_set("sequence_end") {
             sequences.remove(&id);
@@ -345,12 +346,12 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
     if what == "sequence" {
         seen.requests.fetch_add(1, SeqCst);
         let all = request.into_body().collect().await.unwrap().to_bytes();
-        match seen.take_sequence(&all) {
+        match seen.take_sequence(&ModelInferRequest::decode(&all[5..]).unwrap()) {
             Ok(()) => {
                 frames.send(Frame::data(all)).unwrap();
                 frames.send(Frame::trailers(trailers("0"))).unwrap();
             }
-            Err(status) => response.headers_mut().extend(trailers(&status)),
+            Err(text) => response.headers_mut().extend(trailers(&format!("3-{text}"))),
         }
         return response;
     }

@@ -48,6 +48,12 @@ async fn answer(request: &ModelInferRequest, seen: &Seen, frames: &Frames) {
         seen.refused.fetch_add(1, SeqCst);
         return say(&failure(request, &text));
     }
+    if request.parameters.contains_key("sequence_id")
+        && let Err(text) = seen.take_sequence(request)
+    {
+        seen.refused.fetch_add(1, SeqCst);
+        return say(&failure(request, &text));
+    }
     seen.bytes.fetch_add(1, SeqCst);
     match what {
         "once" => say(&response(request, &seen.name, None)),

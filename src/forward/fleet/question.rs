@@ -1,20 +1,16 @@
 //! A caller's request about the fleet, read as a whole so that many pods can be sent the same bytes.
 
-use std::io::Read;
-
 use bytes::Bytes;
-use flate2::read::{GzDecoder, ZlibDecoder};
-use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
 use tonic::Status;
 
 use super::super::ask::Question;
 use super::super::body::{PREFIX, RequestBody};
-use super::super::peek::Compression;
+use super::super::peek::{Compression, inflate};
 
 /// How much of a compressed request is inflated to be looked into: a thousand settings, and no bomb.
-const INFLATED: u64 = 1 << 20;
+const INFLATED: usize = 1 << 20;
 
 /// A request whose first field is a name, as most are.
 #[derive(Clone, PartialEq, Message)]
@@ -41,19 +37,11 @@ pub(super) fn decode<M: Message + Default>(question: &Question) -> Option<M> {
     let (flag, message) = question.message.split_first_chunk::<PREFIX>()?;
     match flag[0] {
         0 => M::decode(message).ok(),
-        _ => M::decode(&*inflate(message, &question.metadata)?).ok(),
+        _ => {
+            let (plain, whole) = inflate(Compression::of(&question.metadata), message, INFLATED);
+            M::decode(&*plain).ok().filter(|_| whole)
+        }
     }
-}
-
-fn inflate(message: &[u8], headers: &HeaderMap) -> Option<Vec<u8>> {
-    let mut plain = Vec::new();
-    let read = match Compression::of(headers) {
-        Compression::Gzip => GzDecoder::new(message).take(INFLATED).read_to_end(&mut plain),
-        Compression::Deflate => ZlibDecoder::new(message).take(INFLATED).read_to_end(&mut plain),
-        Compression::Unknown => return None,
-    };
-    read.ok().filter(|read| (*read as u64) < INFLATED)?;
-    Some(plain)
 }
 
 #[cfg(test)]
@@ -63,6 +51,7 @@ mod tests {
 
     use flate2::Compression as Level;
     use flate2::write::{GzEncoder, ZlibEncoder};
+    use http::HeaderMap;
 
     use super::super::super::ask::framed;
     use super::*;

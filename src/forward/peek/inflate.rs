@@ -1,7 +1,8 @@
 //! Bytes that may be compressed, on their way to somebody who looks at the first of them.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 
+use flate2::read;
 use flate2::write::{GzDecoder, ZlibDecoder};
 use http::{HeaderMap, HeaderValue};
 
@@ -74,4 +75,19 @@ impl<S: Write> Inflate<S> {
             Inflate::Deflate(decoder) => decoder.get_ref(),
         }
     }
+}
+
+/// The first `most` bytes of what `bytes` were made of, as far as they can be read, and whether that is all of it.
+pub(in crate::forward) fn inflate(compression: Compression, bytes: &[u8], most: usize) -> (Vec<u8>, bool) {
+    fn all(reader: impl Read, most: usize, plain: &mut Vec<u8>) -> io::Result<usize> {
+        reader.take(most as u64).read_to_end(plain)
+    }
+    let mut plain = Vec::new();
+    let read = match compression {
+        Compression::Gzip => all(read::GzDecoder::new(bytes), most, &mut plain),
+        Compression::Deflate => all(read::ZlibDecoder::new(bytes), most, &mut plain),
+        Compression::Unknown => return (plain, false),
+    };
+    let whole = read.is_ok_and(|read| read < most);
+    (plain, whole)
 }

@@ -14,9 +14,8 @@ use smallvec::SmallVec;
 use tonic::Status;
 
 use self::fields::Fields;
-pub(super) use self::inflate::Compression;
 use self::inflate::Inflate;
-pub(super) use self::inflate::Progress;
+pub(super) use self::inflate::{Compression, Progress, inflate};
 pub(super) use self::json::{number, peek_json};
 pub(super) use self::parameters::{Parameters, Sequence, SequenceId};
 

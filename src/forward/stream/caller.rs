@@ -60,9 +60,8 @@ impl Work {
         let Some((_, own)) = self.own.as_ref().filter(|_| !self.is_balanced(call)) else { return Ok(route) };
         Ok(match route {
             Route::Free | Route::Near(_) => Route::Near([own.id()].into_iter().collect()),
-            // One that runs elsewhere is no business of this stream's pod.
-            Route::Begins(_, key) | Route::Continues(_, key) => Route::Held(own.clone(), key),
-            route @ (Route::Pinned(_) | Route::Held(..)) => route,
+            // A sequence is found by its id alone, by a node that was restarted too: where it begins must not be a stream's business.
+            route => route,
         })
     }
 

@@ -1,14 +1,11 @@
 //! What a pod's answer inside a stream says: to which request it belongs, and whether it is that one's last.
 
-use std::io::Read;
-
-use flate2::read::{GzDecoder, ZlibDecoder};
 use smallvec::SmallVec;
 use tonic::Code;
 
 use super::super::body::PREFIX;
 use super::super::outcome::Refusal;
-use super::super::peek::Compression;
+use super::super::peek::{Compression, inflate};
 use super::inbound::Pieces;
 
 /// How much of an answer is looked into. What is looked for stands before its tensors; an error has a line.
@@ -41,12 +38,13 @@ impl Said {
 
 /// How the texts begin that a Triton (2.51) itself says when it takes nothing of a request, and the codes that they have outside of
 /// streams.
-const SERVERS_OWN: [(&str, Code); 5] = [
+const SERVERS_OWN: [(&str, Code); 6] = [
     ("Exceeds maximum queue size", Code::Unavailable),
     ("Server exiting", Code::Unavailable),
     ("Server is stopping, scheduler for model", Code::Unavailable),
     ("Request for unknown model: ", Code::NotFound),
     ("Stub process '", Code::Internal),
+    ("inference request for sequence ", Code::InvalidArgument),
 ];
 
 /// Looks into the first `pieces` of an answer; none where more of it is needed. What makes no sense says nothing.
@@ -66,20 +64,10 @@ pub(super) fn said(pieces: &Pieces, whole: bool, compression: Compression) -> Op
     let (said, complete) = match prefix[0] {
         0 => look(&message[..message.len().min(LOOK)]),
         _ if !enough => return None,
-        _ => look(&inflated(message, compression)),
+        // An answer that is cut off, or garbage: what came of it until then is all there is.
+        _ => look(&inflate(compression, message, LOOK).0),
     };
     (complete || enough).then_some(said)
-}
-
-fn inflated(message: &[u8], compression: Compression) -> Vec<u8> {
-    let mut plain = Vec::new();
-    // An answer that is cut off, or garbage: what came of it until then is all there is.
-    let _ = match compression {
-        Compression::Gzip => GzDecoder::new(message).take(LOOK as u64).read_to_end(&mut plain),
-        Compression::Deflate => ZlibDecoder::new(message).take(LOOK as u64).read_to_end(&mut plain),
-        Compression::Unknown => Ok(0),
-    };
-    plain
 }
 
 /// What a `ModelStreamInferResponse` says (1: an error's text, 2: the response), and whether all of that was there.
