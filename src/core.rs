@@ -619,6 +619,7 @@ impl Core {
         let hub = self.picker.hub();
         stats.missed_changes = hub.missed_changes.load(Relaxed);
         stats.missed_remainders = hub.missed_remainders.load(Relaxed);
+        stats.corrected_remainders = self.own.corrected();
         stats.relay = self.relay.stats;
         stats
     }

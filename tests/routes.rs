@@ -7,6 +7,8 @@ mod fake;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use fake::world::{World, infer, world};
@@ -15,7 +17,7 @@ use plimsoll::forward::{Affinity, FrontOptions, ModelOptions};
 use plimsoll::observe::Cost;
 use plimsoll::pick::Request;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
-use plimsoll_proto::inference::{InferParameter, ModelInferRequest};
+use plimsoll_proto::inference::{InferParameter, ModelConfig, ModelInferRequest};
 use tonic::{Code, Status};
 
 async fn pods(names: &[&str]) -> Vec<Pod> {
@@ -323,4 +325,40 @@ async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
     // Who has time is served.
     pod_of(&mut world, infer("m", "echo")).await.unwrap();
     drop(held);
+}
+
+/// What a pod with one instance shows of model `m`, at the address that is returned: so many requests that wait.
+async fn metrics(waiting: Arc<AtomicUsize>) -> String {
+    let show = move || async move {
+        let waiting = waiting.load(SeqCst);
+        format!("nv_inference_pending_request_count{{model=\"m\",version=\"1\"}} {waiting}\n")
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = axum::Router::new().route("/metrics", axum::routing::get(show));
+    tokio::spawn(async move { axum::serve(listener, server).await });
+    url
+}
+
+/// Callers gave up, and by its own metrics the pod has fewer requests than it is charged for: it must not stand there as busy
+/// until their predicted ends, which may be wrong by far.
+#[tokio::test]
+async fn a_cancelled_request_is_charged_no_longer_than_its_pod_can_have_it() {
+    let pod = Pod::start("a").await;
+    pod.configure(ModelConfig::default());
+    let waiting = Arc::new(AtomicUsize::new(2));
+    let url = metrics(waiting.clone()).await;
+    let mut world = fake::world::world_of(&[&pod], |config| config.pods[0].metrics = Some(url), |_| {}).await;
+    pod_of(&mut world, infer("m", "echo")).await.unwrap();
+    let models = world.node.picker().models();
+    models.iter().find(|model| model.name() == "m").unwrap().cost.state(600_000.0);
+    let cost = |ms| Request::new("m").cost(Cost::from_ms(ms).unwrap());
+    let held: Vec<_> = (0..5).map(|_| world.node.pick(&cost(600_000.0)).unwrap()).collect();
+    drop(held);
+    let pod = world.node.picker().pods()[0].clone();
+    assert_eq!(pod.own_remainders(), 5);
+    eventually("two wait and one runs", || pod.own_remainders() == 3).await;
+    waiting.store(0, SeqCst);
+    eventually("one may run", || pod.own_remainders() == 1).await;
+    assert_eq!(world.node.gossip_stats().await.core.corrected_remainders, 4);
 }

@@ -46,6 +46,8 @@ pub struct Config {
     pub slow_start_ms: u64,
     /// So many failures in a row have a node leave a pod alone for a model; 0: never.
     pub failures: u32,
+    /// Whether nodes read what waits at the pods where they cancelled requests.
+    pub gauges: bool,
     /// Whom each node is told to join.
     pub join: Join,
     /// From a pick to the core's looking at it, µs.
@@ -91,6 +93,7 @@ impl Default for Config {
             always_relay: false,
             slow_start_ms: SLOW_START.as_millis() as u64,
             failures: Health::default().failures,
+            gauges: false,
             join: Join::All,
             reaction_us: 20,
             drift_ppm: 0,

@@ -7,6 +7,7 @@
 mod ask;
 mod carry;
 mod fault;
+mod gauge;
 mod health;
 mod hostile;
 mod node;
@@ -83,6 +84,7 @@ enum Happening {
     Learn { node: u32, life: u32, pod: u32 },
     Look { node: u32, life: u32, pod: u32, looks: Box<Looks> },
     Lives { node: u32, life: u32, pod: u32, asked: Time },
+    Gauge { node: u32, life: u32, pod: u32, asked: Time },
     Fault(Box<Fault>),
     Undo(Box<Undo>),
 }
@@ -279,6 +281,7 @@ impl World {
             Happening::Learn { node, life, pod } => self.learn_pod(node as usize, life, pod as usize),
             Happening::Look { node, life, pod, looks } => self.look(node as usize, life, pod as usize, looks),
             Happening::Lives { node, life, pod, asked } => self.lives(node as usize, life, pod as usize, asked),
+            Happening::Gauge { node, life, pod, asked } => self.gauge(node as usize, life, pod as usize, asked),
             Happening::Fault(fault) => self.strike(*fault),
             Happening::Undo(undo) => self.undo(*undo),
         }

@@ -40,6 +40,8 @@ pub struct Stats {
     pub missed_changes: u64,
     /// Remainders that were not charged because too many waited.
     pub missed_remainders: u64,
+    /// Remainders that were taken back before their predicted end, because their pod had nothing more waiting.
+    pub corrected_remainders: u64,
     /// Strict mode.
     pub strict: StrictStats,
     /// News that goes by relays.

@@ -246,6 +246,9 @@ fn gossip_help(name: &str) -> &'static str {
         "rung_steps_total" => "Steps on the ladder, down and up.",
         "swim_errors_total" => "Packets that foca refused (packet), and defects (internal).",
         "missed_total" => "Changes and remainders that overflowed their queue from picks.",
+        "corrected_remainders_total" => {
+            "Cancelled requests that were charged no longer than to a pod's word that nothing more waits there."
+        }
         "strict_picks_total" => "Picks that strict mode was asked for, by who decided: an owner, or why none did.",
         "strict_late_total" => "Grants that came when the pick was made, and were given back.",
         "strict_questions_total" => "Questions that this node answered as the owner of a shard.",

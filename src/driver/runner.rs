@@ -130,6 +130,7 @@ impl GossipStats {
             ("swim_errors_total", "internal", core.swim_internal_errors),
             ("missed_total", "changes", core.missed_changes),
             ("missed_total", "remainders", core.missed_remainders),
+            ("corrected_remainders_total", "", core.corrected_remainders),
             ("dropped_total", "inbox", self.inbox_dropped),
             ("dropped_total", "unsent", self.sends_failed),
             ("dials_failed_total", "", self.dials_failed),

@@ -19,6 +19,7 @@ mod models;
 mod options;
 mod outcome;
 mod peek;
+mod pending;
 mod pin;
 mod plain;
 mod queue;

@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use tracing::{debug, info};
 
 use super::ask::{ask, framed, says_yes};
+use super::pending;
 use super::readmit::check_soon;
 use super::upstream::Upstream;
 use crate::driver::clock;
@@ -164,7 +165,13 @@ pub(super) async fn follow(picker: Picker, every: Duration, wanted: impl Fn() ->
             if pod.is_overdue(now) {
                 check_soon(pod);
             }
-            if every.is_zero() || asked.len() >= AT_ONCE {
+            if asked.len() >= AT_ONCE {
+                continue;
+            }
+            if pod.spec().metrics.is_some() && pod.own_remainders() > 0 && Upstream::of(pod).due.begin(now) {
+                asked.spawn(pending::read(picker.clone(), pod.clone()));
+            }
+            if every.is_zero() {
                 continue;
             }
             if Upstream::of(pod).looks.begin(now, || Looks::new(now.as_nanos() ^ pod.id().0, every)) {

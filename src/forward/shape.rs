@@ -4,7 +4,7 @@
 //! another connection has it asked again, because another server may stand behind the address. Nothing waits for the answer, and
 //! nothing comes of it where there is none: a pod whose shape is not known is taken to run one request at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -51,10 +51,9 @@ pub(super) fn read_soon(picker: &Picker, pod: &Arc<Pod>, model: &str) {
     }
 }
 
-/// Whether `pod` may answer one request for `model` many times, or not at all: whether its configuration says that it is
-/// decoupled, as far as that was read.
+/// Whether `pod` may answer one request for `model` many times, or not at all, as far as its configuration was read.
 pub(super) fn answers_many(pod: &Pod, model: &str) -> bool {
-    Upstream::of(pod).asked.decoupled().contains(model)
+    Upstream::of(pod).asked.traits().get(model).is_some_and(|traits| traits.answers_many)
 }
 
 /// Asks until there is an answer, or none to be expected. The pod is not ejected for it, whatever comes.
@@ -67,9 +66,7 @@ async fn read(picker: Picker, pod: Weak<Pod>, model: Arc<str>) {
         let answer = ask(&pod, MODEL_CONFIG, HeaderMap::new(), question.clone(), Readmission::ANSWER).await;
         let failure = match answer.and_then(|answer| decode(&answer)) {
             Ok(config) => {
-                if config.model_transaction_policy.is_some_and(|policy| policy.decoupled) {
-                    upstream.asked.answers_many(&model);
-                }
+                upstream.asked.learn(&model, Traits::of(&config));
                 if let Some(shape) = shape_of(&config) {
                     tell(&pod, &model, &shape);
                     picker.set_shape(pod.id(), &model, shape);
@@ -168,8 +165,30 @@ fn batching(max: i32, dynamic: &ModelDynamicBatching) -> Option<Batching> {
 pub(super) struct Asked {
     /// The connection over which the last answer came; none while the question is under way.
     models: Mutex<HashMap<Arc<str>, Option<u64>>>,
-    /// Those that are decoupled.
-    decoupled: Mutex<HashSet<Arc<str>>>,
+    /// What came of it beside a shape.
+    traits: Mutex<HashMap<Arc<str>, Traits>>,
+}
+
+/// What a model's configuration says of it beside its shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Traits {
+    /// Whether it may answer one request many times, or not at all: whether it is decoupled.
+    answers_many: bool,
+    /// How many requests its instances can run at once, in whatever batches; none where nothing bounds that.
+    at_once: Option<u32>,
+}
+
+impl Traits {
+    fn of(config: &ModelConfig) -> Traits {
+        let answers_many = config.model_transaction_policy.is_some_and(|policy| policy.decoupled);
+        // A decoupled model may take the next request while it answers the last.
+        let bounded = shape_of(config).filter(|_| !answers_many);
+        let batch = match config.scheduling_choice {
+            None => 1,
+            Some(_) => u32::try_from(config.max_batch_size).unwrap_or(1).clamp(1, MOST),
+        };
+        Traits { answers_many, at_once: bounded.map(|shape| shape.slots.saturating_mul(batch)) }
+    }
 }
 
 impl Asked {
@@ -202,13 +221,17 @@ impl Asked {
         };
     }
 
-    /// Notes that `model` is decoupled.
-    fn answers_many(&self, model: &Arc<str>) {
-        self.decoupled().insert(model.clone());
+    fn learn(&self, model: &Arc<str>, traits: Traits) {
+        self.traits().insert(model.clone(), traits);
     }
 
-    fn decoupled(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
-        self.decoupled.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many requests for `model` can run at once, where that is known.
+    pub(super) fn at_once(&self, model: &str) -> Option<u32> {
+        self.traits().get(model)?.at_once
+    }
+
+    fn traits(&self) -> MutexGuard<'_, HashMap<Arc<str>, Traits>> {
+        self.traits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Option<u64>>> {
@@ -219,7 +242,7 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
-    use plimsoll_proto::inference::{ModelEnsembling, ModelQueuePolicy, ModelSequenceBatching};
+    use plimsoll_proto::inference::{ModelEnsembling, ModelQueuePolicy, ModelSequenceBatching, ModelTransactionPolicy};
 
     use super::*;
 
@@ -287,6 +310,25 @@ mod tests {
         assert_eq!(shape(config(8, Some(sequence))).batch, None);
         let ensemble = SchedulingChoice::EnsembleScheduling(ModelEnsembling::default());
         assert_eq!(shape_of(&config(8, Some(ensemble))), None);
+    }
+
+    /// How many run at once bounds what a pod can have that waits for nothing: too few, and what runs there would be forgotten.
+    #[test]
+    fn what_runs_at_once_is_bounded_where_it_can_be() {
+        let at_once = |max, scheduler| {
+            let config = ModelConfig { max_batch_size: max, scheduling_choice: scheduler, ..Default::default() };
+            Traits::of(&ModelConfig { instance_group: vec![group(Kind::Cpu, 2, &[])], ..config }).at_once
+        };
+        assert_eq!(
+            (at_once(8, None), at_once(8, dynamic(0, 0)), at_once(0, dynamic(0, 0))),
+            (Some(2), Some(16), Some(2))
+        );
+        let sequences = SchedulingChoice::SequenceBatching(ModelSequenceBatching::default());
+        assert_eq!(at_once(4, Some(sequences)), Some(8));
+        assert_eq!(at_once(4, Some(SchedulingChoice::EnsembleScheduling(ModelEnsembling::default()))), None);
+        let decoupled = ModelTransactionPolicy { decoupled: true };
+        let decoupled = ModelConfig { model_transaction_policy: Some(decoupled), ..Default::default() };
+        assert_eq!(Traits::of(&decoupled), Traits { answers_many: true, at_once: None });
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The truth is in the lanes (atomics that picks touch); this is the core's side: which lanes it knows, what it last told
 //! of them, and the remainders of cancelled requests.
 
+mod remainders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,8 +14,7 @@ use smallvec::SmallVec;
 
 use super::wire::{Entry, Key, MAX_COUNT, MAX_DATAGRAM, MAX_REMAINDERS, MAX_STREAM, Names, Rows};
 use crate::id::{Epoch, PodId};
-use crate::mutant::{self, Mutant};
-use crate::observe::{Change, Lane, Pod, SizeClass};
+use crate::observe::{Lane, Pod, SizeClass};
 use crate::pick::{Picker, Remainder};
 use crate::time::Time;
 
@@ -50,6 +51,7 @@ pub(crate) struct OwnRow {
     before: Vec<(Key, Time, u8)>,
     /// Classes of lanes that were told to be more than none, and remainders.
     live: (usize, usize),
+    corrected: u64,
     told: Told,
     missed_changes: u64,
 }
@@ -93,6 +95,7 @@ impl OwnRow {
             repeats: Vec::new(),
             before: Vec::new(),
             live: (0, 0),
+            corrected: 0,
             told: Told::default(),
             missed_changes: 0,
         }
@@ -135,6 +138,9 @@ impl OwnRow {
                 self.live.1 += 1;
                 self.dirty.insert(key);
             }
+        }
+        while let Some(waiting) = hub.waiting.pop() {
+            self.correct(&waiting, hub.plays);
         }
         while let Some((pod, lane)) = hub.changes.pop() {
             self.note(&pod, &lane);
@@ -300,36 +306,6 @@ impl OwnRow {
             }
         }
         entries
-    }
-
-    /// Takes back remainders that ended by `now`, and forgets lanes of pods that are gone and have nothing left.
-    pub(crate) fn expire(&mut self, now: Time, plays: bool) {
-        let before = self.lanes.len();
-        self.live.1 = 0;
-        let remainders = &mut self.live.1;
-        self.lanes.retain(|key, own| {
-            if !own.gone && own.remainders.is_empty() {
-                return true;
-            }
-            own.remainders.retain(|remainder| {
-                let live = remainder.ends > now || mutant::is(Mutant::RemainderForEver);
-                if !live {
-                    own.pod.remove_remainder(remainder.cost);
-                    if plays {
-                        let ended = Change::Ended { by: remainder.by, class: remainder.class, at: now };
-                        own.lane.tell(&own.pod, ended, 1, now);
-                    }
-                }
-                live
-            });
-            *remainders += own.remainders.len();
-            let idle = own.remainders.is_empty() && own.told.iter().all(|n| *n == 0) && own.changed().next().is_none();
-            !own.gone || !idle || self.dirty.contains(key)
-        });
-        if self.lanes.len() < before {
-            let lanes = &self.lanes;
-            self.repeats.retain(|(key, ..)| lanes.contains_key(&(key.pod, key.model)));
-        }
     }
 
     /// Table, and how many pods and models it has.

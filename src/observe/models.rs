@@ -79,7 +79,7 @@ impl Models {
     }
 
     /// The model called `name`, or the free place where it would stand.
-    fn find(&self, name: &str) -> Result<&Arc<Model>, &OnceLock<Arc<Model>>> {
+    pub(crate) fn find(&self, name: &str) -> Result<&Arc<Model>, &OnceLock<Arc<Model>>> {
         let first = hash(name.as_bytes()) as usize;
         for k in 0..PLACES {
             let place = &self.places[first.wrapping_add(k) % PLACES];

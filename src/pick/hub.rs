@@ -31,6 +31,8 @@ const HOLD_AT_MOST: Duration = Duration::from_millis(5);
 const LATELY: Duration = Duration::from_secs(10);
 /// Remainders waiting for the core; over this they are not charged, and counted.
 const REMAINDERS: usize = 4096;
+/// Words of pods about what waits there that the core has not seen yet; over this they are dropped, and asked for again.
+const WAITING: usize = 1024;
 
 /// Told when the core has something to look at; the driver's way to be woken. Called from the picking thread.
 pub trait Wake: Send + Sync {
@@ -47,6 +49,7 @@ pub(crate) struct Hub {
     busy: CachePadded<Busy>,
     pub(crate) changes: Queue<(Arc<Pod>, Arc<Lane>)>,
     pub(crate) remainders: Queue<Remainder>,
+    pub(crate) waiting: Queue<Waiting>,
     /// Picks that nobody is told of before their time, by that.
     pub(crate) held: Queue<(Time, Arc<Pod>, Arc<Lane>, SizeClass)>,
     wake: Box<dyn Wake>,
@@ -103,6 +106,20 @@ pub(crate) struct Remainder {
     pub(crate) class: SizeClass,
     pub(crate) cost: Cost,
     pub(crate) ends: Time,
+    /// When it was cancelled; none where the pod failed it, and may say of itself what it likes.
+    pub(crate) cancelled: Option<Time>,
+}
+
+/// What a pod said of the requests for a model that wait there.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) lane: Arc<Lane>,
+    /// When it was asked, and when it had answered.
+    pub(crate) asked: Time,
+    pub(crate) answered: Time,
+    /// No more requests than this can have been there, waiting or running.
+    pub(crate) most: u32,
 }
 
 impl std::fmt::Debug for Hub {
@@ -119,6 +136,7 @@ impl Hub {
             busy: CachePadded::default(),
             changes: Queue::new(CHANGES),
             remainders: Queue::new(REMAINDERS),
+            waiting: Queue::new(WAITING),
             held: Queue::new(CHANGES),
             wake,
             published: Published::default(),

@@ -32,7 +32,7 @@ use self::candidates::Choice;
 pub use self::draw::Draw;
 pub(crate) use self::draw::mix;
 pub use self::hub::Wake;
-pub(crate) use self::hub::{Hub, Remainder};
+pub(crate) use self::hub::{Hub, Remainder, Waiting};
 pub use self::looks::Looks;
 use self::places::{Place, Table};
 pub use self::policy::{Context, Policy, PolicyKind, Rung, UnknownPolicy};
@@ -234,6 +234,18 @@ impl Picker {
         if let Some(pod) = table.pods.iter().find(|known| known.id() == pod) {
             pod.set_shape(self.shared.models.get(model), shape);
         }
+    }
+
+    /// Tells that a pod which was asked at `asked`, and had answered by `answered`, had `most` requests for `model` at most then,
+    /// waiting or running, whoever sent them. Of the requests that were cancelled before, more than these are charged no longer,
+    /// the oldest first. What failed stays charged: a pod that fails what it is sent has little waiting, and must not look empty
+    /// for it. Does nothing where no pod is of that incarnation, and for models that were not asked for.
+    pub fn bound_remainders(&self, pod: PodId, model: &str, (asked, answered): (Time, Time), most: u32) {
+        let table = self.shared.table.load();
+        let Some(pod) = table.pods.iter().find(|known| known.id() == pod) else { return };
+        let Some(lane) = self.shared.models.find(model).ok().and_then(|model| pod.existing_lane(model)) else { return };
+        // Where the core is that far behind, it hears of it with the next answer.
+        self.shared.hub.waiting.push(Waiting { pod: pod.clone(), lane, asked, answered, most }).ok();
     }
 
     /// From now on picks go to `pods`, and to those of `interest` while enough of them are usable.

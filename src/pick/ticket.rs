@@ -189,7 +189,7 @@ impl Ticket {
         let left = match outcome {
             // Who fails at once would look emptier than who works.
             Outcome::Failed if mutant::is(Mutant::FailForFree) => false,
-            Outcome::Failed | Outcome::Cancelled => self.leave_remainder(now),
+            Outcome::Failed | Outcome::Cancelled => self.leave_remainder(now, outcome),
             Outcome::Served | Outcome::Refused => false,
         };
         if outcome == Outcome::Served {
@@ -232,7 +232,7 @@ impl Ticket {
     }
 
     /// Keeps the cost charged until the predicted end, under the remainders' name; says whether it did.
-    fn leave_remainder(&self, now: Time) -> bool {
+    fn leave_remainder(&self, now: Time, outcome: Outcome) -> bool {
         if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now || mutant::is(Mutant::NoRemainder) {
             return false;
         }
@@ -244,6 +244,7 @@ impl Ticket {
             class: self.class,
             cost: self.cost,
             ends: self.predicted_end,
+            cancelled: (outcome == Outcome::Cancelled).then_some(now),
         };
         // Charged before it is handed over, so that the core can never take back what is not there yet.
         pod.add_remainder(self.cost);

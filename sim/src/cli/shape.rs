@@ -81,6 +81,9 @@ pub(crate) struct Shape {
     /// Failures in a row after which a node leaves a pod alone for a model; 0: never [default: 5]
     #[arg(long, value_name = "COUNT")]
     failures: Option<u32>,
+    /// Nodes read what waits at the pods where they cancelled requests
+    #[arg(long)]
+    gauges: bool,
     /// Nodes that everybody is told to join [default: all, but 3 in fleets of more than 200]
     #[arg(long, value_name = "COUNT")]
     join: Option<usize>,
@@ -151,6 +154,7 @@ impl Shape {
         set(&mut config.subset, shape.subset);
         set(&mut config.direct, shape.direct);
         config.always_relay |= shape.always_relay;
+        config.gauges |= shape.gauges;
         set(&mut config.slow_start_ms, shape.slow_start_ms);
         set(&mut config.failures, shape.failures);
         set(&mut config.redis.rtt_us, shape.redis_rtt_us);

@@ -10,7 +10,7 @@ use crate::server::ServerSpec;
 type Reset = fn(&mut Config);
 
 /// The great ones first: what they take away need not be taken away piece by piece.
-pub(super) const ALL: [(&str, Reset); 29] = [
+pub(super) const ALL: [(&str, Reset); 30] = [
     ("all that is wrong with links", |world| world.link = Link::default()),
     ("all that clients do", |world| world.clients = Clients::default()),
     ("all that pods are", |world| world.server = ServerSpec::default()),
@@ -33,6 +33,7 @@ pub(super) const ALL: [(&str, Reset); 29] = [
         (world.link.delay_us, world.link.jitter_us) = (Link::default().delay_us, Link::default().jitter_us);
     }),
     ("the cancels", |world| world.clients.cancel = Clients::default().cancel),
+    ("the gauges", |world| world.gauges = false),
     ("the deadlines", |world| world.clients.deadline_ms = Clients::default().deadline_ms),
     ("the retries", |world| world.clients.retries = Clients::default().retries),
     ("the models", |world| {

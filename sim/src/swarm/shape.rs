@@ -60,6 +60,7 @@ pub(super) fn draw(seed: u64, lite: bool) -> Shape {
         join: join(&mut Draw::new(seed, "plan/join", 0), nodes),
         strict,
         subset: subset(&mut Draw::new(seed, "plan/subset", 0)),
+        gauges: Draw::new(seed, "plan/gauges", 0).coin(),
         slow_start_ms: *Draw::new(seed, "plan/slow-start", 0).0.pick(&[0, 1000, 10_000]),
         ..Config::default()
     };

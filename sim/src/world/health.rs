@@ -41,6 +41,8 @@ pub(super) struct Seen {
     asked_at: Time,
     /// Pods that are being asked whether they live.
     asking: BTreeSet<usize>,
+    /// By pod: when its gauge was read last.
+    pub(super) gauges: BTreeMap<usize, Time>,
     /// Pods that are to be asked which models they have.
     looking: BTreeSet<usize>,
     /// By pod and model: until when its core said that it leaves the pod alone.

@@ -301,6 +301,7 @@ impl World {
             self.tally_timer(n, next, now);
             if self.outside.is_none() {
                 self.ask_who_owes(n);
+                self.read_gauges(n);
             }
         }
         self.note("timer", [n as u64, 0, 0]);

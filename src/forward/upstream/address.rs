@@ -35,7 +35,7 @@ pub enum AddressError {
 /// # Errors
 /// [`AddressError`]. A pod that is used all the same is ejected at its first pick.
 pub fn check_address(spec: &PodSpec) -> Result<(), AddressError> {
-    let urls = [Some(&spec.grpc), spec.http.as_ref()];
+    let urls = [Some(&spec.grpc), spec.http.as_ref(), spec.metrics.as_ref()];
     urls.into_iter().flatten().try_for_each(|url| target(url, &spec.tls).map(drop))
 }
 

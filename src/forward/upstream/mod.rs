@@ -21,6 +21,7 @@ pub(super) use self::received::Received;
 use super::body::RequestBody;
 use super::call::Face;
 use super::models::Asking;
+use super::pending;
 use super::pin::spell;
 use super::shape::Asked;
 use crate::driver::clock;
@@ -71,6 +72,9 @@ pub(super) struct Upstream {
     pub(super) spelled: HeaderValue,
     grpc: grpc::Connection,
     http: Arc<http::Pool>,
+    /// Where it shows its metrics, and when they are read next.
+    metrics: Arc<http::Pool>,
+    pub(super) due: pending::Due,
     /// Which models its configuration was asked for.
     pub(super) asked: Asked,
     /// Which models it has ready, and when it is asked.
@@ -96,6 +100,8 @@ impl Upstream {
             spelled: spell(&spec.name),
             grpc: grpc::Connection::new(Address::new(&spec.grpc, &spec.tls)),
             http: http::Pool::new(spec.http.as_deref().map(|url| Address::new(url, &spec.tls))),
+            metrics: http::Pool::new(spec.metrics.as_deref().map(|url| Address::new(url, &spec.tls))),
+            due: pending::Due::default(),
             asked: Asked::default(),
             looks: Asking::default(),
             checking: AtomicBool::new(false),
@@ -121,6 +127,15 @@ impl Upstream {
             Face::Grpc => self.grpc.send(request, connect_timeout).await.map(Received::shared),
             Face::Http => self.http.send(request, connect_timeout).await,
         }
+    }
+
+    /// Asks where the pod shows its metrics.
+    pub(super) async fn ask_metrics(
+        &self,
+        request: Request<RequestBody>,
+        connect_timeout: Duration,
+    ) -> Result<Response<Received>, SendError> {
+        self.metrics.send(request, connect_timeout).await
     }
 
     /// Whether a connection over `face` was to be had a moment ago, as far as is known.
