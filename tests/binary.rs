@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_proto::inference::ModelInferRequest;
 use plimsoll_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -129,6 +130,18 @@ fn a_node_starts_answers_and_leaves() {
 
     node.signal("-TERM");
     assert_eq!(node.exit_code(), Some(0));
+}
+
+/// A node that is started with few open files, as services are, would turn callers away long before it has to.
+#[test]
+fn a_node_opens_as_many_files_as_it_may() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..limit }).unwrap();
+    let node = Node::start(&["--pod", "t0=http://127.0.0.1:1"], &mut Vec::new());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.child.id())).unwrap();
+    let open = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = [3, 4].map(|word| open.split_whitespace().nth(word).unwrap());
+    assert_eq!(soft, hard, "{open}");
 }
 
 /// A supervisor stops a node while a request runs: the node waits for it, but not longer than it was told to.

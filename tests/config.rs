@@ -299,6 +299,12 @@ fn each_mistake_gives_its_one_line() {
         ),
         ("limits.in_flight_per_pod = -1", "line 1: limits.in_flight_per_pod: `-1` is out of range; write 0 to 65535"),
         ("limits.queue = -1", "line 1: limits.queue: `-1` is out of range; write 0 to 1000000"),
+        ("limits.connections = 0", "line 1: limits.connections: `0` is out of range; write 1 to 1000000"),
+        (
+            "limits.connection_idle_s = 0.5",
+            "line 1: limits.connection_idle_s: `0.5` is out of range; write 1 to 604800",
+        ),
+        ("limits.body_idle_s = -1", "line 1: limits.body_idle_s: `-1` is out of range; write 1 to 604800"),
         (
             "limits.refuse_late = 'no'",
             "line 1: limits.refuse_late: `\"no\"` is neither true nor false; write true or false, without quotes",
@@ -506,13 +512,15 @@ fn the_commented_lines_of_the_example_are_valid() {
 #[test]
 fn what_is_written_about_forwarding_reaches_the_front() {
     let text = "[retry]\nbudget = 0.5\nmost = 3\ncodes = ['UNAVAILABLE', 'INTERNAL']\n[limits]\nin_flight_per_pod = 8\n\
-                queue = 7\nrefuse_late = false\n[[models]]\nidempotent = true\n[[models]]\nmodel = 'm'\n\
+                queue = 7\nrefuse_late = false\nconnections = 5\nconnection_idle_s = 60\nbody_idle_s = 1.5\n[[models]]\nidempotent = true\n[[models]]\nmodel = 'm'\n\
                 balance_streams = true\naffinity_key = 'user'";
     let forward = Config::from_toml_str(text).unwrap().front_options().forward;
     assert_eq!((forward.retry.budget, forward.retry.most), (0.5, 3));
     assert_eq!(forward.retry.codes, [Code::Unavailable, Code::Internal]);
     assert_eq!((forward.limits.in_flight_per_pod.unwrap().get(), forward.limits.queue), (8, 7));
     assert!(!forward.limits.refuse_late);
+    assert_eq!((forward.limits.connections, forward.limits.connection_idle.as_secs()), (5, 60));
+    assert_eq!(forward.limits.body_idle, Duration::from_millis(1500));
     assert!(forward.models[""].idempotent && !forward.models["m"].idempotent && forward.models["m"].balance_streams);
     assert_eq!(forward.models["m"].affinity.as_ref().unwrap().pods, 2);
     assert_eq!(Config::from_toml_str("").unwrap().front_options().forward, ForwardOptions::default());
@@ -778,7 +786,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..57, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..60, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -794,7 +802,8 @@ proptest! {
             "node.admin_token_file", "node.admin_tls", "node.admin_open_metrics", "tls", "tls.cert_file", "tls.client_ca_file",
             "triton.ca_file", "triton.cert_file", "triton.server_name", "discovery.tls", "front.drain_grace_s", "node.zone",
             "retry.budget", "retry.most", "retry.codes", "limits.in_flight_per_pod", "limits.queue", "limits.refuse_late",
-            "models", "retry", "log.access", "log.access_sample"];
+            "limits.connections", "limits.connection_idle_s", "limits.body_idle_s", "models", "retry", "log.access",
+            "log.access_sample"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {
             let error = error.to_string();
             prop_assert_ok(!error.contains('\n') && error.starts_with("line 1: "), &error)?;

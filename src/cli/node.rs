@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -39,6 +40,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// How long answers under way may take after everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Open files beside callers' connections: pods, gossip, discovery, the admin API.
+const FILES_BESIDE: u64 = 512;
+
 /// What is logged where `RUST_LOG` says nothing. Discovery itself says once that Kubernetes fails; its client says so at every
 /// attempt.
 const LOGGED: &str = "info,kube_client=off,kube_runtime=off";
@@ -60,11 +64,25 @@ pub(super) fn run(args: NodeArgs) -> Result<(), Failure> {
     let config = layers.resolve().map_err(Failure::bad_input)?;
     require_pods(&config)?;
     log_to_stderr(config.log_format);
+    raise_open_files(config.limits.connections);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::at_run_time)?;
     let done = runtime.block_on(serve(config, args.until_stdin_ends));
     // What still runs (a request that outlived the drain) must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// Lets the process open as many files as it may: each connection is one. Services are often started with 1024, for the sake of
+/// programs that use `select`, as none here does.
+fn raise_open_files(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok();
+    let most = if raised { limit.maximum } else { limit.current };
+    if let Some(most) = most.filter(|most| *most < connections as u64 + FILES_BESIDE) {
+        warn!(
+            "only {most} files may be open, too few for limits.connections = {connections}: raise it (ulimit -n), or lower the limit"
+        );
+    }
 }
 
 async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {

@@ -128,6 +128,9 @@ fn limits() -> Value {
         ("in_flight_per_pod".to_owned(), in_flight.into()),
         ("queue".to_owned(), (usual.queue as i64).into()),
         ("refuse_late".to_owned(), usual.refuse_late.into()),
+        ("connections".to_owned(), (usual.connections as i64).into()),
+        ("connection_idle_s".to_owned(), usual.connection_idle.as_secs_f64().into()),
+        ("body_idle_s".to_owned(), usual.body_idle.as_secs_f64().into()),
     ]))
 }
 

@@ -16,6 +16,10 @@ const MOST_MODELS: usize = 1024;
 /// Requests in flight on one pod, and requests that wait here: more of either is no bound.
 const MOST_IN_FLIGHT: i64 = 65_535;
 const MOST_WAITING: i64 = 1_000_000;
+/// Callers' connections: more have no file descriptors on any system as it is delivered.
+const MOST_CONNECTIONS: i64 = 1_000_000;
+/// How long a caller may do nothing, s: less would cut who is alive, more is no limit.
+const IDLE_S: std::ops::RangeInclusive<f64> = 1.0..=604_800.0;
 /// How often one request may be sent again: who needs more has no fleet left.
 const MOST_AGAIN: i64 = 16;
 /// What a request waits before a second pod is asked, ms: sooner would be every request, later is what a deadline is for.
@@ -59,6 +63,9 @@ pub(super) struct RawLimits {
     in_flight_per_pod: i64,
     queue: i64,
     refuse_late: bool,
+    connections: i64,
+    connection_idle_s: f64,
+    body_idle_s: f64,
 }
 
 /// One model as written. Without a name it is for all models that are not listed.
@@ -95,6 +102,9 @@ pub(super) fn read_limits(raw: &RawLimits, r: &Reader<'_>) -> Result<Limits, Con
         in_flight_per_pod: NonZeroU32::new(in_flight as u32),
         queue: r.integer("limits.queue", raw.queue, 0..=MOST_WAITING)? as usize,
         refuse_late: raw.refuse_late,
+        connections: r.integer("limits.connections", raw.connections, 1..=MOST_CONNECTIONS)? as usize,
+        connection_idle: r.seconds("limits.connection_idle_s", raw.connection_idle_s, IDLE_S)?,
+        body_idle: r.seconds("limits.body_idle_s", raw.body_idle_s, IDLE_S)?,
     })
 }
 

@@ -42,6 +42,17 @@ impl Metrics {
             "plimsoll_access_log_dropped_total",
             "Lines of the access log that were not written: they came too fast, or the file could not be written."
         );
+        describe_gauge!("plimsoll_connections", "Connections of callers that are open, by door.");
+        describe_counter!(
+            "plimsoll_connections_turned_away_total",
+            "Connections that were closed at once because there were as many as may be, by door."
+        );
+        describe_counter!(
+            "plimsoll_connections_closed_total",
+            "Connections of callers that this node closed, by why: silent (said nothing that makes sense in time), no_tls, idle."
+        );
+        describe_counter!("plimsoll_accept_failures_total", "Times that the system gave no connection, by door.");
+        describe_counter!("plimsoll_bodies_stalled_total", "Requests that ended because their bodies stood still.");
         Ok(Metrics { events: Some(events) })
     }
 

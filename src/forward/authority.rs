@@ -11,6 +11,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,24 +25,33 @@ const AUTHORITY_INDEX: u32 = 1;
 /// A connection whose requests have one authority each.
 pub(super) struct OneAuthority<S> {
     inner: S,
+    /// Raised, and let go, once it is known which protocol is spoken.
+    known: Option<Arc<AtomicBool>>,
     /// None once the connection is known to need no help.
     rewriter: Option<Rewriter>,
 }
 
 impl<S> OneAuthority<S> {
-    pub(super) fn new(inner: S) -> OneAuthority<S> {
-        OneAuthority { inner, rewriter: Some(Rewriter::default()) }
+    /// Raises `known` once the first bytes have told which protocol is spoken.
+    pub(super) fn new(inner: S, known: Arc<AtomicBool>) -> OneAuthority<S> {
+        OneAuthority { inner, known: Some(known), rewriter: Some(Rewriter::default()) }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for OneAuthority<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        if let Some(rewriter) = &mut self.rewriter
-            && rewriter.pass(&mut buf.filled_mut()[before..]) == Verdict::LeaveAlone
+        let this = &mut *self;
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let Some(rewriter) = &mut this.rewriter else { return Poll::Ready(Ok(())) };
+        let verdict = rewriter.pass(&mut buf.filled_mut()[before..]);
+        if !matches!(rewriter.at, At::Preface { .. })
+            && let Some(known) = this.known.take()
         {
-            self.rewriter = None;
+            known.store(true, Relaxed);
+        }
+        if verdict == Verdict::LeaveAlone {
+            this.rewriter = None;
         }
         Poll::Ready(Ok(()))
     }

@@ -8,44 +8,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use smallvec::SmallVec;
-use tokio::sync::mpsc;
 use tonic::Status;
+
+use super::source::{Late, Source};
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The bytes before each gRPC message: a flag (1: compressed) and the message's length.
 pub(super) const PREFIX: usize = 5;
-
-/// Where a request's bytes come from.
-pub(super) enum Source {
-    /// From the front's caller.
-    Incoming(hyper::body::Incoming),
-    /// From a client of the channel.
-    Client(tonic::body::Body),
-    /// From a stream's messages, those that go to one pod.
-    Leg(mpsc::Receiver<Bytes>),
-}
-
-impl Body for Source {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Source::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
-            Source::Client(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
-            Source::Leg(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Source::Incoming(body) => body.is_end_stream(),
-            Source::Client(body) => body.is_end_stream(),
-            Source::Leg(_) => false,
-        }
-    }
-}
 
 /// A request's body. Holds what was read ahead and replays it; every byte passes once, as it came, uncopied.
 pub(super) struct RequestBody {
@@ -55,13 +25,45 @@ pub(super) struct RequestBody {
     trailers: Option<HeaderMap>,
     source: Option<Source>,
     framing: Framing,
-    too_large: WasTooLarge,
+    fault: Fault,
     /// Whether its caller broke off while it was read ahead.
     broken: bool,
 }
 
-/// Where a body that turns out to be too long on its way says so: its caller shall get that status and no other.
-pub(super) type WasTooLarge = Option<Arc<OnceLock<TooLarge>>>;
+/// Where a body that goes wrong on its way says so: its caller shall get that status and no other.
+pub(super) type Fault = Option<Arc<OnceLock<Wrong>>>;
+
+/// What a caller did wrong with a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Wrong {
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    #[error(transparent)]
+    Late(#[from] Late),
+}
+
+/// What is known to be wrong by now.
+pub(super) fn wrong(fault: &Fault) -> Option<Wrong> {
+    fault.as_deref().and_then(OnceLock::get).copied()
+}
+
+impl From<Wrong> for Status {
+    fn from(wrong: Wrong) -> Status {
+        match wrong {
+            Wrong::TooLarge(too_large) => too_large.into(),
+            Wrong::Late(late) => late.into(),
+        }
+    }
+}
+
+/// The status of a request whose body could not be read to its end.
+pub(super) fn broken_off(error: &BoxError) -> Status {
+    match (error.downcast_ref::<TooLarge>(), error.downcast_ref::<Late>()) {
+        (Some(too_large), _) => (*too_large).into(),
+        (None, Some(late)) => (*late).into(),
+        (None, None) => Status::cancelled(format!("the request ended early: {error}")),
+    }
+}
 
 /// A message, or a body without messages in it, is over the limit. It was not read, nor passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +106,7 @@ impl RequestBody {
     }
 
     fn of(source: Option<Source>, held: SmallVec<[Bytes; 2]>, framing: Framing) -> RequestBody {
-        RequestBody { held, replayed: 0, trailers: None, source, framing, too_large: None, broken: false }
+        RequestBody { held, replayed: 0, trailers: None, source, framing, fault: None, broken: false }
     }
 
     /// The limit on each of its messages, or on all of it.
@@ -120,10 +122,12 @@ impl RequestBody {
         self.held.iter().map(Bytes::len).sum()
     }
 
-    /// Says from now on when it is too long; for one that does not announce its length.
-    pub(super) fn watch(&mut self) -> WasTooLarge {
-        self.too_large.get_or_insert_default();
-        self.too_large.clone()
+    /// Says from now on what goes wrong with it, unless it is here already.
+    pub(super) fn watch(&mut self) -> Fault {
+        if !self.source_ended() && !self.holds_all() {
+            self.fault = Some(Arc::default());
+        }
+        self.fault.clone()
     }
 
     /// Reads one more piece ahead; none at the end.
@@ -180,10 +184,21 @@ impl RequestBody {
             None => None,
             Some(source) => ready!(Pin::new(source).poll_frame(cx)),
         };
+        if let Some(Err(error)) = &frame
+            && let Some(late) = error.downcast_ref::<Late>()
+        {
+            self.say(*late);
+        }
         if !matches!(frame, Some(Ok(_))) {
             self.source = None;
         }
         Poll::Ready(frame)
+    }
+
+    fn say(&self, wrong: impl Into<Wrong>) {
+        if let Some(fault) = &self.fault {
+            fault.get_or_init(|| wrong.into());
+        }
     }
 
     fn source_ended(&self) -> bool {
@@ -200,9 +215,7 @@ impl RequestBody {
             Framing::Messages(messages) => messages.pass(&data),
         };
         if let Err(too_large) = passed {
-            if let Some(said) = &self.too_large {
-                said.get_or_init(|| too_large);
-            }
+            self.say(too_large);
             self.source = None;
             return Err(too_large.into());
         }

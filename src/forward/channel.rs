@@ -11,12 +11,13 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::ForwardOptions;
-use super::body::{RequestBody, Source};
+use super::body::RequestBody;
 use super::call::{Call, Face, Kind};
 use super::deadline::Deadline;
 use super::fleet::Fleet;
 use super::peek::{Compression, Depth, Peek, peek};
 use super::send::Forwarder;
+use super::source::Source;
 use super::stream;
 use crate::node::Node;
 
@@ -84,7 +85,7 @@ impl BalancedChannel {
         let peeked = deadline.within(peek(&mut body, depth)).await?;
         let call = Call::new(Face::Grpc, kind, Peek { name: self.model.as_bytes().into(), ..peeked });
         let request = Request::from_parts(parts, body);
-        Ok(self.forwarder.forward(call, request, deadline, None).await?.map(Body::new))
+        Ok(self.forwarder.forward(call, request, deadline).await?.map(Body::new))
     }
 }
 

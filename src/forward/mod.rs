@@ -30,6 +30,7 @@ mod retry;
 mod route;
 mod send;
 mod shape;
+mod source;
 mod statistics;
 mod stream;
 mod upstream;

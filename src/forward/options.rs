@@ -93,11 +93,29 @@ pub struct Limits {
     /// Whether a request whose deadline is shorter than the wait that is predicted for it is refused at once. Default true:
     /// it would only make others wait. Costs that nobody knows yet refuse nothing.
     pub refuse_late: bool,
+    /// Connections of callers to a front, over all its listeners; who comes beyond is turned away at once. An idle one takes some
+    /// 20 kB and a file descriptor; each request over HTTP/1.1 takes one more descriptor, towards its pod. Default 10,000.
+    pub connections: usize,
+    /// How long a caller's connection may stay without a request before it is told to go. What is answered or streamed over it, or
+    /// waits for an answer, is never cut. Default one hour, as Envoy has it: gRPC clients keep a connection for as long as
+    /// they live, and one that is made anew costs its caller round trips. Machines that are gone are found sooner, by TCP.
+    pub connection_idle: Duration,
+    /// How long a request's body may stand still while this node waits for it; then the request ends with DEADLINE_EXCEEDED,
+    /// or 408, and its pod is let go. Not for streams of requests, nor for answers. Default 30 s: half of what nginx allows,
+    /// because a body that was begun holds a place at a pod.
+    pub body_idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { in_flight_per_pod: None, queue: 1024, refuse_late: true }
+        Limits {
+            in_flight_per_pod: None,
+            queue: 1024,
+            refuse_late: true,
+            connections: 10_000,
+            connection_idle: Duration::from_secs(3600),
+            body_idle: Duration::from_secs(30),
+        }
     }
 }
 

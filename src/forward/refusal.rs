@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use super::ask::HttpNo;
 use super::body::TooLarge;
 use super::send::PUSHBACK;
+use super::source::Late;
 use super::whole::Whole;
 
 /// Triton's form.
@@ -38,6 +39,9 @@ pub(super) fn refusal(status: &Status) -> Response<Whole> {
 pub(super) fn http_status(status: &Status) -> StatusCode {
     if source::<TooLarge>(status).is_some() {
         return StatusCode::PAYLOAD_TOO_LARGE;
+    }
+    if source::<Late>(status).is_some() {
+        return StatusCode::REQUEST_TIMEOUT;
     }
     match status.code() {
         Code::Ok => StatusCode::OK,

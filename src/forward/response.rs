@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::answer::Answer;
-use super::body::BoxError;
+use super::body::{BoxError, Fault, wrong};
 use super::call::Face;
 use super::deadline::Deadline;
 use super::line::{Entry, code_in};
@@ -40,6 +40,8 @@ pub(super) struct ResponseBody {
     line: Option<Box<Entry>>,
     /// The code that it ends with, where one is known: HTTP's from the head on, gRPC's from the trailers.
     code: Option<i32>,
+    /// What its caller does wrong meanwhile.
+    fault: Fault,
 }
 
 impl ResponseBody {
@@ -51,13 +53,14 @@ impl ResponseBody {
         deadline: Deadline,
         freed: Option<Arc<Forwarder>>,
         line: Option<Box<Entry>>,
+        fault: Fault,
     ) -> Response<ResponseBody> {
         let Answer { head, body: pod, held, error } = answer;
         let status =
             (face == Face::Http).then(|| error.map_or(Outcome::Served, |error| of_code(error.code(), error.message())));
         let whole = pod.as_ref().is_none_or(Received::is_end_stream);
         let code = (face == Face::Http).then(|| head.status.as_u16().into());
-        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, freed, line, code };
+        let mut body = ResponseBody { face, held, pod, status, ticket, deadline, freed, line, code, fault };
         if whole {
             // Nothing more comes, and nobody polls an empty body.
             body.end_by_head(&head.headers);
@@ -156,10 +159,13 @@ impl Body for ResponseBody {
                 }
                 Ok(frame)
             }
-            Poll::Ready(Some(Err(error))) => {
-                let status = self.died(&error);
-                self.break_off(&status, Outcome::Failed)
-            }
+            Poll::Ready(Some(Err(error))) => match wrong(&self.fault) {
+                Some(wrong) => self.break_off(&wrong.into(), Outcome::Cancelled),
+                None => {
+                    let status = self.died(&error);
+                    self.break_off(&status, Outcome::Failed)
+                }
+            },
             Poll::Ready(None) => {
                 self.end_whole();
                 return Poll::Ready(None);

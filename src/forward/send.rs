@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response};
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use tonic::{Code, Status};
 
 use super::answer::Answer;
-use super::body::{RequestBody, WasTooLarge};
+use super::body::{Fault, RequestBody, Wrong, wrong};
 use super::call::{Call, Kind};
 use super::deadline::Deadline;
 use super::line::Entry;
@@ -54,7 +54,7 @@ pub(super) struct Trip {
     until: Option<Time>,
     /// Until when it may wait, as Triton's `timeout` says.
     waits_until: Option<Time>,
-    too_large: WasTooLarge,
+    fault: Fault,
     tried: Tried,
     /// How often it was sent again although a pod may have begun it, or failed it.
     again: u32,
@@ -67,7 +67,12 @@ impl Trip {
     pub(super) fn new(call: Call, route: Route, until: Option<Time>) -> Trip {
         let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
         let until = [until, waits_until].into_iter().flatten().min();
-        Trip { call, route, until, waits_until, too_large: None, tried: Tried::default(), again: 0, line: None }
+        Trip { call, route, until, waits_until, fault: None, tried: Tried::default(), again: 0, line: None }
+    }
+
+    /// What its caller did wrong with its body, as far as it is known.
+    fn wrong(&self) -> Option<Wrong> {
+        wrong(&self.fault)
     }
 
     /// It was not sent to `pod`.
@@ -111,13 +116,13 @@ impl Forwarder {
         call: Call,
         mut request: Request<RequestBody>,
         mut deadline: Deadline,
-        too_large: WasTooLarge,
     ) -> Result<Response<ResponseBody>, Status> {
         self.node.look_after_pods();
         let mut line = self.line(&call, request.method(), request.uri().path(), request.headers());
         let route = self.route(&call, request.headers_mut()).map_err(|status| failed(&mut line, status))?;
         self.budget.count();
-        let mut trip = Trip { too_large, line, ..Trip::new(call, route, deadline.until()) };
+        let fault = request.body_mut().watch();
+        let mut trip = Trip { fault, line, ..Trip::new(call, route, deadline.until()) };
         let done = {
             // Pinned here: `within` would hold it twice, as an argument and where it is polled.
             let dispatched = pin!(self.dispatch(&mut trip, request));
@@ -130,7 +135,7 @@ impl Forwarder {
         if let Some(line) = &mut line {
             line.answered(&pod);
         }
-        let mut response = ResponseBody::carry(trip.call.face, answer, ticket, deadline, freed, line);
+        let mut response = ResponseBody::carry(trip.call.face, answer, ticket, deadline, freed, line, trip.fault);
         say_pod(response.headers_mut(), &pod);
         Ok(response)
     }
@@ -165,6 +170,11 @@ impl Forwarder {
                 Some(after) => Box::pin(self.send_hedged(trip, ticket, request, after)).await,
                 None => self.send(&trip.call, ticket, request).await,
             };
+            let sent = match sent {
+                // Over HTTP/2 it is the pod's stream that was reset, by this side.
+                Sent::Died(ticket, why) if trip.wrong().is_some() => Sent::Abandoned(ticket, why),
+                sent => sent,
+            };
             let shut = match &sent {
                 Sent::DiedAtOnce(ticket, _) if copy.is_some() => Some(ticket.pod().clone()),
                 _ => None,
@@ -197,8 +207,7 @@ impl Forwarder {
                 }
                 Sent::Abandoned(ticket, why) => {
                     ticket.finish(Outcome::Cancelled);
-                    let too_large = trip.too_large.as_deref().and_then(OnceLock::get);
-                    return Err(too_large.map_or_else(|| Status::cancelled(why), |too_large| (*too_large).into()));
+                    return Err(trip.wrong().map_or_else(|| Status::cancelled(why), Status::from));
                 }
                 Sent::Unsent(ticket, unsent, why) => {
                     let pod = ticket.pod().clone();

@@ -452,8 +452,9 @@ async fn perform(what: &str, body: &mut Incoming, seen: &Seen, frames: &Frames) 
             let _ = frames.send(Frame::data(all));
         }
         "echo" => {
-            let all = body.collect().await.unwrap().to_bytes();
-            let _ = frames.send(Frame::data(all));
+            // A caller may give up in the middle.
+            let Ok(all) = body.collect().await else { return };
+            let _ = frames.send(Frame::data(all.to_bytes()));
         }
         what => status = what.strip_prefix("status-").unwrap(),
     }

@@ -68,15 +68,17 @@ impl Server {
         if let Some(failing) = state.failing.get(method) {
             return Err((*failing).to_owned());
         }
-        let message = plain(headers, body);
+        let message = plain(headers, body).ok_or("13-no message")?;
         state.answer(name, method, &message)
     }
 }
 
-/// The message in a body, inflated where it is compressed.
-fn plain(headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
-    let (flag, message) = body.split_first_chunk::<5>().unwrap();
-    assert_eq!(u32::from_be_bytes(flag[1..].try_into().unwrap()) as usize, message.len());
+/// The message in a body, inflated where it is compressed; none where that is broken.
+fn plain(headers: &HeaderMap, body: &Bytes) -> Option<Vec<u8>> {
+    let (flag, message) = body.split_first_chunk::<5>()?;
+    if u32::from_be_bytes(flag[1..].try_into().unwrap()) as usize != message.len() {
+        return None;
+    }
     let mut plain = Vec::new();
     match flag[0] {
         0 => plain.extend(message),
@@ -85,7 +87,7 @@ fn plain(headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
             flate2::read::GzDecoder::new(message).read_to_end(&mut plain).unwrap();
         }
     }
-    plain
+    Some(plain)
 }
 
 fn decode<M: Message + Default>(message: &[u8]) -> M {

@@ -39,11 +39,12 @@ use self::regions::Regions;
 pub(super) use self::rest::yes_or_no;
 use self::statistics::Statistics;
 use super::ask::{Question, framed};
-use super::body::{RequestBody, Source};
+use super::body::RequestBody;
 use super::deadline::Deadline;
 use super::options::ForwardOptions;
 use super::peek::{Depth, peek};
 use super::pin::POD;
+use super::source::{Late, Source};
 use super::whole::Whole;
 use crate::node::Node;
 use crate::pick::PickError;
@@ -253,8 +254,7 @@ impl Fleet {
     /// What `reads` gives, if a caller's `bytes` come in the time that they may take.
     async fn in_time<T>(bytes: u64, reads: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         let allowed = SENDS_WITHIN + Duration::from_secs(bytes / SENDS_A_SECOND);
-        let late =
-            |_| Status::deadline_exceeded(format!("the request's {bytes} bytes did not come within {allowed:?}"));
+        let late = |_| Status::from(Late::Slow { bytes, allowed });
         tokio::time::timeout(allowed, reads).await.map_err(late)?
     }
 

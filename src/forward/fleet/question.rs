@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::super::ask::Question;
-use super::super::body::{PREFIX, RequestBody};
+use super::super::body::{PREFIX, RequestBody, broken_off};
 use super::super::peek::{Compression, inflate};
 
 /// How much of a compressed request is inflated to be looked into: a thousand settings, and no bomb.
@@ -27,7 +27,7 @@ pub(super) async fn read(body: RequestBody, length: u64) -> Result<Bytes, Status
     let length = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(PREFIX);
     let whole = Limited::new(body, length).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
         true => Status::invalid_argument(format!("more follows the request's one message of {length} bytes")),
-        false => Status::cancelled(format!("the request ended early: {error}")),
+        false => broken_off(&error),
     })?;
     Ok(whole.to_bytes())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use plimsoll_proto::inference::{
     CudaSharedMemoryStatusRequest, CudaSharedMemoryStatusResponse, ModelStatistics, ModelStatisticsRequest,
     RepositoryIndexRequest, SystemSharedMemoryStatusRequest, SystemSharedMemoryStatusResponse,
@@ -19,9 +19,10 @@ use smallvec::SmallVec;
 use tonic::Status;
 
 use super::super::ask::{Question, framed};
-use super::super::body::{RequestBody, Source, TooLarge};
+use super::super::body::{RequestBody, broken_off};
 use super::super::call::Face;
 use super::super::peek::number;
+use super::super::source::Source;
 use super::super::upstream::deaf_to;
 use super::super::whole::Whole;
 use super::change::Memory;
@@ -200,13 +201,7 @@ impl Fleet {
 }
 
 async fn read(body: RequestBody) -> Result<Bytes, Status> {
-    match body.collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) => Err(match error.downcast_ref::<TooLarge>() {
-            Some(too_large) => Status::from(*too_large),
-            None => Status::cancelled(format!("the request ended early: {error}")),
-        }),
-    }
+    body.collect().await.map(Collected::to_bytes).map_err(|error| broken_off(&error))
 }
 
 /// None where it makes no sense.

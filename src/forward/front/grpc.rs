@@ -10,12 +10,13 @@ use plimsoll_proto::inference::{ServerLiveResponse, ServerReadyResponse};
 use tonic::Status;
 
 use super::super::ask::framed;
-use super::super::body::{RequestBody, Source};
+use super::super::body::RequestBody;
 use super::super::call::{Call, Face, Kind};
 use super::super::deadline::Deadline;
 use super::super::fleet::{self, SERVER_READY, Watch};
 use super::super::peek::{Compression, Depth, peek};
 use super::super::pin::POD;
+use super::super::source::Source;
 use super::super::stream;
 use super::super::whole::Whole;
 use super::Front;
@@ -41,7 +42,7 @@ impl Front {
         }
         if let Some(method) = self.fleet.method(path, request.headers()) {
             let (parts, body) = request.into_parts();
-            let answer = Box::pin(self.fleet.answer(method, parts.headers, Source::Incoming(body))).await?;
+            let answer = Box::pin(self.fleet.answer(method, parts.headers, self.source(body))).await?;
             return Ok(answer.map(Answer::Whole));
         }
         match path {
@@ -67,18 +68,19 @@ impl Front {
     async fn forward(&self, kind: Kind, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
         let (mut parts, body) = request.into_parts();
         let mut deadline = Deadline::take_over(&mut parts.headers);
-        let body = Source::Incoming(body);
         if kind == Kind::Stream {
+            // It may be silent for as long as its caller likes.
+            let body = Source::of_caller(body, None);
             let request = Request::from_parts(parts, body);
             let answers = stream::forward(self.forwarder.clone(), request, None, deadline).await?;
             return Ok(answers.map(Answer::Stream));
         }
-        let mut body = RequestBody::new(body, self.options.forward.max_message_bytes);
+        let mut body = RequestBody::new(self.source(body), self.options.forward.max_message_bytes);
         let depth = if kind == Kind::Other { Depth::Size } else { Depth::Model(Compression::of(&parts.headers)) };
         let peeked = deadline.within(peek(&mut body, depth)).await?;
         let call = Call::new(Face::Grpc, kind, peeked);
         let request = Request::from_parts(parts, body);
-        Ok(self.forwarder.forward(call, request, deadline, None).await?.map(Answer::Pod))
+        Ok(self.forwarder.forward(call, request, deadline).await?.map(Answer::Pod))
     }
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tonic::Status;
 
-use super::super::body::{RequestBody, Source};
+use super::super::body::RequestBody;
 use super::super::call::{Call, Face, Kind};
 use super::super::deadline::Deadline;
 use super::super::fleet::yes_or_no;
@@ -75,7 +75,7 @@ impl Front {
         }
         let mut response = match self.fleet.rest(&head.method, path, &head.headers) {
             Some(asked) => {
-                let answer = Box::pin(self.fleet.answer_rest(asked, head, Source::Incoming(body))).await?;
+                let answer = Box::pin(self.fleet.answer_rest(asked, head, self.source(body))).await?;
                 answer.map(Answer::Whole)
             }
             None => self.forward_http(head, body).await?,
@@ -86,9 +86,7 @@ impl Front {
 
     async fn forward_http(&self, parts: Parts, body: Incoming) -> Result<Response<Answer>, Status> {
         let announced = number(&parts.headers, header::CONTENT_LENGTH.as_str());
-        let mut body = RequestBody::plain(Source::Incoming(body), announced, self.options.forward.max_message_bytes)?;
-        // One that does not say how long it is may turn out to be too long when it is on its way already.
-        let too_large = if announced.is_none() { body.watch() } else { None };
+        let mut body = RequestBody::plain(self.source(body), announced, self.options.forward.max_message_bytes)?;
         let target = Target::of(&parts.method, parts.uri.path());
         let peeked = match target.kind {
             Kind::Infer => peek_json(&mut body, target.model, &parts.headers).await?,
@@ -96,7 +94,7 @@ impl Front {
         };
         let call = Call::new(Face::Http, target.kind, peeked);
         let request = Request::from_parts(parts, body);
-        Ok(self.forwarder.forward(call, request, Deadline::none(), too_large).await?.map(Answer::Pod))
+        Ok(self.forwarder.forward(call, request, Deadline::none()).await?.map(Answer::Pod))
     }
 }
 

@@ -3,11 +3,14 @@
 mod answer;
 mod grpc;
 mod http;
+mod traffic;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use ::http::{Request, Response, Version};
@@ -15,18 +18,23 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use self::answer::Answer;
+use self::traffic::{Counted, Traffic};
 use super::authority::OneAuthority;
 use super::fleet::Fleet;
 use super::send::Forwarder;
+use super::source::Source;
 use super::upstream::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
 use super::{ForwardOptions, plain};
+use crate::driver::door::{Door, Room};
 use crate::driver::tls::ServerTls;
 use crate::driver::tls::listen::{NoTls, Spoken};
 use crate::node::Node;
@@ -36,8 +44,10 @@ use crate::node::Node;
 const RESET_STREAMS: usize = 4096;
 /// The smallest buffer that hyper takes for a connection's head.
 const LEAST_BUFFER: usize = 8 << 10;
-/// The pause after an accept that failed (most likely out of file descriptors): without it the loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a caller that is told to leave may take to do so, while it has no request: a few round trips.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What metrics and the log call the listeners.
+const DOOR: &str = "front";
 
 /// How the front serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +60,8 @@ pub struct FrontOptions {
     pub max_concurrent_streams: u32,
     /// The largest header list that is taken. Default 64 KiB, eight times gRPC's own default, for callers with large tokens.
     pub max_header_bytes: u32,
-    /// How long an HTTP/1.1 connection may stay without a request, and how long a request's head may take to come. Default 75 s,
+    /// How long a connection may take to say its first word, and a request's head over HTTP/1.1 to come; and how long a connection
+    /// of HTTP/1.1 may stay without a request (see [`super::Limits::connection_idle`] for HTTP/2). Default 75 s,
     /// as nginx has it: longer than clients keep connections that they do not use, so that the client is the one to close.
     pub idle: Duration,
     /// TLS for callers; without, and by default, they are served in plain text.
@@ -95,12 +106,14 @@ pub async fn serve(
     let fleet = Arc::new(Fleet::new(node.clone(), &options.forward));
     let forwarder = Arc::new(Forwarder::new(node, options.forward.clone()));
     let grace = options.grace;
+    let room = Room::new(options.forward.limits.connections);
     let front = Arc::new(Front { forwarder, fleet, options, at });
-    let mut doors: JoinSet<()> = listeners.into_iter().map(|listener| front.clone().door(listener)).collect();
+    let door = |listener| Door::new(listener, DOOR, room.clone());
+    let mut doors: JoinSet<()> = listeners.into_iter().map(|listener| front.clone().take_in(door(listener))).collect();
     shutdown.await;
     if !grace.is_zero() {
         stage.send_replace(Stage::Grace);
-        tokio::time::sleep(grace).await;
+        sleep(grace).await;
     }
     stage.send_replace(Stage::Closing);
     while doors.join_next().await.is_some() {}
@@ -125,8 +138,8 @@ pub(super) enum Stage {
 }
 
 impl Front {
-    /// Takes in who comes to `listener`, until the shutdown and the last of them is gone.
-    async fn door(self: Arc<Front>, listener: TcpListener) {
+    /// Takes in who comes to `door`, until the shutdown and the last of them is gone.
+    async fn take_in(self: Arc<Front>, mut door: Door) {
         let mut connections = JoinSet::new();
         let mut closing = pin!(reached(self.at.clone(), Stage::Closing));
         loop {
@@ -134,16 +147,16 @@ impl Front {
                 biased;
                 () = &mut closing => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(self.clone().connection(stream))),
-                    Err(error) => {
-                        warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                (stream, place) = door.accept() => {
+                    let front = self.clone();
+                    connections.spawn(async move {
+                        front.connection(stream).await;
+                        drop(place);
+                    });
+                }
             }
         }
-        drop(listener);
+        drop(door);
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(self.options.drain, all).await.is_err() {
             warn!(connections = connections.len(), "cut connections that did not finish in time");
@@ -152,18 +165,16 @@ impl Front {
     }
 
     async fn connection(self: Arc<Front>, stream: TcpStream) {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection was gone before it began");
-            return;
-        }
         // Whoever connects and says nothing would hold its place for ever.
         let mut first = [0];
         let spoke = tokio::select! {
-            first = tokio::time::timeout(self.options.idle, stream.peek(&mut first)) => matches!(first, Ok(Ok(1))),
-            () = reached(self.at.clone(), Stage::Closing) => false,
+            first = tokio::time::timeout(self.options.idle, stream.peek(&mut first)) => first,
+            () = reached(self.at.clone(), Stage::Closing) => return,
         };
-        if !spoke {
-            return;
+        match spoke {
+            Ok(Ok(1)) => {}
+            Ok(_) => return,
+            Err(_) => return closed("silent"),
         }
         let Some(tls) = &self.options.tls else { return self.converse(stream).await };
         let accepted = tokio::select! {
@@ -173,7 +184,10 @@ impl Front {
         match accepted {
             Ok(stream) => self.converse(stream).await,
             Err(NoTls::Plain(stream)) => plain::refuse(stream).await,
-            Err(NoTls::Failed(error)) => debug!(%error, "no TLS with a caller"),
+            Err(NoTls::Failed(error)) => {
+                debug!(%error, "no TLS with a caller");
+                closed("no_tls");
+            }
         }
     }
 
@@ -181,16 +195,47 @@ impl Front {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let front = self.clone();
+        let (front, traffic, known) = (self.clone(), Traffic::new(), Arc::new(AtomicBool::new(false)));
+        let of_requests = traffic.clone();
         let service = service_fn(move |request| {
-            let front = front.clone();
+            let (front, open) = (front.clone(), of_requests.begin());
             // Boxed: hyper and tokio move it half a dozen times before it is where it stays.
-            async move { Ok::<_, Infallible>(Box::pin(front.answer(request)).await) }
+            async move {
+                let response = Box::pin(front.answer(request)).await;
+                Ok::<_, Infallible>(response.map(|answer| Counted { answer, _open: open }))
+            }
         });
         let builder = self.builder();
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(OneAuthority::new(stream)), service));
+        let stream = TokioIo::new(OneAuthority::new(stream, known.clone()));
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        // hyper keeps the time only once it knows which protocol is spoken.
+        let silent = async {
+            sleep(self.options.idle).await;
+            if known.load(Relaxed) {
+                pending().await
+            }
+        };
+        let useless = async {
+            tokio::select! {
+                () = silent => "silent",
+                () = traffic.quiet_for(self.options.forward.limits.connection_idle) => "idle",
+            }
+        };
         let ended = tokio::select! {
             ended = &mut connection => ended,
+            why = useless => {
+                closed(why);
+                connection.as_mut().graceful_shutdown();
+                // Whoever sent a request just now gets his answer.
+                let stays = async {
+                    sleep(FAREWELL).await;
+                    traffic.quiet_for(FAREWELL).await;
+                };
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = stays => Ok(()),
+                }
+            }
             () = reached(self.at.clone(), Stage::Closing) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -199,6 +244,11 @@ impl Front {
         if let Err(error) = ended {
             debug!(error = super::upstream::causes(&*error), "a caller's connection broke");
         }
+    }
+
+    /// What the caller of one request sends.
+    fn source(&self, body: Incoming) -> Source {
+        Source::of_caller(body, Some(self.options.forward.limits.body_idle))
     }
 
     fn is_leaving(&self) -> bool {
@@ -236,6 +286,12 @@ impl Front {
             false => self.answer_http(request).await,
         }
     }
+}
+
+/// A connection is closed from this side.
+fn closed(why: &'static str) {
+    debug!(why, "closed a caller's connection");
+    counter!("plimsoll_connections_closed_total", "door" => DOOR, "reason" => why).increment(1);
 }
 
 /// Returns when the shutdown is at `stage`, or further.

@@ -15,7 +15,7 @@ use tonic::Status;
 use super::inflate::{Compression, Inflate, Progress};
 use super::parameters::Value;
 use super::{Parameters, Peek, READ_AHEAD};
-use crate::forward::body::RequestBody;
+use crate::forward::body::{RequestBody, broken_off};
 
 /// How long the object is, where tensors in binary follow it.
 const HEAD_LENGTH: &str = "inference-header-content-length";
@@ -25,7 +25,7 @@ const HEAD_LENGTH: &str = "inference-header-content-length";
 /// no sense has no parameters, for the pod to judge.
 ///
 /// # Errors
-/// CANCELLED where the caller went away.
+/// CANCELLED where the caller went away, DEADLINE_EXCEEDED where it stopped.
 pub(in crate::forward) async fn peek_json(
     body: &mut RequestBody,
     model: &str,
@@ -41,7 +41,7 @@ pub(in crate::forward) async fn peek_json(
     let (mut seen, mut progress) = (0, Progress::More);
     while seen < READ_AHEAD && (progress == Progress::More || is_small) {
         let Some(piece) = poll_fn(|cx| body.poll_read_ahead(cx)).await else { break };
-        let piece = piece.map_err(|error| Status::cancelled(format!("the request ended early: {error}")))?;
+        let piece = piece.map_err(|error| broken_off(&error))?;
         seen += piece.len();
         if progress == Progress::More {
             progress = reading.as_mut().map_or(Progress::Done, |reading| reading.pass(&piece));

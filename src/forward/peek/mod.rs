@@ -19,7 +19,7 @@ pub(super) use self::inflate::{Compression, Progress, inflate};
 pub(super) use self::json::{number, peek_json};
 pub(super) use self::parameters::{Parameters, Sequence, SequenceId};
 
-use super::body::{PREFIX, RequestBody, TooLarge, message_length};
+use super::body::{PREFIX, RequestBody, TooLarge, broken_off, message_length};
 
 /// How much is read ahead in search of a name. Clients write fields in the order of their numbers, so the name is in the
 /// first hundred bytes; twice as much would only serve the others, at twice the memory per slow request.
@@ -58,11 +58,12 @@ pub(super) enum Depth {
 /// Reads ahead in `body` as far as needed.
 ///
 /// # Errors
-/// RESOURCE_EXHAUSTED where the message is over the limit, CANCELLED where the caller went away.
+/// RESOURCE_EXHAUSTED where the message is over the limit, CANCELLED where the caller went away, DEADLINE_EXCEEDED where it
+/// stopped.
 pub(super) async fn peek(body: &mut RequestBody, depth: Depth) -> Result<Peek, Status> {
     let mut peeker = Peeker::new(depth, body.limit());
     while let Some(piece) = poll_fn(|cx| body.poll_read_ahead(cx)).await {
-        let piece = piece.map_err(|error| Status::cancelled(format!("the request ended early: {error}")))?;
+        let piece = piece.map_err(|error| broken_off(&error))?;
         if peeker.pass(&piece)? == Progress::Done {
             break;
         }
@@ -138,7 +139,7 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
 
-    use super::super::body::Source;
+    use super::super::source::Source;
     use super::*;
 
     const MODEL: Depth = Depth::Model(Compression::Unknown);

@@ -21,6 +21,10 @@ impl Work {
             Event::End => {}
             // Both ends hear of it, by a reset.
             Event::Broke => return Err(Over),
+            Event::Cut => {
+                let text = "the stream ended in the middle of a message: its last one is shorter than its prefix says";
+                return self.end_with(&Status::invalid_argument(text));
+            }
             Event::TooLarge(too_large) => return self.end_with(&Status::from(too_large)),
         }
         self.close()

@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::super::body::{Messages, Source, TooLarge};
+use super::super::body::{Messages, TooLarge};
 use super::super::peek::{Compression, Depth, Peek, Peeker, Progress};
 use super::super::send::Trip;
+use super::super::source::Source;
 use crate::node::Ticket;
 
 /// One message, or the beginning of one, as it came.
@@ -69,6 +70,8 @@ pub(super) enum Event {
     End,
     /// It went away.
     Broke,
+    /// It said that this is all, in the middle of a request.
+    Cut,
     TooLarge(TooLarge),
 }
 
@@ -158,7 +161,7 @@ impl Inbound {
                     if std::mem::replace(&mut self.has_told_end, true) {
                         return pending().await;
                     }
-                    return if self.is_between() { Event::End } else { Event::Broke };
+                    return if self.is_between() { Event::End } else { Event::Cut };
                 };
                 match poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
                     // Trailers of a request say nothing.

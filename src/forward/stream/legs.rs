@@ -11,9 +11,10 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tokio::sync::mpsc;
 
-use super::super::body::{Messages, RequestBody, Source};
+use super::super::body::{Messages, RequestBody};
 use super::super::call::Face;
 use super::super::peek::Compression;
+use super::super::source::Source;
 use super::super::upstream::{Received, SendError, Unreachable, Upstream, causes};
 use super::inbound::Pieces;
 use super::said::{Said, said};

@@ -31,11 +31,12 @@ use tonic::Status;
 use self::inbound::Inbound;
 use self::legs::Legs;
 use self::requests::Requests;
-use super::body::{BoxError, Source};
+use super::body::BoxError;
 use super::deadline::Deadline;
 use super::peek::Compression;
 use super::pin::take_pin;
 use super::send::Forwarder;
+use super::source::Source;
 use crate::observe::Pod;
 
 /// How long a stream's first request is waited for before a pod is picked without it: a client that wants the response's

@@ -1,16 +1,15 @@
 //! Where a pod is reached, and how a connection begins: with or without TLS.
 
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::uri::Authority;
 use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Unreachable;
+use crate::driver::tcp;
 use crate::driver::tls::pods::{ClientTls, Wanted, server_name};
 use crate::observe::{PodSpec, PodTls};
 
@@ -107,19 +106,9 @@ pub(super) async fn dial(target: &Authority) -> Result<TcpStream, Unreachable> {
     let host = target.host().trim_start_matches('[').trim_end_matches(']');
     let io = |error| Unreachable::Io(Arc::new(error));
     let stream = TcpStream::connect((host, port)).await.map_err(io)?;
-    stream.set_nodelay(true).map_err(io)?;
-    notice_silence(&stream).map_err(io)?;
+    // HTTP/2 pings would find silence too, but Triton closes connections for them.
+    tcp::prepare(&stream, SILENCE).map_err(io)?;
     Ok(stream)
-}
-
-/// Lets the kernel find out that a pod's machine is gone without a word: HTTP/2 pings would do it too, but Triton closes
-/// connections for them. A process that is only stopped still answers, by its kernel.
-fn notice_silence(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 6))?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
-    Ok(())
 }
 
 #[cfg(test)]
