@@ -1,17 +1,20 @@
-"""Requests of every kind, in a seeded order, each with a deadline, some of them cancelled: what a long run of faults is tried on.
+"""Requests of every kind, over gRPC and HTTP, in a seeded order, each with a deadline, some of them cancelled: what a long run of faults is tried on.
 
 Every request has an id of its own, which the models write down when they execute it (sim_ledger, sim_sequence, sim_stream).
 """
 import asyncio
 import itertools
+import json
 import random
 import threading
 import time
 from dataclasses import dataclass, field
 
+import aiohttp
 import grpc
 import numpy as np
 import tritonclient.grpc.aio as triton
+import tritonclient.http.aio as triton_http
 from harness.kserve import payload, tokens
 from tritonclient.utils import InferenceServerException
 
@@ -19,6 +22,20 @@ from tritonclient.utils import InferenceServerException
 QUICK = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300)]
 # Above this many under way a new request is not begun but counted: the client must not become the fault that it looks for.
 MOST_UNDER_WAY = 400
+
+
+class Clients:
+    """One node's, over both protocols."""
+
+    def __init__(self, node):
+        self.grpc = triton.InferenceServerClient(node.grpc, channel_args=QUICK)
+        self.http = triton_http.InferenceServerClient(node.http, conn_limit=MOST_UNDER_WAY)
+        self.plain = aiohttp.ClientSession(f"http://{node.http}")
+
+    async def close(self):
+        await self.grpc.close()
+        await self.http.close()
+        await self.plain.close()
 
 
 @dataclass
@@ -41,6 +58,10 @@ class Done:
     def late(self):
         """How long after its deadline the caller had its answer, s; negative if before."""
         return self.ended - max(self.begun, self.turn_begun) - self.deadline
+
+
+KINDS = ["infer", "stream", "sequence", "hopeless", "http", "events"]
+WEIGHTS = [45, 10, 15, 3, 20, 7]
 
 
 class Mixed:
@@ -68,7 +89,7 @@ class Mixed:
 
     async def _run(self):
         try:
-            clients = [triton.InferenceServerClient(node.grpc, channel_args=QUICK) for node in self.nodes]
+            clients = [Clients(node) for node in self.nodes]
             rng, calls, due = random.Random(self.seed), set(), time.monotonic()
             for number in range(self.count):
                 due += rng.expovariate(self.rate)
@@ -94,7 +115,7 @@ class Mixed:
         return {
             "id": f"s{self.seed}-{number}",
             "node": rng.randrange(len(self.nodes)),
-            "kind": rng.choices(["infer", "stream", "sequence", "hopeless"], [70, 12, 15, 3])[0],
+            "kind": rng.choices(KINDS, WEIGHTS)[0],
             "size": rng.choice([10, 100, 1000, 5000]),
             "turns": rng.randint(2, 6),
             "deadline": rng.uniform(2, 4),
@@ -114,6 +135,10 @@ class Mixed:
         except InferenceServerException as error:
             done.status, done.text = str(error.status()).removeprefix("StatusCode."), str(error.message())
             done.cancelled = choice["cancel"] is not None and done.status == "CANCELLED"
+        except TimeoutError:
+            done.status, done.text = "DEADLINE_EXCEEDED", "its client gave it up"
+        except aiohttp.ClientError as error:
+            done.status, done.text = "UNAVAILABLE", repr(error)
         except grpc.RpcError as error:  # as the stock aio client tells of a stream that could not begin
             done.status, done.text = error.code().name, error.details()
         except Exception as error:  # a wrong answer, which no fault explains
@@ -124,7 +149,7 @@ class Mixed:
     # ---- the kinds ----
 
     async def _infer(self, client, choice, done):
-        answer = await client.infer(
+        answer = await client.grpc.infer(
             "sim_ledger", payload(choice["size"], triton), request_id=done.id, client_timeout=done.deadline
         )
         done.executed.append(answer.get_response().id)
@@ -133,7 +158,7 @@ class Mixed:
         """A deadline that cannot be met: 200 ms of work in 60."""
         done.deadline = 0.06
         parameters = {"service_ms": 200}
-        await client.infer(
+        await client.grpc.infer(
             "sim_ledger", payload(100, triton), request_id=done.id, parameters=parameters, client_timeout=done.deadline
         )
 
@@ -142,7 +167,7 @@ class Mixed:
             yield {"model_name": "sim_stream", "inputs": tokens(choice["turns"], 5, triton), "request_id": done.id}
 
         answers = 0
-        async for answer, error in client.stream_infer(requests(), stream_timeout=done.deadline):
+        async for answer, error in client.grpc.stream_infer(requests(), stream_timeout=done.deadline):
             if error:
                 raise error
             assert answer.as_numpy("INDEX")[0] == answers, f"{done.id}: an answer was lost or came twice"
@@ -157,7 +182,7 @@ class Mixed:
             inputs = [triton.InferInput("INPUT", [1, 1], "INT32")]
             inputs[0].set_data_from_numpy(np.full((1, 1), turn + 1, np.int32))
             done.turn_begun = time.monotonic()
-            answer = await client.infer(
+            answer = await client.grpc.infer(
                 "sim_sequence",
                 inputs,
                 request_id=f"{done.id}.{turn}",
@@ -168,3 +193,25 @@ class Mixed:
             )
             assert answer.as_numpy("OUTPUT").item() == total, f"{done.id}: a wrong sum in turn {turn}"
             done.executed.append(answer.get_response().id)
+
+    async def _http(self, client, choice, done):
+        """Over HTTP a deadline is the client's alone: it closes the connection."""
+        inputs = payload(choice["size"], triton_http)
+        async with asyncio.timeout(done.deadline):
+            answer = await client.http.infer("sim_ledger", inputs, request_id=done.id)
+        done.executed.append(answer.get_response()["id"])
+
+    async def _events(self, client, choice, done):
+        """Tokens as server-sent events. An error in the middle is an event, too."""
+        asked = {"id": done.id, "PAYLOAD": [0] * 100, "TOKENS": choice["turns"], "GAP_MS": 5}
+        async with (
+            asyncio.timeout(done.deadline),
+            client.plain.post("/v2/models/sim_stream/generate_stream", json=asked) as answer,
+        ):
+            body = await answer.text()
+        events = [json.loads(line.removeprefix("data:")) for line in body.splitlines() if line.startswith("data:")]
+        told = body if answer.status != 200 else next((event["error"] for event in events if "error" in event), None)
+        if told is not None:
+            raise InferenceServerException(told, status=str(answer.status))
+        assert [event["INDEX"] for event in events] == list(range(choice["turns"])), f"{done.id}: {body}"
+        done.executed.append(done.id)

@@ -281,6 +281,7 @@ class Nodes:
 def pod_tables(pods):
     """[[pods]] tables, as in a configuration file and in a watched file."""
     return "".join(
-        f'[[pods]]\nname = "{pod.name}"\ngrpc = "http://{loopback(pod.grpc)}"\nhttp = "http://{loopback(pod.http)}"\n\n'
+        f'[[pods]]\nname = "{pod.name}"\ngrpc = "http://{loopback(pod.grpc)}"\n'
+        f'http = "http://{loopback(pod.http)}"\nmetrics = "http://{loopback(pod.metrics)}"\n\n'
         for pod in pods
     )
