@@ -337,3 +337,20 @@ async fn a_sequence_that_began_in_a_stream_is_found_again() {
     assert!(begun.iter().collect::<BTreeSet<_>>().len() > 2, "all began on {begun:?}");
     eventually("all are given back", || first.in_flight() + second.in_flight() == 0).await;
 }
+
+/// A client that opens its stream long before it asks: the pod that was found for it by then may not have what is asked for.
+#[tokio::test]
+async fn a_stream_that_was_open_before_it_asked_reaches_a_pod_with_its_model() {
+    let (a, b) = (Pod::start("a").await.serving("other"), Pod::start("b").await.serving("m"));
+    let world = world(&[&a, &b], |_| {}).await;
+    for _ in 0..6 {
+        let (say, said) = mpsc::unbounded_channel();
+        let mut asked = tonic::Request::new(UnboundedReceiverStream::new(said));
+        asked.metadata_mut().insert("x-do", "talk".parse().unwrap());
+        let answer = world.client.clone().model_stream_infer(asked).await.unwrap();
+        let mut talk = Talk { say: Some(say), answers: answer.into_inner(), pod: None };
+        talk.say("1", "once");
+        assert_eq!(talk.hear().await, ("1".into(), Ok("b".into())));
+        talk.end().await.unwrap();
+    }
+}

@@ -379,9 +379,10 @@ impl Pod {
         self.lanes().iter().map(|lane| lane.used().map(|class| u64::from(lane.picked(class))).sum::<u64>()).sum()
     }
 
-    /// Whether it serves `model` (as far as configured).
+    /// Whether it serves `model` (as far as configured). What names no model any pod may take; so may it what has a name too many
+    /// to be kept apart, which the pod itself then refuses.
     pub(crate) fn serves(&self, model: &Model) -> bool {
-        self.spec.models.is_empty() || self.spec.models.iter().any(|m| m == model.name())
+        model.index == 0 || self.spec.models.is_empty() || self.spec.models.iter().any(|m| m == model.name())
     }
 
     /// Requests it runs at once.

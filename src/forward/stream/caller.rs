@@ -9,6 +9,7 @@ use crate::forward::peek::Peek;
 use crate::forward::route::Route;
 use crate::forward::send::{Trip, failed};
 use crate::node::Ticket;
+use crate::observe::{Pod, Rank};
 use crate::pick::Outcome;
 
 impl Work {
@@ -58,8 +59,11 @@ impl Work {
         if let Some(pod) = &self.pin {
             return Ok(Route::Pinned(pod.clone()));
         }
-        // A stream that keeps to a pod that is out would ask it for ever.
-        self.own.take_if(|(_, pod)| pod.is_ejected());
+        // A stream that keeps to a pod that is out would ask it for ever; and one that stood open before anything was asked may have
+        // begun on a pod that does not have what is asked for.
+        let model = self.forwarder.node.picker().model(call.model()).clone();
+        let is_unfit = |pod: &Pod| pod.is_ejected() || !pod.serves(&model) || pod.rank(&model) == Rank::Lacking;
+        self.own.take_if(|(_, pod)| is_unfit(pod));
         let route = self.forwarder.route(call, &mut self.head.headers)?;
         let Some((_, own)) = self.own.as_ref().filter(|_| !self.is_balanced(call)) else { return Ok(route) };
         Ok(match route {
