@@ -116,6 +116,29 @@ async fn a_sequence_stays_on_its_pod_whoever_sends_it() {
     assert_eq!(never_begun.code(), Code::InvalidArgument);
 }
 
+/// A model that keeps its state by a key of its own, which Triton does not know of: the caller says in the metadata what belongs
+/// together. Parameters win.
+#[tokio::test]
+async fn a_sequence_may_be_named_in_metadata() {
+    let pods = pods(&["a", "b", "c", "d"]).await;
+    let (mut first, mut second) = (world_of(&pods, |_| {}).await, world_of(&pods, |_| {}).await);
+    let mut used = BTreeSet::new();
+    for k in 0..20 {
+        let (id, key) = (format!("chat-{k}"), if k % 2 == 0 { "sequence_id" } else { "sequence-id" });
+        let begin = with(with(infer("m", "echo"), key, &id), "sequence_start", "true");
+        let pod = pod_of(&mut first, begin).await.unwrap();
+        for world in [&mut first, &mut second] {
+            let held = world.node.pick(&Request::new("m").among(&[plimsoll::id::PodId::of(&pod)]));
+            assert_eq!(pod_of(world, with(infer("m", "echo"), key, &id)).await.unwrap(), pod);
+            drop(held);
+        }
+        used.insert(pod);
+    }
+    assert!(used.len() > 2, "all went to {used:?}");
+    let both = with(of_sequence(ParameterChoice::Int64Param(7), true, true), "sequence-id", "never begun");
+    pod_of(&mut first, both).await.unwrap();
+}
+
 /// The state of a sequence is gone with its pod: the caller must be told so, and not by another pod's riddle.
 #[tokio::test]
 async fn a_sequence_whose_pod_is_gone_says_so() {

@@ -123,7 +123,9 @@ pub(super) fn route(
 
 fn of_sequence(node: &Node, sequences: &Sequences, call: &Call, sequence: Sequence) -> Result<Route, Status> {
     let pods = in_order(node, call, hash(&sequence.id));
-    let choices: Pods = pods.iter().take(CHOICES).map(|pod| pod.id()).collect();
+    // A pod that cannot say that it has not seen the beginning must be found at once.
+    let choices = if sequence.is_known { CHOICES } else { 1 };
+    let choices: Pods = pods.iter().take(choices).map(|pod| pod.id()).collect();
     let key: SequenceKey = (call.model().into(), sequence.id);
     if sequence.start {
         return Ok(Route::Begins(choices, key));

@@ -113,11 +113,12 @@ impl Forwarder {
     /// RESOURCE_EXHAUSTED where it could not be kept, or too many wait.
     pub(super) async fn forward(
         self: &Arc<Self>,
-        call: Call,
+        mut call: Call,
         mut request: Request<RequestBody>,
         mut deadline: Deadline,
     ) -> Result<Response<ResponseBody>, Status> {
         self.node.look_after_pods();
+        call.peek.parameters.heed(request.headers());
         let mut line = self.line(&call, request.method(), request.uri().path(), request.headers());
         let route = self.route(&call, request.headers_mut()).map_err(|status| failed(&mut line, status))?;
         self.budget.count();

@@ -175,7 +175,7 @@ mod tests {
         let parameters =
             r#""parameters": {"sequence_id": 7, "sequence_end": true, "priority": "2", "timeout": 1500, "x": 1.5}"#;
         let inputs = r#""inputs": [{"name": "A", "parameters": {"sequence_id": 9}, "data": [1, 2, "}"]}]"#;
-        let sequence = Sequence { id: SequenceId::Number(7), start: false, end: true };
+        let sequence = Sequence { id: SequenceId::Number(7), start: false, end: true, is_known: true };
         for text in [format!("{{{inputs}, {parameters}}}rest"), format!("{{ {parameters}, {inputs}")] {
             for size in [1, 7, 1000] {
                 let found = found(&text, u64::MAX, size).0;

@@ -3,13 +3,23 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use http::HeaderMap;
 use plimsoll_proto::inference::InferParameter;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
 use prost::Message;
 
+/// How a place in a sequence is told: as parameters, and as headers that pass every proxy.
+const ID: [&str; 2] = ["sequence_id", "sequence-id"];
+const START: [&str; 2] = ["sequence_start", "sequence-start"];
+const END: [&str; 2] = ["sequence_end", "sequence-end"];
+
 /// What a request's `parameters` say, as far as anybody here asks. Empty for most requests, and then it holds nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in crate::forward) struct Parameters(HashMap<String, Value>);
+pub(in crate::forward) struct Parameters {
+    values: HashMap<String, Value>,
+    /// The place in a sequence that metadata tell.
+    metadata: Option<Box<Sequence>>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::forward) enum Value {
@@ -24,6 +34,8 @@ pub(in crate::forward) struct Sequence {
     pub(in crate::forward) id: SequenceId,
     pub(in crate::forward) start: bool,
     pub(in crate::forward) end: bool,
+    /// Whether its pod knows of it, and refuses one that did not begin there.
+    pub(in crate::forward) is_known: bool,
 }
 
 /// A correlation id. Triton keeps numbers and texts apart.
@@ -43,7 +55,7 @@ struct Head {
 impl Parameters {
     /// Those that are not told apart by their types in the text they came in.
     pub(in crate::forward) fn new(values: impl IntoIterator<Item = (String, Value)>) -> Parameters {
-        Parameters(values.into_iter().collect())
+        Parameters { values: values.into_iter().collect(), metadata: None }
     }
 
     /// Those in the protobuf fields `bytes`; none where they are none.
@@ -56,12 +68,28 @@ impl Parameters {
     }
 
     pub(in crate::forward) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+        self.values.get(name)
+    }
+
+    /// Takes the place in a sequence from a request's metadata where its parameters name none, in their words (`sequence_id`,
+    /// `sequence_start`, `sequence_end`; also with hyphens, because proxies drop headers with underscores). A number is one, and
+    /// `true` or `1` a flag that is set.
+    pub(in crate::forward) fn heed(&mut self, headers: &HeaderMap) {
+        let said = |[name, other]: [&str; 2]| headers.get(name).or_else(|| headers.get(other))?.to_str().ok();
+        let Some(id) = said(ID).filter(|id| !matches!(*id, "" | "0") && !self.values.contains_key(ID[0])) else {
+            return;
+        };
+        let id = id.parse().map_or_else(|_| SequenceId::Text(id.into()), SequenceId::Number);
+        let is_set = |flag| matches!(said(flag), Some("true" | "1"));
+        self.metadata = Some(Box::new(Sequence { id, start: is_set(START), end: is_set(END), is_known: false }));
     }
 
     /// The sequence it belongs to. An id of 0 or of no letters is none, as for Triton.
     pub(in crate::forward) fn sequence(&self) -> Option<Sequence> {
-        let id = match self.get("sequence_id")? {
+        if let Some(sequence) = &self.metadata {
+            return Some(sequence.as_ref().clone());
+        }
+        let id = match self.get(ID[0])? {
             Value::Number(0) | Value::Flag(_) => return None,
             // Negative ones are what becomes of large ones in clients that know no unsigned number.
             Value::Number(number) => SequenceId::Number(*number as u64),
@@ -69,7 +97,7 @@ impl Parameters {
             Value::Text(text) => SequenceId::Text(text.as_str().into()),
         };
         let is_set = |name: &str| matches!(self.get(name), Some(Value::Flag(true)));
-        Some(Sequence { id, start: is_set("sequence_start"), end: is_set("sequence_end") })
+        Some(Sequence { id, start: is_set(START[0]), end: is_set(END[0]), is_known: true })
     }
 
     /// Triton's priority: 1 is served first, 0 as the model's configuration says.

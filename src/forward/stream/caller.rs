@@ -37,8 +37,9 @@ impl Work {
             Some(model) => Peek { name: model.as_bytes().into(), ..peek },
             None => peek,
         };
-        let call = Call::new(Face::Grpc, Kind::Stream, peek);
+        let mut call = Call::new(Face::Grpc, Kind::Stream, peek);
         let head = &self.head;
+        call.peek.parameters.heed(&head.headers);
         let mut line = self.forwarder.line(&call, &head.method, head.uri.path(), &head.headers);
         match self.route(&call) {
             Ok(route) => {
