@@ -115,6 +115,16 @@ fn lists_are_replaced_as_a_whole() {
     assert_eq!(pods, [("a", "http://h:1", 0), ("[::1]:2", "http://[::1]:2", 0)]);
     assert_eq!(layers.source("pods[0].grpc").to_string(), "PLIMSOLL_PODS");
 
+    let everywhere = "c=http://h:1+http=2+metrics=http://m:3,[::1]:4+metrics=5";
+    let variables = [("PLIMSOLL_PODS".to_owned(), everywhere.to_owned())];
+    let config = Layers::new().variables(variables).unwrap().resolve().unwrap();
+    let pods = config.pods.iter().map(|pod| [Some(&*pod.grpc), pod.http.as_deref(), pod.metrics.as_deref()]);
+    let expected = [
+        [Some("http://h:1"), Some("http://h:2"), Some("http://m:3")],
+        [Some("http://[::1]:4"), None, Some("http://[::1]:5")],
+    ];
+    assert_eq!(pods.collect::<Vec<_>>(), expected);
+
     let config = layers.flag("pod", &strings(&["b=h:3"])).unwrap().flag("join", &strings(&["z:1", "w:2"])).unwrap();
     let config = config.resolve().unwrap();
     assert_eq!((config.pods.len(), config.pods[0].name.as_str()), (1, "b"));
@@ -360,6 +370,19 @@ fn mistakes_outside_the_file_name_their_place() {
     assert_eq!(
         variable("PLIMSOLL_PODS", "a=b"),
         "PLIMSOLL_PODS: pods[0].grpc: `b` is not the URL of a pod; write it as in `http://10.0.0.7:8001`"
+    );
+    for wrong in ["a=h:1+https=2", "a=h:1+", "a=h:1+8000"] {
+        assert_eq!(
+            variable("PLIMSOLL_PODS", wrong),
+            format!(
+                "PLIMSOLL_PODS: pods: `{wrong}` is no pod; write [NAME=]URL[+http=PORT][+metrics=PORT], as in \
+                 a=http://10.0.0.7:8001+http=8000"
+            )
+        );
+    }
+    assert_eq!(
+        variable("PLIMSOLL_PODS", "a=h:1+http=x"),
+        "PLIMSOLL_PODS: pods[0].http: `h:x` is not the URL of a pod; write it as in `http://10.0.0.7:8001`"
     );
     assert_eq!(
         variable("PLIMSOLL_GRCP", "x"),

@@ -58,8 +58,9 @@ pub(super) struct Flags {
     /// plimsoll, least_cost, least_in_flight, p2c, round_robin or random [default: plimsoll]
     #[arg(long)]
     policy: Option<String>,
-    /// A pod; repeat for more. Replaces the pods of the file
-    #[arg(long, value_name = "[NAME=]URL")]
+    /// A pod, by its address for gRPC, and the ports (or URLs) of HTTP and metrics if it has them; repeat for more. Replaces the
+    /// pods of the file
+    #[arg(long, value_name = "[NAME=]URL[+http=PORT][+metrics=PORT]")]
     pod: Vec<String>,
     /// File of [[pods]] that is watched for changes
     #[arg(long, value_name = "FILE")]

@@ -334,20 +334,33 @@ fn parse(key: &Key, values: &[String], at: &Source) -> Result<Value, ConfigError
         Kind::Float => first.parse().map(Value::Float).map_err(|_| invalid("is not a number", "write it as in 2.5")),
         Kind::List => Ok(Value::Array(values.iter().map(|value| Value::String(value.clone())).collect())),
         Kind::Tables => Err(invalid("cannot be written here", "write it as tables in a file")),
-        Kind::Pods => Ok(Value::Array(values.iter().map(|value| Value::Table(pod_table(value))).collect())),
+        Kind::Pods => {
+            let pod = |value: &String| {
+                let remedy = "write [NAME=]URL[+http=PORT][+metrics=PORT], as in a=http://10.0.0.7:8001+http=8000";
+                let wrong = || (format!("{} is no pod", shown(value)), remedy.to_owned());
+                pod_table(value).map(Value::Table).ok_or_else(wrong)
+            };
+            let pods = values.iter().map(pod).collect::<Result<_, _>>();
+            let invalid =
+                |(problem, remedy)| ConfigError::Invalid { at: at.clone(), key: key.path.into(), problem, remedy };
+            pods.map(Value::Array).map_err(invalid)
+        }
     }
 }
 
-/// `NAME=URL` or `URL`.
-fn pod_table(value: &str) -> Table {
+/// `[NAME=]URL[+http=PORT][+metrics=PORT]`; a port is one of the same host, and may be a URL of its own.
+fn pod_table(value: &str) -> Option<Table> {
     let mut pod = Table::new();
-    let url = match value.split_once('=') {
-        Some((name, url)) => {
-            pod.insert("name".into(), name.into());
-            url
-        }
-        None => value,
-    };
+    let mut parts = value.split('+');
+    let first = parts.next()?;
+    let (name, url) = first.split_once('=').map_or((None, first), |(name, url)| (Some(name), url));
+    pod.extend(name.map(|name| ("name".to_owned(), name.into())));
+    let host = url.rsplit_once(':').map_or(url, |(host, _)| host);
+    for part in parts {
+        let (key @ ("http" | "metrics"), at) = part.split_once('=')? else { return None };
+        let at = if at.contains(':') { at.to_owned() } else { format!("{host}:{at}") };
+        pod.insert(key.into(), at.into());
+    }
     pod.insert("grpc".into(), url.into());
-    pod
+    Some(pod)
 }
