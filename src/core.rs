@@ -443,7 +443,9 @@ impl Core {
     /// A connection with `node`, proven to be it, is up.
     pub fn handle_connected(&mut self, now: Time, node: NodeId, remote: SocketAddr) {
         if node == self.id {
-            if self.namesakes.len() < MOST_NAMESAKES && self.namesakes.insert(remote) {
+            // Peers may have told of its own former life there, and it dialled itself.
+            let is_itself = remote == self.me().addr;
+            if !is_itself && self.namesakes.len() < MOST_NAMESAKES && self.namesakes.insert(remote) {
                 self.events.push_back(Event::NameTaken(remote));
             }
             return;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use plimsoll::core::{Core, CoreConfig};
+use plimsoll::core::{Core, CoreConfig, Event};
 use plimsoll::gossip::Interest;
 use plimsoll::gossip::wire::{
     Channel, Entry, GiveBack, Grant, Hello, Ident, Interested, Key, Kind, Known, MAX_DATAGRAM, MAX_EXCLUDED, MAX_NAME,
@@ -184,6 +184,18 @@ fn the_bytes_of_an_announcement_are_fixed() {
 
 const SWIM_GOLDEN: [&str; 1] =
     ["010037a8eec1fd3e23e8160039594a0100000a000002fbb01d00fdca978112ca1bbdca0100000a000001fbb01d06"];
+
+/// Peers may have told a node that started again of its former life, at the address that is its own: that it answers itself there
+/// is no news. Whoever has its name elsewhere is.
+#[test]
+fn a_node_that_meets_itself_is_not_alarmed() {
+    let mut a = core("a", "10.0.0.1:7600");
+    a.handle_connected(Time::ZERO, a.id(), "10.0.0.1:7600".parse().unwrap());
+    assert!(a.poll_event().is_none());
+    let other = "10.0.0.2:7600".parse().unwrap();
+    a.handle_connected(Time::ZERO, a.id(), other);
+    assert!(matches!(a.poll_event(), Some(Event::NameTaken(addr)) if addr == other));
+}
 
 /// A protocol that cannot be told apart from garbage cannot be upgraded: each refusal says which.
 #[test]

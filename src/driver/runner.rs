@@ -373,7 +373,7 @@ fn log(event: Event) {
         Event::Rung(rung) => warn!(rung = rung.name(), "the view is stale: picks step down to {}", rung.name()),
         Event::NameTaken(addr) => error!(
             %addr,
-            "whoever answers at {addr} has this node's name: give each its own; if it is this node, leave that out of node.join"
+            "whoever answers at {addr} has this node's name: give each its own"
         ),
         Event::Refused(node, why) => warn!(%node, "member {node} is refused or bounded: {why}"),
         Event::ModelEjected { pod, model, because, span } => {
