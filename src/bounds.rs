@@ -21,6 +21,10 @@ pub(crate) const HEALTH_INTERVAL_S: RangeInclusive<f64> = 0.0..=3600.0;
 pub(crate) const MOST_FAILURES: u32 = 1000;
 /// How long it is at first, s.
 pub(crate) const HEALTH_EJECT_S: RangeInclusive<f64> = 0.1..=300.0;
+/// How long a pod that hangs may say nothing with requests in flight there, s; zero is for ever.
+pub(crate) const HEALTH_GIVE_UP_S: RangeInclusive<f64> = 0.0..=3600.0;
+/// Shorter than the question whether it lives may take, it is no question.
+const LEAST_GIVE_UP: Duration = Duration::from_secs(1);
 /// The share of a model's pods that must be left.
 pub(crate) const PANIC_SHARE: RangeInclusive<f64> = 0.0..=1.0;
 /// How often they may be asked, where they are.
@@ -105,16 +109,30 @@ pub(crate) fn check_health(health: &Health) -> Result<(), InvalidSetting> {
     float("health.failures", f64::from(health.failures), &(0.0..=f64::from(MOST_FAILURES)))?;
     float("health.eject (s)", health.eject.as_secs_f64(), &HEALTH_EJECT_S)?;
     float("health.panic_share", health.panic_share, &PANIC_SHARE)?;
-    health_interval(seconds).map_err(|(problem, remedy)| InvalidSetting::new("health.interval (s)", problem, remedy))
+    let give_up = health.give_up.as_secs_f64();
+    float("health.give_up (s)", give_up, &HEALTH_GIVE_UP_S)?;
+    let wrong = |field: &str, (problem, remedy)| InvalidSetting::new(field, problem, remedy);
+    health_interval(seconds).map_err(|answer| wrong("health.interval (s)", answer))?;
+    health_give_up(give_up).map_err(|answer| wrong("health.give_up (s)", answer))
 }
 
 /// What to answer where pods would be asked so often that it keeps them from their work.
 pub(crate) fn health_interval(seconds: f64) -> Result<(), (String, String)> {
-    let least = LEAST_HEALTH_INTERVAL.as_secs_f64();
+    never_or(LEAST_HEALTH_INTERVAL, seconds, &HEALTH_INTERVAL_S)
+}
+
+/// What to answer where pods would be given up before they can have answered.
+pub(crate) fn health_give_up(seconds: f64) -> Result<(), (String, String)> {
+    never_or(LEAST_GIVE_UP, seconds, &HEALTH_GIVE_UP_S)
+}
+
+fn never_or(least: Duration, seconds: f64, range: &RangeInclusive<f64>) -> Result<(), (String, String)> {
+    let least = least.as_secs_f64();
     if seconds == 0.0 || seconds >= least {
         return Ok(());
     }
-    Err((format!("`{}` is out of range", number(seconds)), format!("write 0 (never) or {} to 3600", number(least))))
+    let remedy = format!("write 0 (never) or {} to {}", number(least), number(*range.end()));
+    Err((format!("`{}` is out of range", number(seconds)), remedy))
 }
 
 pub(crate) fn check_zone_penalty(penalty: Duration) -> Result<(), InvalidSetting> {

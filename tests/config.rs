@@ -274,6 +274,7 @@ fn each_mistake_gives_its_one_line() {
         ("health.failures = 1001", "line 1: health.failures: `1001` is out of range; write 0 to 1000"),
         ("health.eject_s = 0", "line 1: health.eject_s: `0` is out of range; write 0.1 to 300"),
         ("health.panic_share = 50", "line 1: health.panic_share: `50` is out of range; write 0 to 1"),
+        ("health.give_up_s = 0.5", "line 1: health.give_up_s: `0.5` is out of range; write 0 (never) or 1 to 3600"),
         ("pick.after_refusal = 17", "line 1: pick.after_refusal: `17` is out of range; write 0 to 16"),
         (
             "[[costs]]\nbase = 2",
@@ -301,6 +302,8 @@ fn each_mistake_gives_its_one_line() {
         // What is sent again, what waits, what is known of models.
         ("retry.budget = 20", "line 1: retry.budget: `20` is out of range; write 0 to 1"),
         ("retry.most = 17", "line 1: retry.most: `17` is out of range; write 0 to 16"),
+        ("retry.keep_mib = 2048", "line 1: retry.keep_mib: `2048` is out of range; write 0 to 2047"),
+        ("retry.keep_all_mib = -1", "line 1: retry.keep_all_mib: `-1` is out of range; write 0 to 1048576"),
         (
             "retry.codes = ['INTERNAL', 'Unavailable']",
             "line 1: retry.codes[1]: `Unavailable` is no status that can be sent again; take one of CANCELLED, UNKNOWN, \
@@ -534,12 +537,14 @@ fn the_commented_lines_of_the_example_are_valid() {
 /// What stands in a file must be what the front does: a key that is read and not passed on is believed in by its writer.
 #[test]
 fn what_is_written_about_forwarding_reaches_the_front() {
-    let text = "[retry]\nbudget = 0.5\nmost = 3\ncodes = ['UNAVAILABLE', 'INTERNAL']\n[limits]\nin_flight_per_pod = 8\n\
+    let text = "[retry]\nbudget = 0.5\nmost = 3\ncodes = ['UNAVAILABLE', 'INTERNAL']\nkeep_mib = 4\nkeep_all_mib = 0\n\
+                [limits]\nin_flight_per_pod = 8\n\
                 queue = 7\nrefuse_late = false\nconnections = 5\nconnection_idle_s = 60\nbody_idle_s = 1.5\n[[models]]\nidempotent = true\n[[models]]\nmodel = 'm'\n\
                 balance_streams = true\naffinity_key = 'user'";
     let forward = Config::from_toml_str(text).unwrap().front_options().forward;
     assert_eq!((forward.retry.budget, forward.retry.most), (0.5, 3));
     assert_eq!(forward.retry.codes, [Code::Unavailable, Code::Internal]);
+    assert_eq!((forward.retry.keep_bytes, forward.retry.keep_all_bytes), (4 << 20, 0));
     assert_eq!((forward.limits.in_flight_per_pod.unwrap().get(), forward.limits.queue), (8, 7));
     assert!(!forward.limits.refuse_late);
     assert_eq!((forward.limits.connections, forward.limits.connection_idle.as_secs()), (5, 60));
@@ -809,7 +814,7 @@ proptest! {
 
     /// The same with values of every type under every key there is.
     #[test]
-    fn no_value_makes_it_panic(key in 0usize..60, value in prop_oneof![
+    fn no_value_makes_it_panic(key in 0usize..63, value in prop_oneof![
         any::<i64>().prop_map(|v| v.to_string()),
         any::<f64>().prop_map(|v| format!("{v:?}").replace("NaN", "nan")),
         ".*".prop_map(|v| toml::Value::String(v).to_string()),
@@ -821,10 +826,11 @@ proptest! {
             "discovery.dns_interval_s", "front.max_message_mib", "front.connect_timeout_ms", "front.drain_s",
             "gossip.budget_mbit", "strict.enabled", "strict.timeout_ms", "strict.shards", "log.format", "pods", "log",
             "costs", "pick.after_refusal", "pick.slow_start_s", "triton", "triton.read_model_config",
-            "health", "health.interval_s", "health.failures", "health.eject_s", "health.panic_share",
+            "health", "health.interval_s", "health.failures", "health.eject_s", "health.panic_share", "health.give_up_s",
             "node.admin_token_file", "node.admin_tls", "node.admin_open_metrics", "tls", "tls.cert_file", "tls.client_ca_file",
             "triton.ca_file", "triton.cert_file", "triton.server_name", "discovery.tls", "front.drain_grace_s", "node.zone",
-            "retry.budget", "retry.most", "retry.codes", "limits.in_flight_per_pod", "limits.queue", "limits.refuse_late",
+            "retry.keep_mib", "retry.keep_all_mib", "retry.budget", "retry.most", "retry.codes", "limits.in_flight_per_pod",
+            "limits.queue", "limits.refuse_late",
             "limits.connections", "limits.connection_idle_s", "limits.body_idle_s", "models", "retry", "log.access",
             "log.access_sample"];
         if let Err(error) = Config::from_toml_str(&format!("{} = {value}", keys[key])) {

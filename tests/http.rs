@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fake::rest::{both, connect, exchange, infer, send};
-use fake::world::{World, world};
+use fake::world::{World, world, world_of};
 use fake::{Pod, eventually};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use plimsoll::node::NodeConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -103,6 +104,43 @@ async fn what_a_pod_refuses_is_sent_to_another() {
     let before = rest_a.requests() + rest_b.requests();
     assert_eq!(send(&world.addr, infer("status-500-boom", "x")).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(rest_a.requests() + rest_b.requests(), before + 1);
+}
+
+/// The same of a body that is too long to be read ahead, which is the usual one: it is sent again from what was sent.
+#[tokio::test]
+async fn a_large_body_that_a_pod_refuses_is_sent_to_another() {
+    let ((a, rest_a), (b, _rest_b)) = (both("a").await, both("b").await);
+    let world = world(&[&a, &b], |_| {}).await;
+    let body: Bytes = (0..600_u32 << 8).flat_map(u32::to_be_bytes).collect();
+    for _ in 0..6 {
+        let answer = send(&world.addr, infer("status-503-Exceeds maximum queue size@a", body.clone())).await;
+        assert_eq!((answer.status(), &answer.headers()["x-pod"]), (StatusCode::OK, &"b".parse().unwrap()));
+        assert!(answer.body() == &body, "the body is another");
+    }
+    assert!(rest_a.requests() > 0, "nothing was refused");
+    eventually("nothing is in flight", || world.in_flight() == 0).await;
+}
+
+/// HTTP has no deadlines: what is in flight on a pod that hangs would wait for ever. A pod is asked by gRPC whether it hangs.
+#[tokio::test]
+async fn a_request_on_a_pod_that_hangs_is_given_up() {
+    let (a, rest_a) = both("a").await;
+    let give_up = |config: &mut NodeConfig| config.health.give_up = Duration::from_secs(1);
+    let world = world_of(&[&a], give_up, |_| {}).await;
+    let addr = world.addr.clone();
+    let held = tokio::spawn(async move { send(&addr, infer("hang", "x")).await });
+    eventually("the pod has it", || rest_a.requests() == 1).await;
+    a.freeze(true);
+    let answer = tokio::time::timeout(Duration::from_secs(30), held).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let text =
+        "{\"error\":\"pod `a` was given up before it answered, and may have begun the request: it answers nothing";
+    assert!(answer.body().starts_with(text.as_bytes()), "{answer:?}");
+    eventually("its connection is closed", || rest_a.cancelled() == 1).await;
+    assert_eq!(world.outcomes(), [0, 0, 0, 1]);
+    a.freeze(false);
+    eventually("it is back", || world.node.picker().pods().iter().all(|pod| !pod.is_ejected())).await;
+    assert_eq!(send(&world.addr, infer("echo", "x")).await.status(), StatusCode::OK);
 }
 
 /// Whoever looks for what is wrong with one pod must be able to ask that one, and be told where nobody can.

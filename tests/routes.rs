@@ -8,7 +8,7 @@ mod fake;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use fake::world::{World, infer, world};
@@ -241,6 +241,100 @@ async fn a_message_is_whole_before_its_caller_has_said_so() {
     let request = fake::grpc_request("ModelInfer", "head-14-Exceeds maximum queue size", body);
     assert_eq!(fake::post(world.addr.clone(), request).await.head.headers["grpc-status"], "14");
     assert_eq!(pods.iter().map(Pod::requests).collect::<Vec<_>>(), [1, 1]);
+}
+
+/// A request of model `m` with a tensor of `bytes` bytes.
+fn large(bytes: usize, what: &str) -> tonic::Request<ModelInferRequest> {
+    let mut request = infer("m", what);
+    request.get_mut().raw_input_contents = vec![vec![9; bytes].into()];
+    request
+}
+
+/// Tensors are large: what is on its way in pieces must be offered to another pod like what is here as a whole, whether the
+/// first pod refused it before it was read or after. What is over the bound goes out once, and its caller gets the pod's word.
+#[tokio::test]
+async fn a_large_request_is_offered_to_another_pod() {
+    let pods = pods(&["a", "b"]).await;
+    let mut world = world_of(&pods, |options| options.forward.retry.keep_bytes = 2 << 20).await;
+    for what in ["head-a@14-Exceeds maximum queue size", "read-a@14-Exceeds maximum queue size"] {
+        for bytes in [100, 70 << 10, 600 << 10, 1900 << 10] {
+            for _ in 0..4 {
+                let answer = world.client.model_infer(large(bytes, what)).await.unwrap();
+                assert_eq!(answer.metadata().get("x-pod").unwrap(), "b", "{what} {bytes}");
+                // It echoes the request, of which this field has the number of one in an answer.
+                assert_eq!(answer.into_inner().raw_output_contents.len(), 0);
+            }
+        }
+    }
+    assert!(pods[0].requests() >= 2, "nothing was refused");
+    let over = || large(3 << 20, "read-a@14-Exceeds maximum queue size");
+    let mut told = 0;
+    for _ in 0..8 {
+        told += usize::from(world.client.model_infer(over()).await.is_err_and(|status| {
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, "Exceeds maximum queue size"));
+            true
+        }));
+    }
+    assert!(told > 0);
+    eventually("nothing is in flight", || world.in_flight() == 0).await;
+}
+
+/// A rolling restart under requests of 600 KiB: each pod refuses what comes, ends and comes back, and no caller sees any of it.
+#[tokio::test]
+async fn a_rolling_restart_loses_no_large_request() {
+    let mut pods = pods(&["a", "b", "c"]).await;
+    let world = world_of(&pods, |_| {}).await;
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (mut client, goes_on) = (world.client.clone(), goes_on.clone());
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while goes_on.load(SeqCst) {
+                    client.model_infer(large(600 << 10, "echo")).await.unwrap();
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for (k, pod) in pods.iter_mut().enumerate() {
+        let here = world.node.picker().pods()[k].clone();
+        let before = here.picks();
+        eventually("it is used", || here.picks() > before + 3).await;
+        pod.shut_down();
+        eventually("it is left alone", || here.is_ejected() && here.own_in_flight() == 0).await;
+        pod.kill().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        *pod = pod.restart().await;
+        eventually("it is back", || !here.is_ejected()).await;
+    }
+    goes_on.store(false, SeqCst);
+    let mut answered = 0;
+    for caller in callers {
+        answered += caller.await.unwrap();
+    }
+    assert!(answered > 50, "{answered}");
+}
+
+/// What one pod says of a request that cannot be sent again teaches for the next: a model that it lacks is not asked for there
+/// again, and when it asks to be spared it is.
+#[tokio::test]
+async fn a_refusal_is_noted_though_its_request_cannot_be_sent_again() {
+    let pods = pods(&["a", "b"]).await;
+    let mut world = fake::world::world_of(
+        &pods.iter().collect::<Vec<_>>(),
+        // Nobody is asked what it has: refusals are all that is known.
+        |config| config.health.interval = Duration::ZERO,
+        |options| options.forward.retry.keep_bytes = 0,
+    )
+    .await;
+    let mut refused = 0;
+    for _ in 0..40 {
+        let what = "read-a@5-Request for unknown model: 'm' is not found";
+        refused += usize::from(world.client.model_infer(large(600 << 10, what)).await.is_err());
+    }
+    assert_eq!(refused, 1, "requests went to a pod that said that it lacks the model");
 }
 
 /// A model's process that died takes nothing: as long as the budget lasts the caller sees none of it.

@@ -100,11 +100,12 @@ pub(super) fn table() -> Table {
 /// See [`Health`] for what each buys.
 fn health() -> Value {
     let usual = Health::default();
-    let keys: [(&str, Value); 4] = [
+    let keys: [(&str, Value); 5] = [
         ("interval_s", usual.interval.as_secs_f64().into()),
         ("failures", i64::from(usual.failures).into()),
         ("eject_s", usual.eject.as_secs_f64().into()),
         ("panic_share", usual.panic_share.into()),
+        ("give_up_s", usual.give_up.as_secs_f64().into()),
     ];
     Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -117,6 +118,8 @@ fn retry() -> Value {
         ("budget".to_owned(), usual.budget.to_string().parse().map_or(Value::Float(0.0), Value::Float)),
         ("most".to_owned(), i64::from(usual.most).into()),
         ("codes".to_owned(), Value::Array(Vec::new())),
+        ("keep_mib".to_owned(), ((usual.keep_bytes >> 20) as i64).into()),
+        ("keep_all_mib".to_owned(), ((usual.keep_all_bytes >> 20) as i64).into()),
     ]))
 }
 

@@ -22,6 +22,9 @@ const MOST_CONNECTIONS: i64 = 1_000_000;
 const IDLE_S: std::ops::RangeInclusive<f64> = 1.0..=604_800.0;
 /// How often one request may be sent again: who needs more has no fleet left.
 const MOST_AGAIN: i64 = 16;
+/// What is kept of one request, and of all, to be sent again, MiB: the largest message there can be, and a machine's memory.
+const MOST_KEPT_MIB: i64 = 2047;
+const MOST_KEPT_OF_ALL_MIB: i64 = 1 << 20;
 /// What a request waits before a second pod is asked, ms: sooner would be every request, later is what a deadline is for.
 const HEDGE_AFTER_MS: std::ops::RangeInclusive<f64> = 0.1..=600_000.0;
 /// Pods of one key: beyond, it is no affinity.
@@ -55,6 +58,8 @@ pub(super) struct RawRetry {
     budget: f64,
     most: i64,
     codes: Vec<String>,
+    keep_mib: i64,
+    keep_all_mib: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +98,8 @@ pub(super) fn read_retry(raw: &RawRetry, r: &Reader<'_>) -> Result<Retry, Config
         budget: r.float("retry.budget", raw.budget, 0.0..=1.0)? as f32,
         most: r.integer("retry.most", raw.most, 0..=MOST_AGAIN)? as u32,
         codes: raw.codes.iter().enumerate().map(code).collect::<Result<_, _>>()?,
+        keep_bytes: (r.integer("retry.keep_mib", raw.keep_mib, 0..=MOST_KEPT_MIB)? as u64) << 20,
+        keep_all_bytes: (r.integer("retry.keep_all_mib", raw.keep_all_mib, 0..=MOST_KEPT_OF_ALL_MIB)? as u64) << 20,
     })
 }
 

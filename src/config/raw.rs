@@ -85,6 +85,7 @@ struct RawHealth {
     failures: i64,
     eject_s: f64,
     panic_share: f64,
+    give_up_s: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -278,8 +279,11 @@ fn strict(raw: &RawStrict, r: &Reader<'_>) -> Result<Option<Strict>, ConfigError
 fn health(raw: &RawHealth, r: &Reader<'_>) -> Result<Health, ConfigError> {
     let interval = r.seconds("health.interval_s", raw.interval_s, bounds::HEALTH_INTERVAL_S)?;
     bounds::health_interval(raw.interval_s).map_err(|problem| r.invalid("health.interval_s", problem))?;
+    let give_up = r.seconds("health.give_up_s", raw.give_up_s, bounds::HEALTH_GIVE_UP_S)?;
+    bounds::health_give_up(raw.give_up_s).map_err(|problem| r.invalid("health.give_up_s", problem))?;
     Ok(Health {
         interval,
+        give_up,
         failures: r.integer("health.failures", raw.failures, 0..=i64::from(bounds::MOST_FAILURES))? as u32,
         eject: r.seconds("health.eject_s", raw.eject_s, bounds::HEALTH_EJECT_S)?,
         panic_share: r.float("health.panic_share", raw.panic_share, bounds::PANIC_SHARE)?,

@@ -37,11 +37,23 @@ pub struct Health {
     /// Where fewer than this share of a model's pods would be left, nobody is left alone for how requests end. Less lets a few good
     /// pods do it all; 1 leaves nobody alone.
     pub panic_share: f64,
+    /// How long a pod that hangs, and is left alone for it, may go on saying nothing, neither to any request nor to the
+    /// question whether it lives, until what is in flight there is given up: sent to another pod where it may run
+    /// twice, failed with UNAVAILABLE where not. Less would cost requests at a pod that was stopped for a moment (a
+    /// snapshot, a host that swaps) and could still end well; more keeps callers without a deadline waiting. 15 s, as a
+    /// machine that is gone without a word has; zero: never.
+    pub give_up: Duration,
 }
 
 impl Default for Health {
     fn default() -> Health {
-        Health { interval: Duration::from_secs(5), failures: 5, eject: Duration::from_secs(10), panic_share: 0.5 }
+        Health {
+            interval: Duration::from_secs(5),
+            failures: 5,
+            eject: Duration::from_secs(10),
+            panic_share: 0.5,
+            give_up: Duration::from_secs(15),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use super::call::Face;
 use super::outcome::{Refusal, code_of, is_ok};
 use super::send::PUSHBACK;
-use super::upstream::{Received, causes};
+use super::upstream::{Lost, Received};
 
 /// The longest text of an HTTP error that is read before the answer is passed on. Triton's have a line.
 const LONGEST_ERROR: usize = 64 << 10;
@@ -39,8 +39,8 @@ impl Answer {
     /// Looks into `response`.
     ///
     /// # Errors
-    /// A text where the pod broke off in the middle of an error: nothing of it is left then.
-    pub(super) async fn of(face: Face, response: Response<Received>) -> Result<Answer, String> {
+    /// [`Lost`] where the pod broke off in the middle of an error: nothing of it is left then.
+    pub(super) async fn of(face: Face, response: Response<Received>) -> Result<Answer, Lost> {
         let (head, body) = response.into_parts();
         let mut answer = Answer { head, body: Some(body), held: Bytes::new(), error: None };
         match face {
@@ -69,7 +69,7 @@ impl Answer {
     }
 
     /// Reads what an error says, if it is as short as errors are: none of it is lost if it is not.
-    async fn read_error(&mut self) -> Result<(), String> {
+    async fn read_error(&mut self) -> Result<(), Lost> {
         let mut held = BytesMut::new();
         // One that stops in the middle is passed on as far as it came.
         let read = tokio::time::timeout(PATIENCE, self.read_into(&mut held)).await;
@@ -80,11 +80,11 @@ impl Answer {
         Ok(())
     }
 
-    async fn read_into(&mut self, held: &mut BytesMut) -> Result<(), String> {
+    async fn read_into(&mut self, held: &mut BytesMut) -> Result<(), Lost> {
         while let Some(body) = self.body.as_mut().filter(|_| held.len() <= LONGEST_ERROR) {
             let frame = body.frame().await;
             match frame {
-                Some(frame) => held.extend(frame.map_err(|error| causes(&error))?.into_data()),
+                Some(frame) => held.extend(frame?.into_data()),
                 None => self.body = None,
             }
         }

@@ -113,7 +113,7 @@ impl Question {
         let response = match upstream.send(self.face, self.request(), self.connect).await {
             Ok(response) => response,
             Err(SendError::Unsent(_, why)) => return Err(Failure::Unreachable(why)),
-            Err(SendError::Died(error) | SendError::DiedAtOnce(error)) => return Err(Failure::Broke(causes(&error))),
+            Err(SendError::Lost(lost)) => return Err(Failure::Broke(lost.to_string())),
         };
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| Failure::Broke(broken(&*error)))?;

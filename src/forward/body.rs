@@ -105,6 +105,12 @@ impl RequestBody {
         RequestBody::of(None, held, Framing::Messages(Messages::new(u64::MAX)))
     }
 
+    /// What passed the limits already.
+    pub(super) fn checked(source: Source) -> RequestBody {
+        let length = Length { announced: None, seen: 0, limit: u64::MAX };
+        RequestBody::of(Some(source), SmallVec::new(), Framing::None(length))
+    }
+
     fn of(source: Option<Source>, held: SmallVec<[Bytes; 2]>, framing: Framing) -> RequestBody {
         RequestBody { held, replayed: 0, trailers: None, source, framing, fault: None, broken: false }
     }
@@ -157,14 +163,6 @@ impl RequestBody {
             self.broken = true;
         }
         Poll::Ready(())
-    }
-
-    /// A second body with the same bytes, where all of them are here; shares them. For calls of one message: that one is whole
-    /// with its last byte, whether its caller has said yet that nothing follows (which comes in a frame of its own).
-    pub(super) fn copy(&self) -> Option<RequestBody> {
-        let ended = self.source_ended() || self.holds_all();
-        let whole = ended && self.replayed == 0 && self.trailers.is_none() && !self.broken;
-        whole.then(|| RequestBody::of(None, self.held.clone(), self.framing.anew()))
     }
 
     /// Whether what was read ahead is all that was announced.
@@ -259,16 +257,6 @@ enum Framing {
     Messages(Messages),
     /// Bytes.
     None(Length),
-}
-
-impl Framing {
-    /// The same from the first byte on.
-    fn anew(&self) -> Framing {
-        match self {
-            Framing::Messages(messages) => Framing::Messages(Messages::new(messages.limit)),
-            Framing::None(length) => Framing::None(Length { seen: 0, ..*length }),
-        }
-    }
 }
 
 /// Follows a body's length.

@@ -11,9 +11,11 @@ mod authority;
 mod body;
 mod call;
 mod channel;
+mod claim;
 mod deadline;
 mod fleet;
 mod front;
+mod hedge;
 mod line;
 mod models;
 mod options;
@@ -25,14 +27,17 @@ mod plain;
 mod queue;
 mod readmit;
 mod refusal;
+mod replay;
 mod response;
 mod retry;
+mod room;
 mod route;
 mod send;
 mod shape;
 mod source;
 mod statistics;
 mod stream;
+mod trip;
 mod upstream;
 mod whole;
 
@@ -46,5 +51,5 @@ pub use upstream::{AddressError, check_address};
 
 /// Asks the pods of `picker` how they are, for as long as `wanted` says.
 pub(crate) async fn look_after(picker: Picker, health: Health, wanted: impl Fn() -> bool) {
-    models::follow(picker, health.interval, wanted).await;
+    models::follow(picker, health, wanted).await;
 }

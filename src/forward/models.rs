@@ -7,6 +7,7 @@
 //! Answers win over what was asked: a model that served meanwhile is there, and one that is refused as unknown is not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::ask::{ask, framed, says_yes};
 use super::pending;
 use super::readmit::check_soon;
 use super::upstream::Upstream;
+use crate::core::Health;
 use crate::driver::clock;
 use crate::observe::{Model, Pod};
 use crate::pick::{Looks, Picker, Readmission};
@@ -144,9 +146,11 @@ impl Asking {
     }
 }
 
-/// Asks all pods of `picker`, each `every` so often on the mean (zero: never), and whether they live those that owe an answer, for
-/// as long as `wanted` says.
-pub(super) async fn follow(picker: Picker, every: Duration, wanted: impl Fn() -> bool) {
+/// Asks all pods of `picker`, each as often as `health` says, and whether they live those that owe an answer, for as long as
+/// `wanted` says.
+pub(super) async fn follow(picker: Picker, health: Health, wanted: impl Fn() -> bool) {
+    let every = health.interval;
+    let give_up_ms = u64::try_from(health.give_up.as_millis()).unwrap_or(u64::MAX);
     let mut asked = JoinSet::new();
     let mut known = 0;
     while wanted() {
@@ -158,6 +162,7 @@ pub(super) async fn follow(picker: Picker, every: Duration, wanted: impl Fn() ->
             if count > known {
                 tell(&picker, pod, known);
             }
+            Upstream::of(pod).give_up_ms.store(give_up_ms, Relaxed);
             // Whoever was ejected is asked whether it lives, and about its models once it does.
             if pod.is_ejected() {
                 continue;

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Limited};
 use tracing::debug;
 
 use super::body::RequestBody;
-use super::upstream::{SendError, Upstream, causes};
+use super::upstream::{Upstream, causes};
 use crate::driver::clock;
 use crate::observe::Pod;
 use crate::pick::Picker;
@@ -70,10 +70,7 @@ async fn scrape(upstream: &Upstream) -> Result<String, String> {
     let mut request =
         Request::get("/metrics").body(RequestBody::ready(Default::default())).map_err(|e| e.to_string())?;
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("text/plain"));
-    let response = upstream.ask_metrics(request, PATIENCE).await.map_err(|error| match error {
-        SendError::Unsent(_, why) => why.to_string(),
-        SendError::Died(error) | SendError::DiedAtOnce(error) => causes(&error),
-    })?;
+    let response = upstream.ask_metrics(request, PATIENCE).await.map_err(|error| error.to_string())?;
     if !response.status().is_success() {
         return Err(format!("HTTP status {}", response.status()));
     }

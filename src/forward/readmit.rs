@@ -1,16 +1,18 @@
-//! Ejecting a pod that cannot be reached, hangs or shuts down, and asking it from time to time whether it is back.
+//! Ejecting a pod that cannot be reached, hangs or shuts down, and asking it from time to time whether it is back. One that
+//! goes on to hang is given up with what is in flight there.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::Code;
 use tracing::info;
 
-use super::ask::{EMPTY, ask, says_yes};
+use super::ask::{EMPTY, Failure, Question, ask, says_yes};
 use super::call::Face;
 use super::outcome::Refusal;
-use super::upstream::Upstream;
+use super::upstream::{Unreachable, Upstream};
 use crate::driver::clock;
 use crate::observe::{Because, Ejection, Pod};
 use crate::pick::Readmission;
@@ -36,6 +38,9 @@ fn eject_because(pod: &Arc<Pod>, because: Because, why: &dyn std::fmt::Display) 
         info!(pod = pod.name(), addr = pod.spec().grpc, %why, "ejected pod");
         Upstream::of(pod).let_go();
         tokio::spawn(readmit(Arc::downgrade(pod)));
+        if because == Because::Hangs {
+            outlast(pod);
+        }
     }
 }
 
@@ -47,7 +52,7 @@ pub(super) fn check_soon(pod: &Arc<Pod>) {
     let pod = pod.clone();
     tokio::spawn(async move {
         let asked_at = clock::now();
-        match life(&pod).await {
+        match life(&pod, Readmission::ANSWER).await {
             Life::Live => {}
             // A pod that is only busy answers others meanwhile.
             Life::Silent if pod.heard_at() > asked_at => {}
@@ -64,7 +69,11 @@ async fn readmit(pod: Weak<Pod>) {
     loop {
         tokio::time::sleep(readmission.next_pause()).await;
         let Some(pod) = pod.upgrade().filter(|pod| pod.is_ejected()) else { return };
-        if life(&pod).await == Life::Live {
+        let life = life(&pod, Readmission::ANSWER).await;
+        if life == Life::Silent {
+            outlast(&pod);
+        }
+        if life == Life::Live {
             if pod.readmit() {
                 info!(pod = pod.name(), addr = pod.spec().grpc, "readmitted pod: it answers again");
             }
@@ -73,6 +82,29 @@ async fn readmit(pod: Weak<Pod>) {
             return;
         }
     }
+}
+
+/// Gives a pod up that is out and silent, with all that is in flight there, when it has said nothing for as long as its
+/// node's settings say: neither an answer to any request, nor to a question asked at the beginning of that time. Slow is
+/// not silent: a Triton whose models run for minutes says at once that it lives.
+fn outlast(pod: &Arc<Pod>) {
+    let upstream = Upstream::of(pod);
+    let patience = Duration::from_millis(upstream.give_up_ms.load(Relaxed));
+    if patience.is_zero() || upstream.waiting.swap(true, Relaxed) {
+        return;
+    }
+    let pod = pod.clone();
+    tokio::spawn(async move {
+        let asked_at = clock::now();
+        let is_silent = life(&pod, patience).await == Life::Silent && pod.heard_at() <= asked_at;
+        let upstream = Upstream::of(&pod);
+        if is_silent && pod.is_ejected() {
+            info!(pod = pod.name(), addr = pod.spec().grpc, ?patience, "gave up what is in flight on a pod that hangs");
+            upstream.give_up();
+        }
+        // While it is out its next silence begins this anew: some requests can go nowhere else.
+        upstream.waiting.store(false, Relaxed);
+    });
 }
 
 /// How a pod takes the question whether it lives.
@@ -86,12 +118,14 @@ enum Life {
     Gone,
 }
 
-async fn life(pod: &Pod) -> Life {
-    match ask(pod, SERVER_LIVE, HeaderMap::new(), EMPTY, Readmission::ANSWER).await {
-        Err(status) if status.code() == Code::DeadlineExceeded => return Life::Silent,
+async fn life(pod: &Pod, patience: Duration) -> Life {
+    let question = Question::grpc(SERVER_LIVE, HeaderMap::new(), EMPTY, patience);
+    match question.ask(pod).await {
+        Ok(reply) if says_yes(&reply.message) => {}
         // A server that does not know the question is there to say so.
-        Err(status) if status.code() == Code::Unimplemented => {}
-        Ok(answer) if says_yes(&answer) => {}
+        Err(Failure::Said(status)) if status.code() == Code::Unimplemented => {}
+        // One that takes no connection any more, because those that wait for it fill its queue, is as silent.
+        Err(Failure::Late(_) | Failure::Unreachable(Unreachable::Timeout(_))) => return Life::Silent,
         Ok(_) | Err(_) => return Life::Gone,
     }
     pod.heard(clock::now());
@@ -106,5 +140,5 @@ pub(super) async fn is_ending(pod: &Pod) -> bool {
 
 /// Whether `pod` says that it lives, within [`Readmission::ANSWER`].
 pub(super) async fn is_live(pod: &Pod) -> bool {
-    life(pod).await == Life::Live
+    life(pod, Readmission::ANSWER).await == Life::Live
 }

@@ -17,7 +17,7 @@ use super::deadline::Deadline;
 use super::line::{Entry, code_in};
 use super::outcome::{is_ok, of_code, outcome_of};
 use super::send::Forwarder;
-use super::upstream::{Received, causes};
+use super::upstream::Received;
 use crate::node::Ticket;
 use crate::pick::Outcome;
 
@@ -127,12 +127,6 @@ impl ResponseBody {
             Face::Http => Err(status.message().into()),
         }
     }
-
-    /// What is told of a pod that broke off.
-    fn died(&self, error: &hyper::Error) -> Status {
-        let pod = self.ticket.as_ref().map_or("", |ticket| ticket.pod().name());
-        Status::unavailable(format!("pod `{pod}` broke off while it answered: {}", causes(error)))
-    }
 }
 
 impl Body for ResponseBody {
@@ -159,11 +153,12 @@ impl Body for ResponseBody {
                 }
                 Ok(frame)
             }
-            Poll::Ready(Some(Err(error))) => match wrong(&self.fault) {
+            Poll::Ready(Some(Err(lost))) => match wrong(&self.fault) {
                 Some(wrong) => self.break_off(&wrong.into(), Outcome::Cancelled),
                 None => {
-                    let status = self.died(&error);
-                    self.break_off(&status, Outcome::Failed)
+                    let told = |ticket: &Ticket| lost.status(ticket.pod(), true);
+                    let status = self.ticket.as_ref().map_or_else(|| Status::unavailable(lost.to_string()), told);
+                    self.break_off(&status, lost.outcome())
                 }
             },
             Poll::Ready(None) => {

@@ -1,17 +1,15 @@
 //! The one road from a request to a pod's answer, for the channel and the fronts alike: pick, send, and pick again where
 //! nothing of it ran.
 
-use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response};
-use smallvec::SmallVec;
 use tonic::{Code, Status};
 
 use super::answer::Answer;
-use super::body::{Fault, RequestBody, Wrong, wrong};
+use super::body::RequestBody;
 use super::call::{Call, Kind};
 use super::deadline::Deadline;
 use super::line::Entry;
@@ -19,86 +17,48 @@ use super::models::{Missing, lacks};
 use super::options::ForwardOptions;
 use super::outcome::{Refusal, of_code};
 use super::pin::say_pod;
-use super::queue::{Line, WaitQueue};
+use super::queue::WaitQueue;
 use super::readmit::{check_soon, is_ending, unreachable};
+use super::replay::Replay;
 use super::response::ResponseBody;
 use super::retry::Budget;
+use super::room::Room;
 use super::route::{Route, Sequences, route};
 use super::shape::read_soon;
-use super::upstream::{SendError, Unreachable, Upstream, deaf_to};
+use super::trip::{Done, Trip};
+use super::upstream::{Lost, SendError, Unreachable, Upstream};
 use crate::driver::clock;
-use crate::id::PodId;
 use crate::node::{Node, Ticket};
 use crate::observe::Pod;
-use crate::pick::{self, Outcome, PickError};
-use crate::time::Time;
-
-/// How long a caller whose own clock runs on is asked to wait at most.
-const LONGEST_PUSHBACK: Duration = Duration::from_secs(60);
+use crate::pick::Outcome;
 
 /// What every request of one face goes through, and what it remembers of them.
 #[derive(Debug)]
 pub(super) struct Forwarder {
     pub(super) node: Node,
     pub(super) options: ForwardOptions,
-    budget: Budget,
-    queue: WaitQueue,
+    pub(super) budget: Budget,
+    pub(super) queue: WaitQueue,
+    /// For what may be sent again.
+    pub(super) room: Arc<Room>,
     sequences: Sequences,
 }
 
-/// A request on its way, and what was decided for it.
-pub(super) struct Trip {
-    pub(super) call: Call,
-    pub(super) route: Route,
-    /// When it is of no use any more.
-    until: Option<Time>,
-    /// Until when it may wait, as Triton's `timeout` says.
-    waits_until: Option<Time>,
-    fault: Fault,
-    tried: Tried,
-    /// How often it was sent again although a pod may have begun it, or failed it.
-    again: u32,
-    /// Its line in the access log.
-    pub(super) line: Option<Box<Entry>>,
-}
-
-impl Trip {
-    /// The way of `call`, whose caller waits until `until` at most.
-    pub(super) fn new(call: Call, route: Route, until: Option<Time>) -> Trip {
-        let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
-        let until = [until, waits_until].into_iter().flatten().min();
-        Trip { call, route, until, waits_until, fault: None, tried: Tried::default(), again: 0, line: None }
-    }
-
-    /// What its caller did wrong with its body, as far as it is known.
-    fn wrong(&self) -> Option<Wrong> {
-        wrong(&self.fault)
-    }
-
-    /// It was not sent to `pod`.
-    pub(super) fn failed(&mut self, pod: Arc<Pod>, why: String) {
-        self.tried.failed(pod, why);
-    }
-}
-
 /// What became of one sending.
-enum Sent {
+#[expect(clippy::large_enum_variant, reason = "the largest one is the usual one")]
+pub(super) enum Sent {
     Answer(Ticket, Answer),
     Unsent(Ticket, Box<Request<RequestBody>>, Unreachable),
-    Died(Ticket, String),
-    /// The same, on a new connection.
-    DiedAtOnce(Ticket, String),
+    Lost(Ticket, Lost),
     /// Its caller broke off, or sent too much.
     Abandoned(Ticket, String),
 }
 
-/// What the caller gets: an answer, and the ticket where it has not ended.
-type Done = (Answer, Option<Ticket>, Arc<Pod>);
-
 impl Forwarder {
     pub(super) fn new(node: Node, options: ForwardOptions) -> Forwarder {
         let (budget, queue) = (Budget::new(&options.retry), WaitQueue::new(&options.limits));
-        Forwarder { node, options, budget, queue, sequences: Sequences::default() }
+        let room = Room::new(&options.retry);
+        Forwarder { node, options, budget, queue, room, sequences: Sequences::default() }
     }
 
     /// Sends `request` to a pod of this node's choice and returns its response, with the ticket inside.
@@ -156,7 +116,8 @@ impl Forwarder {
         self.queue.wake();
     }
 
-    async fn dispatch(&self, trip: &mut Trip, mut request: Request<RequestBody>) -> Result<Done, Status> {
+    async fn dispatch(&self, trip: &mut Trip, request: Request<RequestBody>) -> Result<Done, Status> {
+        let (mut request, replay) = self.kept(trip, request);
         loop {
             let ticket = match self.pick(trip).await? {
                 Ok(ticket) => ticket,
@@ -165,47 +126,22 @@ impl Forwarder {
             if let Some(line) = &mut trip.line {
                 line.picked(&ticket);
             }
-            let copy = copy_of(&trip.call, &request);
             let sent = match self.hedge_after(trip) {
                 // Boxed: it holds two sendings, and every request would have to keep room for them.
-                Some(after) => Box::pin(self.send_hedged(trip, ticket, request, after)).await,
+                Some(after) => Box::pin(self.send_hedged(trip, ticket, request, replay.as_ref(), after)).await,
                 None => self.send(&trip.call, ticket, request).await,
             };
             let sent = match sent {
                 // Over HTTP/2 it is the pod's stream that was reset, by this side.
-                Sent::Died(ticket, why) if trip.wrong().is_some() => Sent::Abandoned(ticket, why),
+                Sent::Lost(ticket, lost) if trip.wrong().is_some() => Sent::Abandoned(ticket, lost.to_string()),
                 sent => sent,
             };
-            let shut = match &sent {
-                Sent::DiedAtOnce(ticket, _) if copy.is_some() => Some(ticket.pod().clone()),
-                _ => None,
-            };
-            let unread = match shut {
-                Some(pod) => Box::pin(is_ending(&pod)).await,
-                None => false,
-            };
             request = match sent {
-                Sent::Answer(ticket, answer) => match self.judge(trip, ticket, answer, copy) {
+                Sent::Answer(ticket, answer) => match self.judge(trip, ticket, answer, replay.as_ref()) {
                     Ok(done) => return Ok(done),
                     Err(again) => *again,
                 },
-                Sent::Died(ticket, why) | Sent::DiedAtOnce(ticket, why) => {
-                    let pod = ticket.pod().clone();
-                    ticket.finish(Outcome::Failed);
-                    if unread {
-                        check_soon(&pod);
-                    }
-                    let twice = self.may_run_twice(&trip.call);
-                    let may = unread || (twice && self.budget.allows(trip.again));
-                    match copy.filter(|_| trip.route.may_move() && may) {
-                        Some(copy) => {
-                            trip.again += u32::from(!unread);
-                            trip.tried.failed(pod, why);
-                            copy
-                        }
-                        None => return Err(died(&pod, &why)),
-                    }
-                }
+                Sent::Lost(ticket, lost) => Box::pin(self.lose(trip, ticket, lost, replay.as_ref())).await?,
                 Sent::Abandoned(ticket, why) => {
                     ticket.finish(Outcome::Cancelled);
                     return Err(trip.wrong().map_or_else(|| Status::cancelled(why), Status::from));
@@ -224,28 +160,63 @@ impl Forwarder {
         }
     }
 
+    /// Keeps of `request` what is sent of it, where it may be sent again: an inference that may go to more than one pod.
+    fn kept(&self, trip: &Trip, request: Request<RequestBody>) -> (Request<RequestBody>, Option<Replay>) {
+        let may = trip.call.kind == Kind::Infer && trip.route.may_move() && self.node.picker().pods().len() > 1;
+        if !may {
+            return (request, None);
+        }
+        let (request, replay) = Replay::of(request, &self.room);
+        (request, Some(replay))
+    }
+
+    /// The request for another pod, where it may run twice, or was not even read.
+    async fn lose(
+        &self,
+        trip: &mut Trip,
+        ticket: Ticket,
+        lost: Lost,
+        replay: Option<&Replay>,
+    ) -> Result<Request<RequestBody>, Status> {
+        let (pod, replay) = (ticket.pod().clone(), replay.filter(|replay| replay.is_possible()));
+        let unread = matches!(lost, Lost::BrokeAtOnce(_)) && replay.is_some() && is_ending(&pod).await;
+        ticket.finish(lost.outcome());
+        if unread {
+            check_soon(&pod);
+        }
+        let may = |replay: &&Replay| {
+            replay.is_possible() && (unread || self.may_run_twice(&trip.call) && self.budget.allows(trip.again))
+        };
+        match replay.filter(may).and_then(Replay::again) {
+            Some(again) => {
+                trip.again += u32::from(!unread);
+                trip.tried.failed(pod, lost.to_string());
+                Ok(again)
+            }
+            None => Err(lost.status(&pod, false)),
+        }
+    }
+
     /// Passes the answer on, or says (by giving the request back) that it is to be picked for again.
     fn judge(
         &self,
         trip: &mut Trip,
         ticket: Ticket,
         answer: Answer,
-        copy: Option<Request<RequestBody>>,
+        replay: Option<&Replay>,
     ) -> Result<Done, Box<Request<RequestBody>>> {
         let pod = ticket.pod().clone();
-        if let Some(span) = answer.push_back() {
-            self.node.picker().hold_off(clock::now(), pod.id(), trip.call.model(), span);
-        }
-        let copy = copy.filter(|_| trip.route.may_move());
+        self.spare(&trip.call, &pod, answer.push_back());
+        let replay = replay.filter(|replay| replay.is_possible());
         let Some(refusal) = answer.refusal() else {
             let (code, text) = (answer.code(), answer.error.as_ref().map_or("", |error| error.message()));
             let again = code != Code::Ok && self.options.retry.codes.contains(&code);
-            return match copy.filter(|_| again && self.budget.allows(trip.again)) {
-                Some(copy) => {
+            return match replay.filter(|_| again && self.budget.allows(trip.again)).and_then(Replay::again) {
+                Some(request) => {
                     trip.again += 1;
                     ticket.finish(of_code(code, text));
                     trip.tried.answered(pod, answer);
-                    Err(copy.into())
+                    Err(request.into())
                 }
                 None => Ok((answer, Some(ticket), pod)),
             };
@@ -253,12 +224,19 @@ impl Forwarder {
         ticket.finish(refusal.outcome());
         // Noted whether or not there is something to send again.
         let offered = self.offers(trip, refusal, &pod);
-        match copy.filter(|_| offered) {
-            Some(copy) => {
+        match replay.filter(|_| offered).and_then(Replay::again) {
+            Some(request) => {
                 trip.tried.answered(pod, answer);
-                Err(copy.into())
+                Err(request.into())
             }
             None => Ok((answer, None, pod)),
+        }
+    }
+
+    /// Leaves `pod` alone for the model of `call` for as long as it asks to be.
+    pub(super) fn spare(&self, call: &Call, pod: &Pod, push_back: Option<Duration>) {
+        if let Some(span) = push_back {
+            self.node.picker().hold_off(clock::now(), pod.id(), call.model(), span);
         }
     }
 
@@ -313,160 +291,24 @@ impl Forwarder {
         self.options.model(call.model()).is_some_and(|model| model.idempotent)
     }
 
-    /// A ticket for one request in a stream, on a pod that takes connections.
-    ///
-    /// # Errors
-    /// As [`Forwarder::forward`].
-    pub(super) async fn claim(&self, trip: &mut Trip) -> Result<Ticket, Status> {
-        if trip.tried.pods.is_empty() {
-            self.budget.count();
-        }
-        loop {
-            let ticket = match self.pick(trip).await? {
-                Ok(ticket) => ticket,
-                Err(error) => {
-                    let tried = std::mem::take(&mut trip.tried);
-                    return Err(tried.said.clone().unwrap_or_else(|| tried.status(&error)));
-                }
-            };
-            let pod = ticket.pod().clone();
-            let Err(why) = Upstream::of(&pod).connect(self.options.connect_timeout).await else {
-                self.read_shape(&trip.call, &pod);
-                if let Some(line) = &mut trip.line {
-                    line.picked(&ticket);
-                }
-                return Ok(ticket);
-            };
-            ticket.finish(Outcome::Failed);
-            unreachable(trip.call.face, &pod, &why);
-            trip.tried.failed(pod, why.to_string());
-            if !trip.route.may_move() {
-                return Err(std::mem::take(&mut trip.tried).lost(&trip.route));
-            }
-        }
-    }
-
-    /// A ticket; waits for one where pods are full. The inner error is that no pod is left.
-    async fn pick(&self, trip: &Trip) -> Result<Result<Ticket, PickError>, Status> {
-        let (call, mut ids) = (&trip.call, trip.tried.ids());
-        if trip.route.may_move() {
-            ids.extend(deaf_to(call.face, self.node.picker())?);
-        }
-        let among = trip.route.among(&ids);
-        let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&ids).among(&among);
-        let wanted = match call.kind.cost() {
-            Some(cost) => wanted.cost(cost),
-            None => wanted,
-        };
-        let limits = &self.options.limits;
-        let picked = match limits.in_flight_per_pod.filter(|_| call.is_inference()) {
-            None => self.node.pick_strict(&wanted).await,
-            Some(most) => {
-                let wanted = wanted.at_most(Some(most.get()));
-                let priority = call.peek.parameters.priority();
-                // Those that may go to the same pods stand in one line: one that waits for its pod holds up nobody else.
-                let line = Line::new(call.model(), &among);
-                let waited = self.queue.wait(line, priority, trip.until, || self.node.pick(&wanted));
-                let waited = match trip.waits_until {
-                    // As Triton says it of its own queue.
-                    Some(until) => tokio::time::timeout(until.since(clock::now()), waited)
-                        .await
-                        .map_err(|_| Status::unavailable("Request timeout expired"))?,
-                    None => waited.await,
-                };
-                waited.map_err(|full| refused(full.to_string(), Duration::from_secs(1)))?
-            }
-        };
-        match picked {
-            Ok(ticket) => self.in_time(trip, ticket).map(Ok),
-            Err(error) => Ok(Err(error)),
-        }
-    }
-
-    /// The ticket, where its request can be answered in time as far as anybody knows.
-    fn in_time(&self, trip: &Trip, ticket: Ticket) -> Result<Ticket, Status> {
-        let Some(until) = trip.until.filter(|_| self.options.limits.refuse_late && trip.call.is_inference()) else {
-            return Ok(ticket);
-        };
-        let left = until.since(clock::now());
-        let wait = ticket.expected_wait();
-        if wait <= left || self.node.picker().model(trip.call.model()).cost.is_unknown() {
-            return Ok(ticket);
-        }
-        // Nothing was sent, so nothing runs.
-        ticket.finish(Outcome::Refused);
-        let text =
-            format!("the deadline in {left:.1?} cannot be met: the wait would be {wait:.1?} at the least busy pod");
-        Err(refused(text, wait - left))
-    }
-
-    async fn send(&self, call: &Call, ticket: Ticket, request: Request<RequestBody>) -> Sent {
+    pub(super) async fn send(&self, call: &Call, ticket: Ticket, request: Request<RequestBody>) -> Sent {
         let pod = ticket.pod();
         self.read_shape(call, pod);
         match Upstream::of(pod).send(call.face, request, self.options.connect_timeout).await {
             Ok(response) => match Answer::of(call.face, response).await {
                 Ok(answer) => Sent::Answer(ticket, answer),
-                Err(why) => Sent::Died(ticket, why),
+                Err(lost) => Sent::Lost(ticket, lost),
             },
-            // What went wrong with the request's own body.
-            Err(SendError::Died(error) | SendError::DiedAtOnce(error)) if error.is_user() => {
-                Sent::Abandoned(ticket, super::upstream::causes(&error))
-            }
-            Err(SendError::Died(error)) => Sent::Died(ticket, super::upstream::causes(&error)),
-            Err(SendError::DiedAtOnce(error)) => Sent::DiedAtOnce(ticket, super::upstream::causes(&error)),
+            Err(SendError::Lost(lost)) if lost.is_callers() => Sent::Abandoned(ticket, lost.to_string()),
+            Err(SendError::Lost(lost)) => Sent::Lost(ticket, lost),
             Err(SendError::Unsent(unsent, why)) => Sent::Unsent(ticket, unsent, why),
         }
     }
 
     /// Sees to it that it is known soon how the pod runs the model.
-    fn read_shape(&self, call: &Call, pod: &Arc<Pod>) {
+    pub(super) fn read_shape(&self, call: &Call, pod: &Arc<Pod>) {
         if self.options.read_model_config && call.is_inference() {
             read_soon(self.node.picker(), pod, call.model());
-        }
-    }
-
-    fn hedge_after(&self, trip: &Trip) -> Option<Duration> {
-        let model = self.options.model(trip.call.model())?;
-        if !model.idempotent || trip.call.kind != Kind::Infer {
-            return None;
-        }
-        model.hedge_after.filter(|_| matches!(trip.route, Route::Free | Route::Near(_)))
-    }
-
-    /// The same as [`Forwarder::send`], with a second pod asked where the first takes long. The loser is dropped: its pod runs
-    /// it all the same, so its cost stays charged until its predicted end.
-    async fn send_hedged(
-        &self,
-        trip: &mut Trip,
-        ticket: Ticket,
-        request: Request<RequestBody>,
-        after: Duration,
-    ) -> Sent {
-        let copy = copy_of(&trip.call, &request);
-        let first_pod = ticket.pod().clone();
-        let call = &trip.call;
-        let mut first = pin!(self.send(call, ticket, request));
-        let copy = tokio::select! {
-            biased;
-            sent = &mut first => return sent,
-            () = tokio::time::sleep(after) => copy,
-        };
-        let Some(copy) = copy.filter(|_| self.budget.allows(trip.again)) else { return first.await };
-        let deaf = deaf_to(call.face, self.node.picker()).unwrap_or_default();
-        let most = self.options.limits.in_flight_per_pod.map(NonZeroU32::get);
-        let excluded: SmallVec<[PodId; 4]> = trip.tried.ids().into_iter().chain(deaf).chain([first_pod.id()]).collect();
-        let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded).at_most(most);
-        let Ok(second) = self.node.pick(&wanted) else { return first.await };
-        trip.again += 1;
-        if let Some(line) = &mut trip.line {
-            line.picked(&second);
-        }
-        let mut second = pin!(self.send(call, second, copy));
-        // A failure does not win against an answer that may still come.
-        let won = |sent: &Sent| matches!(sent, Sent::Answer(_, answer) if answer.code() == Code::Ok);
-        tokio::select! {
-            sent = &mut first => if won(&sent) { sent } else { finish_failed(call, sent); second.await },
-            sent = &mut second => if won(&sent) { sent } else { finish_failed(call, sent); first.await },
         }
     }
 
@@ -489,112 +331,5 @@ pub(super) fn failed(line: &mut Option<Box<Entry>>, status: Status) -> Status {
     status
 }
 
-/// A hedge that lost by failing.
-fn finish_failed(call: &Call, sent: Sent) {
-    match sent {
-        Sent::Answer(ticket, answer) => {
-            ticket.finish(answer.refusal().map_or_else(|| of_code(answer.code(), ""), Refusal::outcome));
-        }
-        Sent::Died(ticket, _) | Sent::DiedAtOnce(ticket, _) => ticket.finish(Outcome::Failed),
-        Sent::Abandoned(ticket, _) => ticket.finish(Outcome::Cancelled),
-        Sent::Unsent(ticket, _, why) => {
-            unreachable(call.face, ticket.pod(), &why);
-            ticket.finish(Outcome::Failed);
-        }
-    }
-}
-
-/// A second copy of an inference that is here as a whole: its bytes are shared, its headers are not.
-fn copy_of(call: &Call, request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let body = if call.kind == Kind::Infer { request.body().copy()? } else { return None };
-    let mut copy = Request::new(body);
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    // The headers' names as they were written.
-    copy.extensions_mut().clone_from(request.extensions());
-    Some(copy)
-}
-
-/// The status of a request that was lost on its pod.
-pub(super) fn died(pod: &Pod, why: &str) -> Status {
-    Status::unavailable(format!(
-        "pod `{}` broke off before it answered, and may have begun the request: {why}",
-        pod.name()
-    ))
-}
-
-/// RESOURCE_EXHAUSTED with the time after which another try makes sense, as gRPC's clients understand it.
-fn refused(text: String, after: Duration) -> Status {
-    let mut status = Status::resource_exhausted(text);
-    let ms = after.min(LONGEST_PUSHBACK).as_millis().max(1);
-    if let Ok(ms) = ms.to_string().parse() {
-        status.metadata_mut().insert(PUSHBACK, ms);
-    }
-    status
-}
-
 /// gRPC's trailer for "try again in so many milliseconds" (gRFC A6).
 pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
-
-/// The pods that did not take one request, and why. Empty for all but a few.
-#[derive(Default)]
-struct Tried {
-    pods: SmallVec<[(Arc<Pod>, Option<String>); 1]>,
-    /// How many of them were full, or did not have the version.
-    full: u32,
-    /// Whether it was news of one of them that it lacks the model.
-    news: bool,
-    /// The last answer of a pod that did not take it: what the caller gets if none does.
-    answer: Option<(Answer, Arc<Pod>)>,
-    /// The same where it was said inside of a stream.
-    said: Option<Status>,
-}
-
-impl Tried {
-    fn failed(&mut self, pod: Arc<Pod>, why: String) {
-        self.pods.push((pod, Some(why)));
-    }
-
-    fn answered(&mut self, pod: Arc<Pod>, answer: Answer) {
-        self.pods.push((pod.clone(), None));
-        self.answer = Some((answer, pod));
-    }
-
-    fn ids(&self) -> SmallVec<[PodId; 4]> {
-        self.pods.iter().map(|(pod, _)| pod.id()).collect()
-    }
-
-    /// What the caller gets when nothing is left to pick.
-    fn end(self, error: &PickError) -> Result<Done, Status> {
-        match self.answer {
-            Some((answer, pod)) => Ok((answer, None, pod)),
-            None => Err(self.status(error)),
-        }
-    }
-
-    fn status(&self, error: &PickError) -> Status {
-        match self.pods.is_empty() {
-            true => Status::unavailable(error.to_string()),
-            false => Status::unavailable(format!("no pod could be reached: {}", self.text())),
-        }
-    }
-
-    /// What the caller gets when the one pod that could take it cannot be reached.
-    fn lost(self, route: &Route) -> Status {
-        let what = match route.sequence() {
-            Some((model, id)) => {
-                format!("sequence {id} of model `{model}` is lost, begin it again with sequence_start: ")
-            }
-            None => String::new(),
-        };
-        Status::unavailable(format!("{what}no pod could be reached: {}", self.text()))
-    }
-
-    fn text(&self) -> String {
-        let why = |(pod, why): &(Arc<Pod>, Option<String>)| {
-            format!("`{}` ({}): {}", pod.name(), pod.spec().grpc, why.as_deref().unwrap_or_default())
-        };
-        self.pods.iter().map(why).collect::<Vec<_>>().join("; ")
-    }
-}

@@ -12,6 +12,7 @@ use tokio::time::{Duration, Sleep, sleep};
 use tonic::Status;
 
 use super::body::BoxError;
+use super::replay::Sending;
 
 /// Where a request's bytes come from.
 pub(super) enum Source {
@@ -21,6 +22,8 @@ pub(super) enum Source {
     Client(tonic::body::Body),
     /// From a stream's messages, those that go to one pod.
     Leg(mpsc::Receiver<Bytes>),
+    /// From any of these, by way of what is kept of it.
+    Kept(Sending),
 }
 
 impl Source {
@@ -39,6 +42,7 @@ impl Body for Source {
             Source::Incoming(body) => body.poll_frame(cx),
             Source::Client(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
             Source::Leg(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
+            Source::Kept(sending) => Pin::new(sending).poll_frame(cx),
         }
     }
 
@@ -47,6 +51,7 @@ impl Body for Source {
             Source::Incoming(body) => body.body.is_end_stream(),
             Source::Client(body) => body.is_end_stream(),
             Source::Leg(_) => false,
+            Source::Kept(sending) => sending.is_end_stream(),
         }
     }
 }

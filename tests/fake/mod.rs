@@ -327,12 +327,17 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         return response;
     }
     let what = request.headers().get("x-do").and_then(|what| what.to_str().ok()).unwrap_or_default().to_owned();
-    if let Some(status) = what.strip_prefix("head-") {
+    // The same before the body was read, or after.
+    if let Some(status) = what.strip_prefix("head-").or_else(|| what.strip_prefix("read-")) {
         // For this pod alone, or for all.
         let (at, status) = status.split_once('@').unwrap_or((&seen.name, status));
         if at == seen.name {
             seen.requests.fetch_add(1, SeqCst);
             headers.extend(trailers(status));
+            if what.starts_with("read-") {
+                let _ = request.into_body().collect().await;
+                return response;
+            }
             if let Some(ms) = request.headers().get("x-push-back") {
                 headers.insert("grpc-retry-pushback-ms", ms.clone());
             }
@@ -447,7 +452,7 @@ async fn perform(what: &str, body: &mut Incoming, seen: &Seen, frames: &Frames) 
             seen.release.notified().await;
             let _ = frames.send(Frame::data(all));
         }
-        _ if what.starts_with("head-") || what == "slow-on-a" => {
+        _ if what.starts_with("head-") || what.starts_with("read-") || what == "slow-on-a" => {
             let all = body.collect().await.unwrap().to_bytes();
             let _ = frames.send(Frame::data(all));
         }

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use plimsoll::node::NodeConfig;
 use plimsoll::observe::{self, Because};
+use plimsoll_proto::inference::ModelInferRequest;
+use tokio_stream::StreamExt;
 use tonic::Code;
 
 use super::fake::{Pod, eventually};
 use super::{Client, World, infer, world_of};
 
 /// A request for `model` that a fake pod refuses if it does not have it.
-fn ask(model: &str) -> tonic::Request<plimsoll_proto::inference::ModelInferRequest> {
+fn ask(model: &str) -> tonic::Request<ModelInferRequest> {
     let mut request = infer(model, "echo");
     request.metadata_mut().insert("x-model", model.parse().unwrap());
     request
@@ -175,11 +178,68 @@ async fn a_pod_that_hangs_is_left_alone_until_it_answers() {
     assert!(pod(&world, 0).is_ejected());
 }
 
-/// A pod that takes seconds for each request is busy, and says so when it is asked: it must not be left alone for it.
+/// What is in flight on a pod that goes on to hang must end, with or without a deadline: elsewhere where it may run twice, with
+/// an error that says why where not. What it costs stays charged: a process that goes on runs what it has. And then it is used
+/// again, over a connection of its own.
+#[tokio::test]
+async fn what_a_pod_that_hangs_holds_is_given_up() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let give_up = |config: &mut NodeConfig| config.health.give_up = Duration::from_secs(1);
+    let world = world_of(&[&a, &b], give_up, |options| {
+        options.forward.models.entry("twice".into()).or_default().idempotent = true;
+    })
+    .await;
+    let ask = |request: tonic::Request<ModelInferRequest>| {
+        let mut client = world.client.clone();
+        tokio::spawn(async move { client.model_infer(request).await })
+    };
+    let mut twice = Vec::new();
+    for _ in 0..100 {
+        twice.push(ask(infer("twice", "slow-on-a")));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if pod(&world, 0).own_in_flight() > 0 {
+            break;
+        }
+    }
+    // These may go to no other pod.
+    let on_a = |what: &str| {
+        let mut request = infer("m", what);
+        request.metadata_mut().insert("plimsoll-pod", "a".parse().unwrap());
+        request
+    };
+    let (metadata, _, message) = on_a("stall-after-message").into_parts();
+    let asked = tokio_stream::iter([message]).chain(tokio_stream::pending());
+    let asked = tonic::Request::from_parts(metadata, tonic::Extensions::new(), asked);
+    let mut stream = world.client.clone().model_stream_infer(asked).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_some());
+    a.freeze(true);
+    let once = ask(on_a("echo"));
+    eventually("`a` has all three", || pod(&world, 0).own_in_flight() == 3).await;
+    let status = tokio::time::timeout(Duration::from_secs(30), once).await.unwrap().unwrap().unwrap_err();
+    let told = "pod `a` was given up before it answered, and may have begun the request: it answers nothing";
+    assert!(status.code() == Code::Unavailable && status.message().starts_with(told), "{status}");
+    let status = stream.message().await.unwrap_err();
+    let told = "pod `a` was given up while it answered: it answers nothing";
+    assert!(status.code() == Code::Unavailable && status.message().starts_with(told), "{status}");
+    for answer in twice {
+        assert_eq!(answer.await.unwrap().unwrap().metadata().get("x-pod").unwrap(), "b");
+    }
+    let stats = pod(&world, 0);
+    assert_eq!(stats.stats().failed.load(SeqCst), 0, "a pod that hangs has not answered");
+    assert!(stats.stats().cancelled.load(SeqCst) >= 3);
+    a.freeze(false);
+    eventually("it is back", || !pod(&world, 0).is_ejected()).await;
+    let answer = world.client.clone().model_infer(on_a("echo")).await.unwrap();
+    assert_eq!(answer.metadata().get("x-pod").unwrap(), "a");
+}
+
+/// A pod that takes seconds for each request is busy, and says so when it is asked: it must not be left alone for it, and what
+/// is in flight there least of all be given up.
 #[tokio::test]
 async fn a_pod_that_is_only_slow_is_not_left_alone() {
     let (a, b) = (Pod::start("a").await, Pod::start("b").await);
-    let world = asked_often(&[&a, &b]).await;
+    let give_up = |config: &mut NodeConfig| config.health.give_up = Duration::from_secs(1);
+    let world = world_of(&[&a, &b], give_up, |_| {}).await;
     let held: Vec<_> = (0..4)
         .map(|_| {
             let mut client = world.client.clone();
@@ -190,5 +250,6 @@ async fn a_pod_that_is_only_slow_is_not_left_alone() {
     let pods = world.node.picker().pods();
     assert!(pods.iter().all(|pod| pod.own_in_flight() > 0 && !pod.is_ejected()));
     assert_eq!(pods.iter().map(|pod| pod.stats().ejections.load(SeqCst)).sum::<u64>(), 0);
+    assert!(held.iter().all(|held| !held.is_finished()));
     held.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -12,8 +12,8 @@ use tonic::Status;
 
 use super::super::body::{Messages, TooLarge};
 use super::super::peek::{Compression, Depth, Peek, Peeker, Progress};
-use super::super::send::Trip;
 use super::super::source::Source;
+use super::super::trip::Trip;
 use crate::node::Ticket;
 
 /// One message, or the beginning of one, as it came.

@@ -15,7 +15,7 @@ use super::super::body::{Messages, RequestBody};
 use super::super::call::Face;
 use super::super::peek::Compression;
 use super::super::source::Source;
-use super::super::upstream::{Received, SendError, Unreachable, Upstream, causes};
+use super::super::upstream::{Lost, Received, SendError, Unreachable, Upstream};
 use super::inbound::Pieces;
 use super::said::{Said, said};
 use crate::observe::Pod;
@@ -71,8 +71,8 @@ pub(super) enum Event {
     Ended(Option<HeaderMap>),
     /// Nothing of this side came to the pod.
     Unsent(Unreachable),
-    /// It broke off.
-    Broke(String),
+    /// It broke off, or hangs.
+    Lost(Lost),
 }
 
 /// All of them.
@@ -131,9 +131,7 @@ impl Leg {
                 From::Head(sending) => match std::task::ready!(sending.as_mut().poll(cx)) {
                     Ok(response) => return Poll::Ready(self.begin(response)),
                     Err(SendError::Unsent(_, why)) => return Poll::Ready(Event::Unsent(why)),
-                    Err(SendError::Died(error) | SendError::DiedAtOnce(error)) => {
-                        return Poll::Ready(Event::Broke(causes(&error)));
-                    }
+                    Err(SendError::Lost(lost)) => return Poll::Ready(Event::Lost(lost)),
                 },
                 From::Body(body) => body,
             };
@@ -142,7 +140,7 @@ impl Leg {
                     Ok(data) => self.rest = data,
                     Err(frame) => return Poll::Ready(Event::Ended(frame.into_trailers().ok())),
                 },
-                Some(Err(error)) => return Poll::Ready(Event::Broke(causes(&error))),
+                Some(Err(lost)) => return Poll::Ready(Event::Lost(lost)),
                 None => return Poll::Ready(Event::Ended(None)),
             }
         }

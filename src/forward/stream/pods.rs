@@ -16,9 +16,8 @@ use super::{Over, Work};
 use crate::forward::call::Face;
 use crate::forward::outcome::{Refusal, outcome_of};
 use crate::forward::readmit::unreachable;
-use crate::forward::send::died;
 use crate::forward::shape::answers_many;
-use crate::forward::upstream::Unreachable;
+use crate::forward::upstream::{Lost, Unreachable};
 use crate::observe::Pod;
 use crate::pick::Outcome;
 
@@ -32,7 +31,7 @@ impl Work {
             Event::More(bytes) => self.outbox.push_back(Frame::data(bytes)),
             Event::Ended(status) => self.ended(id, status)?,
             Event::Unsent(why) => self.unsent(id, &why)?,
-            Event::Broke(why) => self.broke(id, &why)?,
+            Event::Lost(lost) => self.broke(id, &lost)?,
         }
         self.close()
     }
@@ -124,8 +123,9 @@ impl Work {
             return self.end_by(leg);
         }
         let text = Status::from_header_map(&status).map(|status| status.message().to_owned());
+        let told = broke_off(&leg.pod, text.as_deref().unwrap_or("it ended the stream"));
         for open in lost {
-            self.lost(open, &leg.pod, outcome, text.as_deref().unwrap_or("it ended the stream"))?;
+            self.lost(open, &leg.pod, outcome, &told)?;
         }
         self.status = Some(status);
         Ok(())
@@ -167,30 +167,31 @@ impl Work {
             trip.failed(leg.pod.clone(), why.to_string());
             match copy.filter(|_| trip.route.may_move()) {
                 Some(copy) => self.inbound.send_again(trip, copy),
-                None => self.fail(&trip.call, &died(&leg.pod, &why.to_string()))?,
+                None => self.fail(&trip.call, &unreached(&leg.pod, why))?,
             }
         }
         if self.begin.is_some() && self.inbound.has_ended() && self.legs.is_empty() {
-            return self.end_with(&died(&leg.pod, &why.to_string()));
+            return self.end_with(&unreached(&leg.pod, why));
         }
         Ok(())
     }
 
-    /// A pod broke off.
-    fn broke(&mut self, id: u64, why: &str) -> Result<(), Over> {
+    /// A pod broke off, or was given up.
+    fn broke(&mut self, id: u64, lost: &Lost) -> Result<(), Over> {
         let Some(leg) = self.legs.remove(id) else { return Ok(()) };
         let is_own = self.forget(id);
-        let lost = self.requests.remove_all(id);
-        let all_again = !lost.is_empty() && lost.iter().all(|open| self.may_run_again(open));
+        let open = self.requests.remove_all(id);
+        let all_again = !open.is_empty() && open.iter().all(|open| self.may_run_again(open));
         let may_go_on = !leg.is_in_answer() && (!is_own || all_again);
         if !may_go_on {
-            for open in lost {
-                let _ = self.requests.end(open, Outcome::Failed, false);
+            for open in open {
+                let _ = self.requests.end(open, lost.outcome(), false);
             }
-            return self.end_with(&if self.begin.is_some() { died(&leg.pod, why) } else { broke_off(&leg.pod, why) });
+            return self.end_with(&lost.status(&leg.pod, self.begin.is_none()));
         }
-        for open in lost {
-            self.lost(open, &leg.pod, Outcome::Failed, why)?;
+        let told = lost.status(&leg.pod, true);
+        for open in open {
+            self.lost(open, &leg.pod, lost.outcome(), &told)?;
         }
         Ok(())
     }
@@ -200,12 +201,12 @@ impl Work {
     }
 
     /// A request had no (last) answer when its pod ended: it is sent again if it may run twice, or its caller is told.
-    fn lost(&mut self, open: Open, pod: &Arc<Pod>, outcome: Outcome, why: &str) -> Result<(), Over> {
+    fn lost(&mut self, open: Open, pod: &Arc<Pod>, outcome: Outcome, told: &Status) -> Result<(), Over> {
         let may = self.may_run_again(&open);
         let (mut trip, copy) = self.requests.end(open, outcome, false);
-        match copy.filter(|_| may && self.forwarder.sends_again(&mut trip, pod, why)) {
+        match copy.filter(|_| may && self.forwarder.sends_again(&mut trip, pod, told.message())) {
             Some(copy) => self.inbound.send_again(trip, copy),
-            None => self.fail(&trip.call, &broke_off(pod, why))?,
+            None => self.fail(&trip.call, told)?,
         }
         Ok(())
     }
@@ -214,6 +215,10 @@ impl Work {
     fn forget(&mut self, leg: u64) -> bool {
         self.own.take_if(|(own, _)| *own == leg).is_some()
     }
+}
+
+fn unreached(pod: &Pod, why: &Unreachable) -> Status {
+    Status::unavailable(format!("pod `{}` could not be reached: {why}", pod.name()))
 }
 
 fn broke_off(pod: &Pod, why: &str) -> Status {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::super::send::{Forwarder, Trip};
+use super::super::send::Forwarder;
+use super::super::trip::Trip;
 use super::inbound::Pieces;
 use super::said::Said;
 use crate::driver::clock;

@@ -19,7 +19,8 @@ use tracing::debug;
 
 use super::super::body::RequestBody;
 use super::address::{Address, Target, dial};
-use super::{SendError, Unreachable, causes};
+use super::ties::{Tied, Ties};
+use super::{Lost, SendError, Unreachable, causes};
 use crate::driver::tls::pods::Wanted;
 
 /// What one stream may have on its way unread. The default of 64 KiB would stop a tensor of a megabyte sixteen times.
@@ -36,6 +37,7 @@ type Sender = http2::SendRequest<RequestBody>;
 /// One pod's connection.
 pub(super) struct Connection {
     address: Address,
+    ties: Arc<Ties>,
     sender: ArcSwapOption<Sender>,
     /// How many attempts to connect have ended: lets those who waited for one see that it was theirs too.
     attempts: AtomicU64,
@@ -46,9 +48,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(address: Address) -> Connection {
+    pub(super) fn new(address: Address, ties: Arc<Ties>) -> Connection {
         Connection {
             address,
+            ties,
             sender: ArcSwapOption::empty(),
             attempts: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -59,6 +62,11 @@ impl Connection {
     /// The number of the last connection.
     pub(super) fn number(&self) -> u64 {
         self.connections.load(Relaxed)
+    }
+
+    /// Makes another connection for the next request.
+    pub(super) fn forget(&self) {
+        self.sender.store(None);
     }
 
     /// Sends `request`, connecting first where there is no connection.
@@ -82,7 +90,7 @@ impl Connection {
             };
             match error.take_message() {
                 Some(unsent) => request = unsent,
-                None => return Err(SendError::Died(error.into_error())),
+                None => return Err(SendError::Lost(Lost::Broke(error.into_error()))),
             }
         }
         Err(SendError::Unsent(Box::new(request), Unreachable::ClosesAtOnce))
@@ -135,14 +143,17 @@ impl Connection {
     async fn handshake(&self, target: &Target) -> Result<Sender, Unreachable> {
         let stream = dial(&target.authority).await?;
         match &target.tls {
-            None => speak(stream, &target.authority).await,
-            Some(name) => speak(self.address.secured(stream, name, Wanted::H2).await?, &target.authority).await,
+            None => speak(self.ties.tie(stream), &target.authority).await,
+            Some(name) => {
+                let stream = self.address.secured(stream, name, Wanted::H2).await?;
+                speak(self.ties.tie(stream), &target.authority).await
+            }
         }
     }
 }
 
 /// HTTP/2 on a connection that was just made.
-async fn speak<S>(stream: S, target: &Authority) -> Result<Sender, Unreachable>
+async fn speak<S>(stream: Tied<S>, target: &Authority) -> Result<Sender, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -19,7 +19,8 @@ use tracing::debug;
 use super::super::body::RequestBody;
 use super::address::{Address, dial};
 use super::received::Received;
-use super::{SendError, Unreachable, causes};
+use super::ties::{Tied, Ties};
+use super::{Lost, SendError, Unreachable, causes};
 use crate::driver::clock;
 use crate::driver::tls::pods::Wanted;
 use crate::time::Time;
@@ -53,6 +54,7 @@ pub(super) struct Lent {
 pub(super) struct Pool {
     /// None where the pod has no HTTP address.
     address: Option<Address>,
+    ties: Arc<Ties>,
     idle: Mutex<Idle>,
     /// When a connection failed, ns; 0 where none did since one was made.
     failed_at: AtomicU64,
@@ -74,8 +76,8 @@ impl Idle {
 }
 
 impl Pool {
-    pub(super) fn new(address: Option<Address>) -> Arc<Pool> {
-        Arc::new(Pool { address, idle: Mutex::default(), failed_at: AtomicU64::new(0) })
+    pub(super) fn new(address: Option<Address>, ties: Arc<Ties>) -> Arc<Pool> {
+        Arc::new(Pool { address, ties, idle: Mutex::default(), failed_at: AtomicU64::new(0) })
     }
 
     /// Whether no connection was to be had a moment ago.
@@ -116,8 +118,8 @@ impl Pool {
                 // The pod closed it while nobody used it, which is no failure: a new one is made, once.
                 Some(unsent) if was_waiting => request = unsent,
                 Some(unsent) => return Err(SendError::Unsent(Box::new(unsent), Unreachable::ClosesAtOnce)),
-                None if was_waiting => return Err(SendError::Died(error.into_error())),
-                None => return Err(SendError::DiedAtOnce(error.into_error())),
+                None if was_waiting => return Err(SendError::Lost(Lost::Broke(error.into_error()))),
+                None => return Err(SendError::Lost(Lost::BrokeAtOnce(error.into_error()))),
             }
         }
     }
@@ -152,7 +154,7 @@ impl Pool {
     }
 
     async fn connect(&self, address: &Address, timeout: Duration) -> Result<Sender, Unreachable> {
-        let connected = tokio::time::timeout(timeout, handshake(address)).await;
+        let connected = tokio::time::timeout(timeout, handshake(address, &self.ties)).await;
         let connected = connected.unwrap_or(Err(Unreachable::Timeout(timeout)));
         let failed_at = if connected.is_err() { clock::now().as_nanos().max(1) } else { 0 };
         self.failed_at.store(failed_at, Relaxed);
@@ -179,7 +181,7 @@ async fn watch(pool: Weak<Pool>) {
     }
 }
 
-async fn handshake(address: &Address) -> Result<Sender, Unreachable> {
+async fn handshake(address: &Address, ties: &Ties) -> Result<Sender, Unreachable> {
     let target = address.target()?;
     let stream = dial(&target.authority).await?;
     // No server speaks first.
@@ -187,13 +189,16 @@ async fn handshake(address: &Address) -> Result<Sender, Unreachable> {
         return Err(Unreachable::ClosesAtOnce);
     }
     match &target.tls {
-        None => speak(stream, &target.authority).await,
-        Some(name) => speak(address.secured(stream, name, Wanted::Http1).await?, &target.authority).await,
+        None => speak(ties.tie(stream), &target.authority).await,
+        Some(name) => {
+            let stream = address.secured(stream, name, Wanted::Http1).await?;
+            speak(ties.tie(stream), &target.authority).await
+        }
     }
 }
 
 /// HTTP/1.1 on a connection that was just made.
-async fn speak<S>(stream: S, target: &Authority) -> Result<Sender, Unreachable>
+async fn speak<S>(stream: Tied<S>, target: &Authority) -> Result<Sender, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -3,11 +3,13 @@
 mod address;
 mod grpc;
 mod http;
+mod lost;
 mod received;
+mod ties;
 
 use std::any::Any;
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +19,9 @@ use tonic::Status;
 use self::address::Address;
 pub use self::address::{AddressError, check_address};
 pub(super) use self::grpc::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+pub(super) use self::lost::Lost;
 pub(super) use self::received::Received;
+use self::ties::Ties;
 use super::body::RequestBody;
 use super::call::Face;
 use super::models::Asking;
@@ -61,9 +65,7 @@ pub(super) enum SendError {
     /// No byte of it was sent: here it is again.
     Unsent(Box<Request<RequestBody>>, Unreachable),
     /// The pod may have begun it.
-    Died(hyper::Error),
-    /// The same, on a new connection of HTTP/1.1: from a Triton that ends, it was not even read.
-    DiedAtOnce(hyper::Error),
+    Lost(Lost),
 }
 
 /// What is kept for one pod.
@@ -75,12 +77,18 @@ pub(super) struct Upstream {
     /// Where it shows its metrics, and when they are read next.
     metrics: Arc<http::Pool>,
     pub(super) due: pending::Due,
+    /// All connections of both.
+    ties: Arc<Ties>,
     /// Which models its configuration was asked for.
     pub(super) asked: Asked,
     /// Which models it has ready, and when it is asked.
     pub(super) looks: Asking,
     /// Whether the pod is being asked if it still lives.
     pub(super) checking: AtomicBool,
+    /// Whether it is being waited for with what is in flight there, and for how long, ms; until that is known, never. See
+    /// [`crate::core::Health::give_up`].
+    pub(super) waiting: AtomicBool,
+    pub(super) give_up_ms: AtomicU64,
     /// See [`Upstream::aside`].
     aside: OnceLock<Box<Upstream>>,
 }
@@ -96,15 +104,19 @@ impl Upstream {
     }
 
     fn new(spec: &PodSpec) -> Upstream {
+        let ties = Arc::<Ties>::default();
         Upstream {
             spelled: spell(&spec.name),
-            grpc: grpc::Connection::new(Address::new(&spec.grpc, &spec.tls)),
-            http: http::Pool::new(spec.http.as_deref().map(|url| Address::new(url, &spec.tls))),
-            metrics: http::Pool::new(spec.metrics.as_deref().map(|url| Address::new(url, &spec.tls))),
+            grpc: grpc::Connection::new(Address::new(&spec.grpc, &spec.tls), ties.clone()),
+            http: http::Pool::new(spec.http.as_deref().map(|url| Address::new(url, &spec.tls)), ties.clone()),
+            metrics: http::Pool::new(spec.metrics.as_deref().map(|url| Address::new(url, &spec.tls)), ties.clone()),
             due: pending::Due::default(),
+            ties,
             asked: Asked::default(),
             looks: Asking::default(),
             checking: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            give_up_ms: AtomicU64::new(0),
             aside: OnceLock::new(),
         }
     }
@@ -123,9 +135,25 @@ impl Upstream {
         request: Request<RequestBody>,
         connect_timeout: Duration,
     ) -> Result<Response<Received>, SendError> {
-        match face {
-            Face::Grpc => self.grpc.send(request, connect_timeout).await.map(Received::shared),
+        let cuts = self.ties.cuts();
+        let sent = match face {
+            Face::Grpc => self.grpc.send(request, connect_timeout).await.map(|response| response.map(Received::shared)),
             Face::Http => self.http.send(request, connect_timeout).await,
+        };
+        match sent {
+            Ok(response) => Ok(response.map(|received| received.cut_with(&self.ties, cuts))),
+            Err(SendError::Lost(_)) if self.ties.cuts() != cuts => Err(SendError::Lost(Lost::Hangs)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends all that is in flight there, and every connection: one that goes on is met on new ones.
+    pub(super) fn give_up(&self) {
+        self.grpc.forget();
+        self.http.close_idle();
+        self.ties.cut();
+        if let Some(aside) = self.aside.get() {
+            aside.give_up();
         }
     }
 
@@ -186,7 +214,7 @@ impl std::fmt::Display for SendError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             SendError::Unsent(_, why) => why.fmt(f),
-            SendError::Died(error) | SendError::DiedAtOnce(error) => f.write_str(&causes(error)),
+            SendError::Lost(lost) => lost.fmt(f),
         }
     }
 }

@@ -1,0 +1,60 @@
+//! Why a pod that had a request does not answer it.
+
+use std::fmt;
+
+use tonic::Status;
+
+use super::causes;
+use crate::observe::Pod;
+use crate::pick::Outcome;
+
+/// The pod may have begun the request.
+#[derive(Debug)]
+pub(in crate::forward) enum Lost {
+    /// It broke off.
+    Broke(hyper::Error),
+    /// The same, on a new connection of HTTP/1.1: by a Triton that ends, it was not even read.
+    BrokeAtOnce(hyper::Error),
+    /// It hangs, and was given up.
+    Hangs,
+}
+
+impl std::error::Error for Lost {}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Broke(error) | Lost::BrokeAtOnce(error) => f.write_str(&causes(error)),
+            Lost::Hangs => f.write_str("it answers nothing, not even whether it lives"),
+        }
+    }
+}
+
+impl Lost {
+    /// Whether it was the request's own body that went wrong.
+    pub(in crate::forward) fn is_callers(&self) -> bool {
+        match self {
+            Lost::Broke(error) | Lost::BrokeAtOnce(error) => error.is_user(),
+            Lost::Hangs => false,
+        }
+    }
+
+    /// How a ticket ends by it. A pod that hangs has not answered; when it goes on, it runs what it has.
+    pub(in crate::forward) fn outcome(&self) -> Outcome {
+        match self {
+            Lost::Broke(_) | Lost::BrokeAtOnce(_) => Outcome::Failed,
+            Lost::Hangs => Outcome::Cancelled,
+        }
+    }
+
+    /// What the caller is told; `begun` says whether it has something of the answer.
+    pub(in crate::forward) fn status(&self, pod: &Pod, begun: bool) -> Status {
+        let what = match (self, begun) {
+            (Lost::Hangs, false) => "was given up before it answered, and may have begun the request",
+            (Lost::Hangs, true) => "was given up while it answered",
+            (_, false) => "broke off before it answered, and may have begun the request",
+            (_, true) => "broke off while it answered",
+        };
+        Status::unavailable(format!("pod `{}` {what}: {self}", pod.name()))
+    }
+}
