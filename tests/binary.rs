@@ -128,6 +128,11 @@ fn a_node_starts_answers_and_leaves() {
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.contains("n *") && table.contains("alive"), "{table}");
 
+    // Others reload at it; a terminal that closes sends it too.
+    node.signal("-HUP");
+    node.until("SIGHUP changes nothing", &mut seen);
+    assert_eq!(node.view()["pods"][0]["name"], "t0");
+
     node.signal("-TERM");
     assert_eq!(node.exit_code(), Some(0));
 }

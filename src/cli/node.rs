@@ -288,23 +288,35 @@ async fn until(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|up| *up).await;
 }
 
-/// SIGTERM and SIGINT, heard from before anything starts.
+/// SIGTERM and SIGINT, heard from before anything starts; and SIGHUP, which would end the process unheard.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> Result<Signals, Failure> {
         let hear =
             |kind| signal(kind).map_err(|error| Failure::at_run_time(format!("cannot listen for signals: {error}")));
-        Ok(Signals { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            hang_up: hear(SignalKind::hangup())?,
+        })
     }
 
+    /// Returns at one that ends the node.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => info!(
+                    "SIGHUP changes nothing: certificates, tokens and the file of pods are read again by themselves, \
+                     all else at the next start"
+                ),
+            }
         }
     }
 }

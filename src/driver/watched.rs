@@ -98,12 +98,12 @@ impl<T, E: Display + From<Unreadable>> Watched<T, E> {
         self.current()
     }
 
-    /// Looks at the files again and again, for as long as this is polled.
+    /// Looks at the files again and again, for as long as this is polled; where several do so, each time one of them.
     pub(crate) async fn follow(&self) {
         loop {
             tokio::time::sleep(LOOK).await;
             // Some kilobytes out of the page cache: not worth a thread.
-            self.look();
+            self.fresh();
         }
     }
 
@@ -184,6 +184,34 @@ mod tests {
         fs::remove_file(&path).unwrap();
         watched.look();
         assert_eq!(*watched.current(), 3);
+    }
+
+    /// The front and the admin API show the same certificates: files that two follow are read no more often than by one.
+    #[tokio::test]
+    async fn two_who_follow_look_as_often_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let looks = std::sync::atomic::AtomicUsize::new(0);
+        let watched = number(vec![path]).unwrap();
+        let seen = || watched.seen.lock().unwrap().at;
+        let count = async {
+            let mut last = seen();
+            loop {
+                tokio::time::sleep(LOOK / 20).await;
+                if seen() != last {
+                    last = seen();
+                    looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            }
+        };
+        let late = async {
+            tokio::time::sleep(LOOK / 2).await;
+            watched.follow().await;
+        };
+        let all = async { tokio::join!(watched.follow(), late, count) };
+        let _ = tokio::time::timeout(LOOK * 2 + LOOK / 4, all).await;
+        assert!((1..=2).contains(&looks.into_inner()));
     }
 
     /// `/dev/zero` as a key would fill the memory.

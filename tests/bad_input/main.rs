@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
+mod admin;
 mod bodies;
 mod connections;
 #[allow(dead_code, reason = "each suite uses its part")]

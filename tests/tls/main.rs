@@ -16,6 +16,7 @@ use fake::{Answered, Pieces, Pod, eventually, framed, grpc_request, whole};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pki::{Ca, Pair, connect, terminate};
 use plimsoll::driver::tls::{ServerTls, ServerTlsFiles};
+use plimsoll::forward::FrontOptions;
 use plimsoll::node::NodeConfig;
 use plimsoll_proto::inference::ModelInferRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,6 +89,27 @@ async fn callers_are_served_over_tls() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     let error = connect(&world.addr, &ca, None, b"spdy/3").await.unwrap_err().to_string();
     assert!(error.to_lowercase().contains("applicationprotocol"), "{error}");
+}
+
+/// A handshake is no reason to be waited for ever after.
+#[tokio::test]
+async fn a_caller_that_says_nothing_after_its_handshake_is_shown_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Ca::new(folder.path(), "ca");
+    let pod = Pod::start("a").await;
+    let tls = ServerTls::load(files(&ca.issue("node", "localhost"))).unwrap();
+    let impatient = |options: &mut FrontOptions| {
+        options.tls = Some(tls);
+        options.idle = Duration::from_millis(300);
+    };
+    let world = world(&[&pod], impatient).await;
+    for said in [&b""[..], b"P"] {
+        let mut stream = connect(&world.addr, &ca, None, b"h2").await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await;
+        assert!(heard.is_ok(), "never closed");
+    }
+    is_served(&world.addr, &ca, None).await.unwrap();
 }
 
 /// With a CA for callers a certificate is the key to the fleet: none, and one of somebody else, must not open it.

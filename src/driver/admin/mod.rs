@@ -11,10 +11,13 @@
 //! | `/health/live` | 200 while the process runs |
 //! | `/health/ready` | 200 where a request could be served: some pod is not ejected and the node does not drain |
 //!
+//! Pages in a browser can change nothing, and learn nothing by a name of their own (`browsers.rs`).
+//!
 //! Where a token or callers' certificates are configured, all but `/health/` needs one of them; Kubernetes' probes have neither.
 
 pub(crate) mod access;
-mod listener;
+mod browsers;
+mod serve;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -29,7 +32,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 pub use self::access::{Token, TokenError};
-use self::listener::{Caller, TlsListener};
+use self::serve::{Caller, serve};
 use super::drain::{Drain, Stage};
 use super::metrics::Metrics;
 use super::tls::ServerTls;
@@ -80,27 +83,16 @@ impl Admin {
     }
 
     /// Serves until `shutdown` resolves and the answers under way are sent.
-    ///
-    /// # Errors
-    /// Where the listener fails for good.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
         // Ends with this.
         let mut followed = JoinSet::new();
         if let Some(token) = self.token.clone() {
             followed.spawn(token.follow());
         }
-        match self.tls.clone() {
-            None => axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await,
-            Some(tls) => {
-                followed.spawn(tls.clone().follow());
-                let service = self.router().into_make_service_with_connect_info::<Caller>();
-                axum::serve(TlsListener::new(listener, tls), service).with_graceful_shutdown(shutdown).await
-            }
+        if let Some(tls) = self.tls.clone() {
+            followed.spawn(tls.follow());
         }
+        serve(listener, self.tls.clone(), self.router(), shutdown).await;
     }
 
     /// The routes, for programs that serve them beside their own.
@@ -120,10 +112,13 @@ impl Admin {
             .with_state(self)
     }
 
+    /// Whether everybody is told what stands at `path`.
+    fn is_open(&self, path: &str) -> bool {
+        path.starts_with("/health/") || (self.open_metrics && path == "/metrics")
+    }
+
     fn lets_in(&self, request: &Request) -> bool {
-        let path = request.uri().path();
-        let is_open = path.starts_with("/health/") || (self.open_metrics && path == "/metrics");
-        if is_open || !self.is_guarded() {
+        if !self.is_guarded() {
             return true;
         }
         let caller = request.extensions().get::<ConnectInfo<Caller>>();
@@ -144,6 +139,20 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    if let Some(why) = browsers::is_forged(&request) {
+        let text =
+            format!("this looks like a request that a page in a browser makes (`{why}`): nothing is changed by those");
+        return error(StatusCode::FORBIDDEN, text);
+    }
+    if admin.is_open(request.uri().path()) {
+        return next.run(request).await;
+    }
+    // Where a token or a certificate is needed, a page of another name has none.
+    if let Some(name) = browsers::foreign_name(&request).filter(|_| !admin.is_guarded()) {
+        let text =
+            format!("`{name}` may be anybody's name: ask by an IP address or as localhost, or give this API a token");
+        return error(StatusCode::MISDIRECTED_REQUEST, text);
+    }
     if admin.lets_in(&request) {
         return next.run(request).await;
     }
@@ -241,7 +250,8 @@ mod tests {
     /// One request over a real socket: status, content type, body.
     async fn ask(address: std::net::SocketAddr, request: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let request =
+            format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
