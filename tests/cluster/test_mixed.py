@@ -173,7 +173,9 @@ def judge(mixed, faults, cluster, tritons, made_by):
     late = [done for done in mixed.done if done.late > 1 + mixed.loop_late]
     assert late == [], late[:5]
     left = [done for done in mixed.done if unexplained(done, faults)]
-    assert left == [], f"{len(left)} errors without a fault:\n" + "\n".join(map(str, left[:10]))
+    near = [fault for fault in faults if any(abs(done.ended - fault.until) < 10 for done in left)]
+    told = "\n".join(map(str, [*left[:10], "faults within 10 s:", *near]))
+    assert left == [], f"{len(left)} errors without a fault:\n{told}"
 
 
 def tell(capsys, mixed, faults):
