@@ -5,13 +5,15 @@
 #[allow(dead_code, reason = "each suite uses its part")]
 mod fake;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fake::world::{Client, World, world};
 use fake::{Pod, eventually};
 use plimsoll::forward::{FrontOptions, ModelOptions};
+use plimsoll::observe::Cost;
+use plimsoll::pick::Request;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
 use plimsoll_proto::inference::{
     InferParameter, ModelConfig, ModelInferRequest, ModelStreamInferResponse, ModelTransactionPolicy,
@@ -336,6 +338,45 @@ async fn a_sequence_that_began_in_a_stream_is_found_again() {
     }
     assert!(begun.iter().collect::<BTreeSet<_>>().len() > 2, "all began on {begun:?}");
     eventually("all are given back", || first.in_flight() + second.in_flight() == 0).await;
+}
+
+/// As the stock client sends them: all requests of several sequences at once, without waiting for the first answer of any. Each
+/// sequence must find its pod, and come there in order.
+#[tokio::test]
+async fn a_sequence_is_sent_without_waiting_for_its_beginning() {
+    let mut pods = Vec::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        pods.push(Pod::start(name).await);
+    }
+    let world = world(&pods.iter().collect::<Vec<_>>(), |_| {}).await;
+    // A sequence begins on the less busy of two pods, which then is not the first that its id hashes to.
+    let busy: Vec<_> = world.node.picker().pods()[..2].iter().map(|pod| pod.id()).collect();
+    let held = Request::new("m").cost(Cost::from_ms(60_000.0).unwrap()).among(&busy);
+    let _held: Vec<_> = (0..4).map(|_| world.node.pick(&held).unwrap()).collect();
+    let mut talk = Talk::begin(&mut world.client.clone(), "0", "once").await.unwrap();
+    talk.hear().await.1.unwrap();
+    const LENGTH: usize = 6;
+    for (sequence, turn) in (1..=20_u64).flat_map(|sequence| (0..LENGTH).map(move |turn| (sequence, turn))) {
+        let flag = |flag| InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(flag)) };
+        let id = InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(sequence)) };
+        let mut request = request(&format!("{sequence}.{turn}"), "once");
+        request.parameters.insert("sequence_id".into(), id);
+        request.parameters.insert("sequence_start".into(), flag(turn == 0));
+        request.parameters.insert("sequence_end".into(), flag(turn == LENGTH - 1));
+        talk.say.as_ref().unwrap().send(request).unwrap();
+    }
+    let mut heard: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for _ in 0..20 * LENGTH {
+        let (id, pod) = talk.hear().await;
+        let (sequence, turn) = id.split_once('.').unwrap();
+        heard.entry(sequence.into()).or_default().push((turn.into(), pod.unwrap()));
+    }
+    for answers in heard.values() {
+        let expected: Vec<_> = (0..LENGTH).map(|turn| (turn.to_string(), answers[0].1.clone())).collect();
+        assert_eq!(*answers, expected);
+    }
+    assert!(heard.values().map(|answers| &answers[0].1).collect::<BTreeSet<_>>().len() > 2);
+    assert_eq!(pods.iter().map(Pod::refused).sum::<usize>(), 0, "nobody was asked who has not seen the beginning");
 }
 
 /// A client that opens its stream long before it asks: the pod that was found for it by then may not have what is asked for.

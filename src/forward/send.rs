@@ -41,7 +41,7 @@ pub(super) struct Forwarder {
     pub(super) queue: WaitQueue,
     /// For what may be sent again.
     pub(super) room: Arc<Room>,
-    sequences: Sequences,
+    pub(super) sequences: Sequences,
 }
 
 /// What became of one sending.

@@ -102,6 +102,10 @@ impl Work {
         if self.own.is_none() && !self.is_balanced(&trip.call) {
             self.own = Some((id, ticket.pod().clone()));
         }
+        // The next requests of a sequence may come before the answer to its first.
+        if let Route::Begins(_, key) = &trip.route {
+            self.forwarder.sequences.hold(key.clone(), ticket.pod().id());
+        }
         let is_request = trip.call.is_inference();
         if is_request {
             let copy = held.whole.then(|| held.pieces.clone());
