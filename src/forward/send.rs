@@ -179,7 +179,7 @@ impl Forwarder {
         replay: Option<&Replay>,
     ) -> Result<Request<RequestBody>, Status> {
         let (pod, replay) = (ticket.pod().clone(), replay.filter(|replay| replay.is_possible()));
-        let unread = matches!(lost, Lost::BrokeAtOnce(_)) && replay.is_some() && is_ending(&pod).await;
+        let unread = matches!(lost, Lost::Unanswered(_)) && replay.is_some() && is_ending(&pod).await;
         ticket.finish(lost.outcome());
         if unread {
             check_soon(&pod);

@@ -118,8 +118,7 @@ impl Pool {
                 // The pod closed it while nobody used it, which is no failure: a new one is made, once.
                 Some(unsent) if was_waiting => request = unsent,
                 Some(unsent) => return Err(SendError::Unsent(Box::new(unsent), Unreachable::ClosesAtOnce)),
-                None if was_waiting => return Err(SendError::Lost(Lost::Broke(error.into_error()))),
-                None => return Err(SendError::Lost(Lost::BrokeAtOnce(error.into_error()))),
+                None => return Err(SendError::Lost(Lost::Unanswered(error.into_error()))),
             }
         }
     }

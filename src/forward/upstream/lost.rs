@@ -13,8 +13,9 @@ use crate::pick::Outcome;
 pub(in crate::forward) enum Lost {
     /// It broke off.
     Broke(hyper::Error),
-    /// The same, on a new connection of HTTP/1.1: by a Triton that ends, it was not even read.
-    BrokeAtOnce(hyper::Error),
+    /// The same over HTTP/1.1, before its answer began. A Triton that ends (2.51) answers what it has begun, and closes connections
+    /// whatever is on its way there: so by one that ends it was not even read.
+    Unanswered(hyper::Error),
     /// It hangs, and was given up.
     Hangs,
 }
@@ -24,7 +25,7 @@ impl std::error::Error for Lost {}
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Lost::Broke(error) | Lost::BrokeAtOnce(error) => f.write_str(&causes(error)),
+            Lost::Broke(error) | Lost::Unanswered(error) => f.write_str(&causes(error)),
             Lost::Hangs => f.write_str("it answers nothing, not even whether it lives"),
         }
     }
@@ -34,7 +35,7 @@ impl Lost {
     /// Whether it was the request's own body that went wrong.
     pub(in crate::forward) fn is_callers(&self) -> bool {
         match self {
-            Lost::Broke(error) | Lost::BrokeAtOnce(error) => error.is_user(),
+            Lost::Broke(error) | Lost::Unanswered(error) => error.is_user(),
             Lost::Hangs => false,
         }
     }
@@ -42,7 +43,7 @@ impl Lost {
     /// How a ticket ends by it. A pod that hangs has not answered; when it goes on, it runs what it has.
     pub(in crate::forward) fn outcome(&self) -> Outcome {
         match self {
-            Lost::Broke(_) | Lost::BrokeAtOnce(_) => Outcome::Failed,
+            Lost::Broke(_) | Lost::Unanswered(_) => Outcome::Failed,
             Lost::Hangs => Outcome::Cancelled,
         }
     }
