@@ -12,10 +12,11 @@ mod fake;
 mod floods;
 mod frames;
 mod heads;
+mod readers;
 mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use fake::world::{World, infer};
@@ -27,15 +28,17 @@ use tokio::task::JoinHandle;
 /// A caller that behaves, beside those that do not.
 struct Beside {
     stop: Arc<AtomicBool>,
-    calls: JoinHandle<usize>,
+    answered: Arc<AtomicUsize>,
+    calls: JoinHandle<()>,
 }
 
 /// Sends requests over both protocols, one after the other.
 fn beside(world: &World) -> Beside {
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, mut client, addr) = (stop.clone(), world.client.clone(), world.addr.clone());
+    let answered = Arc::new(AtomicUsize::new(0));
+    let (stopped, count) = (stop.clone(), answered.clone());
+    let (mut client, addr) = (world.client.clone(), world.addr.clone());
     let calls = tokio::spawn(async move {
-        let mut calls = 0;
         let mut caller = rest::connect(&addr).await;
         while !stopped.load(SeqCst) {
             let answer = tokio::time::timeout(Duration::from_secs(20), client.model_infer(infer("m", "echo")));
@@ -43,19 +46,25 @@ fn beside(world: &World) -> Beside {
             let answer = rest::exchange(&mut caller, rest::infer("echo", "beside"));
             let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap();
             assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::OK, &b"beside"[..]));
-            calls += 1;
+            count.fetch_add(1, SeqCst);
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        calls
     });
-    Beside { stop, calls }
+    Beside { stop, answered, calls }
 }
 
 impl Beside {
+    /// Some more of what it sends is answered, now.
+    async fn is_served(&self) {
+        let before = self.answered.load(SeqCst);
+        eventually("a caller beside is served", || self.answered.load(SeqCst) > before + 3).await;
+    }
+
     /// All that it sent was answered, and nothing is in flight any more.
     async fn was_served(self, world: &World) {
         self.stop.store(true, SeqCst);
-        assert!(self.calls.await.unwrap() > 0);
+        self.calls.await.unwrap();
+        assert!(self.answered.load(SeqCst) > 0);
         eventually("tickets end", || world.in_flight() == 0).await;
     }
 }

@@ -32,7 +32,7 @@ use super::authority::OneAuthority;
 use super::fleet::Fleet;
 use super::send::Forwarder;
 use super::source::Source;
-use super::upstream::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+use super::upstream::{MAX_FRAME, STREAM_WINDOW};
 use super::{ForwardOptions, plain};
 use crate::driver::door::{Door, Room};
 use crate::driver::tls::ServerTls;
@@ -42,6 +42,10 @@ use crate::node::Node;
 /// Streams that callers may reset before they were looked at: a caller that gives up on a thousand requests at once is
 /// no attack; the default of 20 would close its connection.
 const RESET_STREAMS: usize = 4096;
+/// What all requests on one caller's connection may have on their way while no pod reads them, because it hangs or there is a queue:
+/// 256 full streams, as much as Envoy gave for long. More is more memory for one caller; with 16 MiB, sixteen tensors for a pod
+/// that hung stopped all that their caller sent to others.
+const CONNECTION_WINDOW: u32 = 256 << 20;
 /// The smallest buffer that hyper takes for a connection's head.
 const LEAST_BUFFER: usize = 8 << 10;
 /// How long a caller that is told to leave may take to do so, while it has no request: a few round trips.

@@ -25,8 +25,9 @@ use crate::driver::tls::pods::Wanted;
 
 /// What one stream may have on its way unread. The default of 64 KiB would stop a tensor of a megabyte sixteen times.
 pub(in crate::forward) const STREAM_WINDOW: u32 = 1 << 20;
-/// What all streams of a connection may have on their way: enough for sixteen full streams.
-pub(in crate::forward) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What all answers on the connection may have on their way unread: a thousand full streams. It is all callers' connection to
+/// the pod; with 16 MiB, sixteen callers who did not read their large answers stopped everybody's.
+const CONNECTION_WINDOW: u32 = 1 << 30;
 /// The largest frame that is taken: fewer frames per tensor; larger ones would let one stream hold up the others.
 pub(in crate::forward) const MAX_FRAME: u32 = 1 << 20;
 /// Streams reset here that the pod may still answer: callers who cancel many requests at once must not break the rest.

@@ -18,7 +18,7 @@ use tonic::Status;
 
 use self::address::Address;
 pub use self::address::{AddressError, check_address};
-pub(super) use self::grpc::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+pub(super) use self::grpc::{MAX_FRAME, STREAM_WINDOW};
 pub(super) use self::lost::Lost;
 pub(super) use self::received::Received;
 use self::ties::Ties;
