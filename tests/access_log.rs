@@ -12,6 +12,7 @@ use fake::world::{infer, world};
 use fake::{Pod, eventually};
 use plimsoll::driver::access_log::{AccessLog, AccessLogTarget};
 use plimsoll_proto::inference::ServerLiveRequest;
+use prost::Message;
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -28,7 +29,7 @@ async fn every_end_of_a_request_has_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let log = AccessLog::open(AccessLogTarget::File(path.clone()), 1.0).unwrap();
-    let pod = Pod::start("a").await;
+    let (pod, _rest) = fake::rest::both("a").await;
     let mut world = world(&[&pod], |options| options.forward.access_log = Some(log.clone())).await;
 
     let mut named = infer("m", "echo");
@@ -47,6 +48,12 @@ async fn every_end_of_a_request_has_its_line() {
     let mut answers = world.client.model_stream_infer(stream).await.unwrap().into_inner();
     while answers.message().await.unwrap().is_some() {}
     eventually("the stream's request ends", || world.in_flight() == 0).await;
+    let stream = infer("m", "talk").map(|message| tokio_stream::iter([message]));
+    let mut answers = world.client.model_stream_infer(stream).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(answers.message().await.unwrap().is_none());
+    fake::rest::send(&world.addr, fake::rest::infer("echo", r#"{"id":"in JSON","inputs":[]}"#)).await;
+    eventually("their requests end", || world.in_flight() == 0).await;
     pod.kill().await;
     world.client.model_infer(infer("m", "echo")).await.unwrap_err();
     // Asked of the node: no request of a pod's.
@@ -65,11 +72,14 @@ async fn every_end_of_a_request_has_its_line() {
             ("ModelInfer", "served", Some(3)),
             ("ModelInfer", "failed", Some(13)),
             ("ModelInfer", "cancelled", None),
-            ("ModelStreamInfer", "served", None),
+            // An error, to which a Triton gives no code inside a stream.
+            ("ModelStreamInfer", "served", Some(2)),
+            ("ModelStreamInfer", "served", Some(0)),
+            ("POST /v2/models/m/infer", "served", Some(200)),
             ("ModelInfer", "failed", Some(14)),
         ]
     );
-    for (k, id) in [(0, Some("mine")), (1, Some("of the header")), (2, None)] {
+    for (k, id) in [(0, Some("mine")), (1, Some("of the header")), (2, None), (6, Some("in JSON"))] {
         assert_eq!(lines[k]["request_id"].as_str(), id);
     }
     let served = &lines[0];
@@ -78,6 +88,7 @@ async fn every_end_of_a_request_has_its_line() {
     assert_eq!(served["attempts"], 1);
     // The fake pod sends back what it got, with the five bytes in front of a message.
     assert_eq!(served["bytes_out"].as_u64().unwrap(), served["bytes_in"].as_u64().unwrap() + 5);
+    assert_eq!(lines[5]["bytes_out"].as_u64().unwrap(), 5 + answer.encoded_len() as u64);
     assert!(lines[4]["bytes_in"].as_u64().unwrap() > 100, "{}", lines[4]);
     for line in &lines {
         let ms = |field: &str| line[field].as_f64().unwrap();

@@ -168,13 +168,10 @@ impl RequestBody {
     /// Whether what was read ahead is all that was announced.
     fn holds_all(&self) -> bool {
         let held = self.held.iter().map(Bytes::len).sum::<usize>() as u64;
-        let limit = match &self.framing {
-            Framing::Messages(messages) => messages.limit,
-            Framing::None(length) => return length.announced == Some(held),
-        };
-        let prefix: SmallVec<[u8; PREFIX]> = self.held.iter().flatten().take(PREFIX).copied().collect();
-        let Ok(prefix) = <[u8; PREFIX]>::try_from(&prefix[..]) else { return false };
-        message_length(&prefix, limit).is_ok_and(|length| held == PREFIX as u64 + length)
+        match &self.framing {
+            Framing::Messages(_) => announced(&self.held) == Some(held),
+            Framing::None(length) => length.announced == Some(held),
+        }
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -336,6 +333,13 @@ impl Messages {
         }
         Ok(())
     }
+}
+
+/// How long the message is, prefix and all, that begins with `pieces`; none where its prefix is not whole.
+pub(super) fn announced(pieces: &[Bytes]) -> Option<u64> {
+    let prefix: SmallVec<[u8; PREFIX]> = pieces.iter().flatten().take(PREFIX).copied().collect();
+    let prefix = <[u8; PREFIX]>::try_from(&prefix[..]).ok()?;
+    message_length(&prefix, u64::MAX).ok().map(|length| PREFIX as u64 + length)
 }
 
 /// The length that a prefix announces.

@@ -88,8 +88,8 @@ impl Entry {
     }
 
     /// A piece of the answer passed.
-    pub(super) fn passed(&mut self, bytes: usize) {
-        self.note(|line| *line.bytes_out.get_or_insert(0) += bytes as u64);
+    pub(super) fn passed(&mut self, bytes: u64) {
+        self.note(|line| *line.bytes_out.get_or_insert(0) += bytes);
     }
 
     /// It ends so, with gRPC's or HTTP's code where there is one, unless it is sent again.

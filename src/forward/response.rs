@@ -104,7 +104,7 @@ impl ResponseBody {
     fn end(&mut self, outcome: Outcome) {
         self.pod = None;
         if let Some(mut line) = self.line.take() {
-            line.passed(self.held.len());
+            line.passed(self.held.len() as u64);
             line.ends(outcome, self.code);
         }
         if let Some(ticket) = self.ticket.take() {
@@ -143,7 +143,7 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 let is_last = pod.is_end_stream();
                 if let Some(line) = &mut self.line {
-                    line.passed(frame.data_ref().map_or(0, Bytes::len));
+                    line.passed(frame.data_ref().map_or(0, Bytes::len) as u64);
                 }
                 match frame.trailers_ref() {
                     Some(trailers) if face == Face::Grpc => self.end_by(trailers),

@@ -4,12 +4,10 @@ use std::io::{self, Write};
 
 use smallvec::SmallVec;
 
-use super::{Parameters, Peek};
+use super::{MAX_ID, Parameters, Peek};
 
 /// A name longer than this shares the nameless model anyway.
 const MAX_NAME: u64 = 256;
-/// The longest id that is kept. Longer ones only tell the requests of one stream apart less well.
-const MAX_ID: u64 = 128;
 /// All parameters of one request together; a request with more is passed on, and none of them are looked at.
 const MAX_PARAMETERS: usize = 16 << 10;
 /// What stands from here on (inputs, outputs, tensors) is of no interest, and clients write fields in the order of their

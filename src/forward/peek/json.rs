@@ -10,11 +10,12 @@ use http::{HeaderMap, HeaderValue, header};
 use serde::Deserializer as _;
 use serde::de::{Deserialize, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Deserializer, Map, Value as Json};
+use smallvec::SmallVec;
 use tonic::Status;
 
 use super::inflate::{Compression, Inflate, Progress};
 use super::parameters::Value;
-use super::{Parameters, Peek, READ_AHEAD};
+use super::{MAX_ID, Parameters, Peek, READ_AHEAD};
 use crate::forward::body::{RequestBody, broken_off};
 
 /// How long the object is, where tensors in binary follow it.
@@ -48,14 +49,22 @@ pub(in crate::forward) async fn peek_json(
         }
     }
     poll_fn(|cx| body.look_for_end(cx)).await;
-    let parameters = reading.map(|reading| reading.sink().parameters()).unwrap_or_default();
+    let Found { id, parameters } = reading.map(|reading| reading.sink().found()).unwrap_or_default();
     let bytes = announced.unwrap_or(seen as u64);
-    Ok(Peek { name: model.as_bytes().into(), parameters, bytes, ..Peek::default() })
+    Ok(Peek { name: model.as_bytes().into(), id, parameters, bytes })
 }
 
 /// The number that the header `name` holds.
 pub(in crate::forward) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name).map(HeaderValue::to_str)?.ok()?.parse().ok()
+}
+
+/// What an object says of its request, as far as anybody here asks.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// Its id, where it stands before the parameters.
+    id: SmallVec<[u8; 24]>,
+    parameters: Parameters,
 }
 
 /// The beginning of a body. Refuses more, by an error, when it has seen what there is to see.
@@ -65,7 +74,8 @@ struct Object {
     most: usize,
     /// At which length it is looked at again: each time there is twice as much, so that looking takes no longer than reading.
     again_at: usize,
-    found: Option<Parameters>,
+    /// All that there is to find.
+    found: Option<Found>,
 }
 
 impl Object {
@@ -74,8 +84,8 @@ impl Object {
         Object { text: Vec::new(), most, again_at: 0, found: None }
     }
 
-    fn parameters(&self) -> Parameters {
-        self.found.clone().or_else(|| look(&self.text)).unwrap_or_default()
+    fn found(&self) -> Found {
+        self.found.clone().unwrap_or_else(|| look(&self.text).0)
     }
 }
 
@@ -84,7 +94,8 @@ impl Write for Object {
         let taken = bytes.len().min(self.most - self.text.len());
         self.text.extend_from_slice(&bytes[..taken]);
         if self.text.len() >= self.again_at {
-            self.found = look(&self.text);
+            let (found, is_all) = look(&self.text);
+            self.found = is_all.then_some(found);
             self.again_at = 2 * self.text.len();
         }
         if self.found.is_some() || self.text.len() == self.most {
@@ -98,20 +109,26 @@ impl Write for Object {
     }
 }
 
-/// The parameters in the object that `text` begins with; none where more of it might have some.
-fn look(text: &[u8]) -> Option<Parameters> {
-    let mut found = None;
-    match Deserializer::from_slice(text).deserialize_map(TopLevel(&mut found)) {
-        Err(error) if found.is_none() && error.is_eof() => None,
-        // The whole object, no object, or the rest of one of no interest.
-        Ok(()) | Err(_) => Some(found.unwrap_or_default()),
-    }
+/// What the object says that `text` begins with, and whether more of it has nothing to add.
+fn look(text: &[u8]) -> (Found, bool) {
+    let (mut found, mut has_parameters) = (Found::default(), false);
+    let top = TopLevel { found: &mut found, has_parameters: &mut has_parameters };
+    let is_cut = match Deserializer::from_slice(text).deserialize_map(top) {
+        Err(error) => error.is_eof(),
+        Ok(()) => false,
+    };
+    // The whole object, no object, or the rest of one of no interest.
+    (found, has_parameters || !is_cut)
 }
 
-/// Takes the parameters out of an object as soon as it comes upon them.
-struct TopLevel<'a>(&'a mut Option<Parameters>);
+/// Takes out of an object what it comes upon, as far as the parameters.
+struct TopLevel<'a> {
+    found: &'a mut Found,
+    has_parameters: &'a mut bool,
+}
 
 enum Key {
+    Id,
     Parameters,
     Other,
 }
@@ -119,7 +136,11 @@ enum Key {
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
         let key = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        Ok(if key == "parameters" { Key::Parameters } else { Key::Other })
+        Ok(match &*key {
+            "id" => Key::Id,
+            "parameters" => Key::Parameters,
+            _ => Key::Other,
+        })
     }
 }
 
@@ -134,10 +155,16 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
         while let Some(key) = map.next_key()? {
             match key {
                 Key::Other => drop(map.next_value::<IgnoredAny>()?),
+                Key::Id => {
+                    let id: Json = map.next_value()?;
+                    let id = id.as_str().filter(|id| id.len() as u64 <= MAX_ID).unwrap_or_default();
+                    self.found.id = id.as_bytes().into();
+                }
                 Key::Parameters => {
                     let values: Map<String, Json> = map.next_value()?;
-                    *self.0 =
-                        Some(Parameters::new(values.into_iter().filter_map(|(name, value)| Some((name, of(value)?)))));
+                    let values = values.into_iter().filter_map(|(name, value)| Some((name, of(value)?)));
+                    self.found.parameters = Parameters::new(values);
+                    *self.has_parameters = true;
                     return Ok(());
                 }
             }
@@ -166,7 +193,7 @@ mod tests {
     fn found(text: &str, length: u64, size: usize) -> (Parameters, usize) {
         let mut object = Object::new(length);
         let read = text.as_bytes().chunks(size).take_while(|piece| object.write_all(piece).is_ok()).count();
-        (object.parameters(), read * size)
+        (object.found().parameters, read * size)
     }
 
     /// They must be found however the bytes are cut, in front of tensors or behind them.
@@ -199,6 +226,28 @@ mod tests {
         assert_eq!(found(&format!("{{\"inputs\":[{}", " ".repeat(1000)), 100, 10).1, 90);
         let spelled_out = format!("{{\"inputs\":[{}", "1,".repeat(READ_AHEAD));
         assert!(found(&spelled_out, u64::MAX, 1000).1 <= READ_AHEAD);
+    }
+
+    /// It names the request in the access log, also where the object is too long to be read to its end.
+    #[test]
+    fn an_id_is_found_before_the_parameters() {
+        let found = |text: &str| {
+            let mut object = Object::new(u64::MAX);
+            let _ = object.write_all(text.as_bytes());
+            String::from_utf8(object.found().id.to_vec()).unwrap()
+        };
+        for (text, id) in [
+            (r#"{"id":"x","inputs":[],"parameters":{"a":1}}"#, "x"),
+            (r#"{"inputs":[],"id":"\u00e4"}"#, "ä"),
+            (r#"{"id":"x","inputs":[{"data":[1,2"#, "x"),
+            (r#"{"id":7}"#, ""),
+            (r#"{"id":["x"]}"#, ""),
+            (r#"{"inputs":[{"id":"x"}]}"#, ""),
+            (r#"{"id":"x"#, ""),
+        ] {
+            assert_eq!(found(text), id, "{text}");
+        }
+        assert_eq!(found(&format!("{{\"id\":\"{}\"}}", "x".repeat(129))), "");
     }
 
     /// Strangers choose these bytes.

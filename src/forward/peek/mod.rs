@@ -27,6 +27,9 @@ const READ_AHEAD: usize = 64 << 10;
 /// How much of a compressed message is inflated at most: a thousandfold bomb costs a millisecond, not a minute.
 const INFLATE: u64 = 1 << 20;
 
+/// The longest id that is kept. Longer ones only tell the requests of one stream apart less well.
+const MAX_ID: u64 = 128;
+
 /// What the first message says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Peek {

@@ -14,6 +14,7 @@ use super::requests::Open;
 use super::said::Said;
 use super::{Over, Work};
 use crate::forward::call::Face;
+use crate::forward::line::code_in;
 use crate::forward::outcome::{Refusal, outcome_of};
 use crate::forward::readmit::unreachable;
 use crate::forward::shape::answers_many;
@@ -45,7 +46,7 @@ impl Work {
                     return;
                 }
             }
-            (Some(index), None) => self.account(index, said),
+            (Some(index), None) => self.account(index, said, &pieces),
             // To a request that was taken to be over.
             (None, _) => {}
         }
@@ -78,7 +79,7 @@ impl Work {
     }
 
     /// Ends the ticket of a request that `said` is the last answer to.
-    fn account(&mut self, index: usize, said: &Said) {
+    fn account(&mut self, index: usize, said: &Said, pieces: &Pieces) {
         let open = self.requests.get(index);
         let pod = self.legs.get(open.leg).map(|leg| leg.pod.clone());
         if let Some(pod) = pod.as_ref().filter(|_| open.answered.is_none()) {
@@ -90,7 +91,7 @@ impl Work {
                 Some(is_final) => !is_final,
                 None => pod.is_some_and(|pod| answers_many(&pod, model)),
             };
-        self.requests.answered(index);
+        self.requests.answered(index, said, pieces);
         if more {
             if said.is_final.is_none() && self.quiet.is_none() {
                 self.quiet = self.requests.end_silent().map(|left| Box::pin(sleep(left)));
@@ -118,7 +119,10 @@ impl Work {
         let by_it = is_own && (outcome != Outcome::Served || too_early);
         let last = self.legs.is_empty() && self.inbound.has_ended() && (is_own || lost.is_empty());
         if by_it || last || leg.is_in_answer() {
-            lost.into_iter().for_each(|open| drop(self.requests.end(open, outcome, false)));
+            for mut open in lost {
+                open.code = code_in(&status);
+                let _ = self.requests.end(open, outcome, false);
+            }
             self.status = Some(status);
             return self.end_by(leg);
         }
@@ -201,8 +205,9 @@ impl Work {
     }
 
     /// A request had no (last) answer when its pod ended: it is sent again if it may run twice, or its caller is told.
-    fn lost(&mut self, open: Open, pod: &Arc<Pod>, outcome: Outcome, told: &Status) -> Result<(), Over> {
+    fn lost(&mut self, mut open: Open, pod: &Arc<Pod>, outcome: Outcome, told: &Status) -> Result<(), Over> {
         let may = self.may_run_again(&open);
+        open.code = Some(told.code() as i32);
         let (mut trip, copy) = self.requests.end(open, outcome, false);
         match copy.filter(|_| may && self.forwarder.sends_again(&mut trip, pod, told.message())) {
             Some(copy) => self.inbound.send_again(trip, copy),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::super::body::announced;
 use super::super::send::Forwarder;
 use super::super::trip::Trip;
 use super::inbound::Pieces;
@@ -30,6 +31,8 @@ pub(super) struct Open {
     pub(super) copy: Option<Pieces>,
     /// When its last answer came, if one did.
     pub(super) answered: Option<Time>,
+    /// What its last answer came to, as gRPC's codes have it, for the access log.
+    pub(super) code: Option<i32>,
 }
 
 /// See the module's description.
@@ -48,7 +51,7 @@ impl Requests {
             let oldest = self.open.remove(0);
             self.end(oldest, Outcome::Served, false);
         }
-        self.open.push(Open { leg, trip, ticket, copy, answered: None });
+        self.open.push(Open { leg, trip, ticket, copy, answered: None, code: None });
     }
 
     /// The request that an answer of `leg` belongs to: the first of its id. A model may leave the id out of an error.
@@ -73,9 +76,13 @@ impl Requests {
         self.open.iter().any(|open| open.leg == leg)
     }
 
-    /// An answer came that may not be the last.
-    pub(super) fn answered(&mut self, index: usize) {
+    /// An answer came, of which these are the first `pieces`; it may not be the last.
+    pub(super) fn answered(&mut self, index: usize, said: &Said, pieces: &Pieces) {
         let open = &mut self.open[index];
+        open.code = Some(said.code() as i32);
+        if let Some(line) = &mut open.trip.line {
+            line.passed(announced(pieces).unwrap_or(0));
+        }
         open.copy = None;
         open.answered = Some(clock::now());
         open.ticket.answered();
@@ -93,9 +100,9 @@ impl Requests {
 
     /// Ends its ticket.
     pub(super) fn end(&self, open: Open, outcome: Outcome, teaches: bool) -> (Box<Trip>, Option<Pieces>) {
-        let Open { mut ticket, mut trip, copy, .. } = open;
+        let Open { mut ticket, mut trip, copy, code, .. } = open;
         if let Some(line) = &mut trip.line {
-            line.ends(outcome, None);
+            line.ends(outcome, code);
         }
         if !teaches {
             ticket.teaches_nothing();

@@ -25,6 +25,11 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// What it comes to in gRPC's codes; inside a stream Triton gives its errors none.
+    pub(super) fn code(&self) -> Code {
+        if self.error.is_none() { Code::Ok } else { Code::Unknown }
+    }
+
     /// Why nothing ran, where it says so. Inside a stream Triton's errors have no code, and a model may say what it likes: only
     /// what begins as the server's own texts do is taken for one.
     pub(super) fn refusal(&self) -> Option<Refusal> {
