@@ -12,6 +12,7 @@ mod fake;
 mod floods;
 mod frames;
 mod heads;
+mod nonsense;
 mod readers;
 mod wire;
 
