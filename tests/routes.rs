@@ -279,7 +279,7 @@ async fn a_large_request_is_offered_to_another_pod() {
     eventually("nothing is in flight", || world.in_flight() == 0).await;
 }
 
-/// A rolling restart under requests of 600 KiB: each pod refuses what comes, ends and comes back, and no caller sees any of it.
+/// A rolling restart under requests of 1.5 MiB, which come in several pieces: each pod refuses what comes, ends and comes back, and no caller sees any of it.
 #[tokio::test]
 async fn a_rolling_restart_loses_no_large_request() {
     let mut pods = pods(&["a", "b", "c"]).await;
@@ -291,7 +291,7 @@ async fn a_rolling_restart_loses_no_large_request() {
             tokio::spawn(async move {
                 let mut answered = 0;
                 while goes_on.load(SeqCst) {
-                    client.model_infer(large(600 << 10, "echo")).await.unwrap();
+                    client.model_infer(large(1500 << 10, "echo")).await.unwrap();
                     answered += 1;
                 }
                 answered

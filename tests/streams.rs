@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake::world::{Client, World, world};
+use fake::world::{Client, World, world, world_of};
 use fake::{Pod, eventually};
 use plimsoll::forward::{FrontOptions, ModelOptions};
+use plimsoll::node::NodeConfig;
 use plimsoll::observe::Cost;
 use plimsoll::pick::Request;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
@@ -39,8 +40,19 @@ impl Talk {
         C::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
         <C::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
+        Talk::begin_with(client, request(id, what)).await
+    }
+
+    /// Opens it with `first`.
+    async fn begin_with<C>(client: &mut Client<C>, first: ModelInferRequest) -> Result<Talk, Status>
+    where
+        C: tonic::client::GrpcService<tonic::body::Body>,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+        <C::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
         let (say, said) = mpsc::unbounded_channel();
-        say.send(request(id, what)).unwrap();
+        say.send(first).unwrap();
         let mut asked = tonic::Request::new(UnboundedReceiverStream::new(said));
         asked.metadata_mut().insert("x-do", "talk".parse().unwrap());
         let answer = client.model_stream_infer(asked).await?;
@@ -79,6 +91,11 @@ fn request(id: &str, what: &str) -> ModelInferRequest {
         raw_input_contents: vec![Bytes::from_static(&[7; 100])],
         ..ModelInferRequest::default()
     }
+}
+
+/// The same with a tensor of 1.5 MiB, which comes in several pieces, and one answer.
+fn large(id: &str) -> ModelInferRequest {
+    ModelInferRequest { raw_input_contents: vec![vec![7; 1500 << 10].into()], ..request(id, "once") }
 }
 
 fn decoupled() -> ModelConfig {
@@ -203,6 +220,55 @@ async fn a_stream_ends_with_the_answer_to_what_was_sent_again() {
         assert!(talk.end().await.unwrap().is_none());
     }
     assert!(a.refused() > 0);
+}
+
+/// Tensors come in pieces inside of streams too: a request that is on its way in pieces is offered to another pod as a small
+/// one is.
+#[tokio::test]
+async fn a_large_request_in_a_stream_is_offered_to_another_pod() {
+    let (a, _b, world) = two(|_| {}).await;
+    a.refuse_in_streams_with("[request id: 1] Exceeds maximum queue size");
+    for _ in 0..10 {
+        let mut talk = Talk::begin_with(&mut world.client.clone(), large("1")).await.unwrap();
+        assert_eq!(talk.hear().await, ("1".into(), Ok("b".into())));
+        talk.say.as_ref().unwrap().send(large("2")).unwrap();
+        assert_eq!(talk.hear().await, ("2".into(), Ok("b".into())));
+        assert!(talk.end().await.unwrap().is_none());
+    }
+    assert!(a.refused() > 0);
+}
+
+/// Where nothing is kept the caller gets the pod's word; the next request must not meet the same all the same.
+#[tokio::test]
+async fn what_a_pod_refuses_for_good_inside_a_stream_is_noted() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    let never = |config: &mut NodeConfig| config.health.interval = Duration::ZERO;
+    let world = world_of(&[&a, &b], never, |options| options.forward.retry.keep_bytes = 0).await;
+    a.refuse_in_streams();
+    let mut told = 0;
+    for _ in 0..20 {
+        let mut talk = Talk::begin(&mut world.client.clone(), "1", "once").await.unwrap();
+        told += usize::from(talk.hear().await.1.is_err());
+    }
+    assert_eq!((told, a.refused()), (1, 1), "a pod that said that it lacks the model was asked again");
+}
+
+/// A pod that ends a stream and says when to come again means it there, too.
+#[tokio::test]
+async fn a_pod_that_asks_for_rest_by_a_streams_end_gets_it() {
+    let (a, b, world) = two(|_| {}).await;
+    for _ in 0..30 {
+        let mut asked = tonic::Request::new(tokio_stream::iter([request("1", "once")]));
+        asked.metadata_mut().insert("x-do", "head-a@8-busy".parse().unwrap());
+        asked.metadata_mut().insert("x-push-back", "60000".parse().unwrap());
+        // `b` answers with the request itself, which is no answer.
+        if let Ok(answer) = world.client.clone().model_stream_infer(asked).await {
+            let _ = answer.into_inner().message().await;
+        }
+    }
+    // It takes a moment until picks know of it.
+    assert!((1..=3).contains(&a.requests()), "{} of 30 went there", a.requests());
+    assert_eq!(a.requests() + b.requests(), 30);
 }
 
 /// When no pod is left the caller gets what the pod said, in its stream, which goes on.

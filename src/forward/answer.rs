@@ -102,7 +102,7 @@ pub(super) fn error_text(body: &[u8]) -> String {
 
 /// gRPC's push-back (gRFC A6), in milliseconds; a negative one means that nobody is to come again, and says no time. HTTP's
 /// `Retry-After`, in seconds; as a date it is passed on and not looked into.
-fn push_back_in(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn push_back_in(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     number(PUSHBACK).map(Duration::from_millis).or_else(|| number("retry-after").map(Duration::from_secs))
 }

@@ -54,6 +54,16 @@ impl Share {
         fits
     }
 
+    /// What it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it and `others` together are no more than one may have.
+    pub(super) fn fits_beside(&self, others: usize) -> bool {
+        self.bytes.saturating_add(others) <= self.room.each
+    }
+
     /// Gives `bytes` back.
     pub(super) fn give(&mut self, bytes: usize) {
         self.bytes -= bytes;

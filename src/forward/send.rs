@@ -241,7 +241,7 @@ impl Forwarder {
     }
 
     /// Notes that `pod` took nothing of a request, and says whether it is offered to another one.
-    fn offers(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>) -> bool {
+    pub(super) fn offers(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>) -> bool {
         // A refusal is a sign of life.
         pod.heard(clock::now());
         self.freed();

@@ -17,7 +17,8 @@ impl Work {
     pub(super) fn caller(&mut self, event: Event) -> Result<(), Over> {
         match event {
             Event::Request(peek, held) => self.request(peek, held)?,
-            Event::Again(trip, pieces) => self.claim(trip, Held { pieces, whole: true }),
+            Event::Again(trip, copy) => self.claim(trip, Held { pieces: copy.pieces, whole: true }),
+            Event::Kept(number, copy) => self.requests.keep(number, copy),
             Event::Claimed(trip, claimed, held) => self.claimed(trip, claimed, held)?,
             Event::End if self.begin.is_some() && self.legs.is_empty() => self.ask_without_request(),
             Event::End => {}
@@ -106,15 +107,22 @@ impl Work {
         if let Route::Begins(_, key) = &trip.route {
             self.forwarder.sequences.hold(key.clone(), ticket.pod().id());
         }
-        let is_request = trip.call.is_inference();
-        if is_request {
-            let copy = held.whole.then(|| held.pieces.clone());
-            self.requests.add(id, trip, ticket, copy);
-        } else {
+        if !trip.call.is_inference() {
             ticket.finish(Outcome::Served);
+            self.inbound.drop_it(&held);
+            return Ok(());
         }
-        match to.filter(|_| is_request) {
-            Some(to) => self.inbound.pass(to, held),
+        let copy = self.requests.copy(&trip, &held.pieces);
+        let number = self.requests.add(id, trip, ticket);
+        let rest = match copy {
+            Some(copy) if held.whole => {
+                self.requests.keep(number, copy);
+                None
+            }
+            copy => copy.map(|copy| (number, copy)),
+        };
+        match to {
+            Some(to) => self.inbound.pass(to, held, rest),
             None => self.inbound.drop_it(&held),
         }
         Ok(())

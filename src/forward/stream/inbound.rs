@@ -14,6 +14,7 @@ use super::super::body::{Messages, TooLarge};
 use super::super::peek::{Compression, Depth, Peek, Peeker, Progress};
 use super::super::source::Source;
 use super::super::trip::Trip;
+use super::requests::Copy;
 use crate::node::Ticket;
 
 /// One message, or the beginning of one, as it came.
@@ -41,7 +42,7 @@ pub(super) struct Inbound {
     limit: u64,
     stage: Stage,
     /// What is to be sent once more, between two requests of the caller.
-    again: VecDeque<(Box<Trip>, Pieces)>,
+    again: VecDeque<(Box<Trip>, Copy)>,
     /// Whether the end of all that is known outside.
     has_told_end: bool,
 }
@@ -53,7 +54,7 @@ enum Stage {
     /// A pod is picked for it.
     Claiming(Claim, Held),
     /// It is on its way to a pod; the pieces wait for room.
-    Passing { to: mpsc::Sender<Bytes>, pieces: VecDeque<Bytes>, whole: bool },
+    Passing { to: mpsc::Sender<Bytes>, pieces: VecDeque<Bytes>, whole: bool, copy: Option<(u64, Copy)> },
     /// Nobody takes it: the rest of it is let go.
     Dropping,
 }
@@ -63,7 +64,9 @@ pub(super) enum Event {
     /// A request has begun.
     Request(Peek, Held),
     /// One is to be sent again.
-    Again(Box<Trip>, Pieces),
+    Again(Box<Trip>, Copy),
+    /// The request of this number is kept as a whole.
+    Kept(u64, Copy),
     /// A pod was picked for it, or none.
     Claimed(Box<Trip>, Result<Ticket, Status>, Held),
     /// All that it said is on its way.
@@ -83,9 +86,9 @@ impl Inbound {
         Inbound { source: Some(source), rest, messages, compression, limit, stage, again, has_told_end: false }
     }
 
-    /// Sends `pieces` once more, when it is their turn.
-    pub(super) fn send_again(&mut self, trip: Box<Trip>, pieces: Pieces) {
-        self.again.push_back((trip, pieces));
+    /// Sends `copy` once more, when it is their turn.
+    pub(super) fn send_again(&mut self, trip: Box<Trip>, copy: Copy) {
+        self.again.push_back((trip, copy));
     }
 
     /// Waits for a pod.
@@ -94,9 +97,9 @@ impl Inbound {
         self.has_told_end = false;
     }
 
-    /// Passes the request at hand on.
-    pub(super) fn pass(&mut self, to: mpsc::Sender<Bytes>, held: Held) {
-        self.stage = Stage::Passing { to, pieces: held.pieces.into_iter().collect(), whole: held.whole };
+    /// Passes the request at hand on, and keeps the rest of it in `copy`, for the request of that number.
+    pub(super) fn pass(&mut self, to: mpsc::Sender<Bytes>, held: Held, copy: Option<(u64, Copy)>) {
+        self.stage = Stage::Passing { to, pieces: held.pieces.into_iter().collect(), whole: held.whole, copy };
     }
 
     /// Lets the request at hand go.
@@ -129,7 +132,7 @@ impl Inbound {
                     self.stage = Stage::Dropping;
                     return Event::Claimed(trip, claimed, held);
                 }
-                Stage::Passing { to, pieces, whole } if !pieces.is_empty() => {
+                Stage::Passing { to, pieces, whole, .. } if !pieces.is_empty() => {
                     let is_gone = match to.reserve().await {
                         Ok(room) => {
                             if let Some(piece) = pieces.pop_front() {
@@ -150,8 +153,8 @@ impl Inbound {
                     continue;
                 }
                 Stage::Reading { pieces, .. } if pieces.is_empty() => {
-                    if let Some((trip, pieces)) = self.again.pop_front() {
-                        return Event::Again(trip, pieces);
+                    if let Some((trip, copy)) = self.again.pop_front() {
+                        return Event::Again(trip, copy);
                     }
                 }
                 Stage::Reading { .. } | Stage::Passing { .. } | Stage::Dropping => {}
@@ -195,10 +198,11 @@ impl Inbound {
                 self.stage = Stage::Dropping;
                 Ok(Some(Event::Request(found, Held { pieces, whole: part.ends })))
             }
-            Stage::Passing { pieces, whole, .. } => {
+            Stage::Passing { pieces, whole, copy, .. } => {
+                copy.take_if(|(_, copy)| !copy.push(bytes.clone()));
                 pieces.push_back(bytes);
                 *whole = part.ends;
-                Ok(None)
+                Ok(copy.take_if(|_| part.ends).map(|(number, copy)| Event::Kept(number, copy)))
             }
             Stage::Dropping | Stage::Claiming(..) => {
                 if part.ends {

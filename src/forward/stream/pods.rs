@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http_body::Frame;
 use tokio::time::sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::inbound::Pieces;
 use super::legs::{Event, Leg};
@@ -13,9 +13,10 @@ use super::reply::headers_of;
 use super::requests::Open;
 use super::said::Said;
 use super::{Over, Work};
+use crate::forward::answer::push_back_in;
 use crate::forward::call::Face;
 use crate::forward::line::code_in;
-use crate::forward::outcome::{Refusal, outcome_of};
+use crate::forward::outcome::{Refusal, is_ok, outcome_of};
 use crate::forward::readmit::unreachable;
 use crate::forward::shape::answers_many;
 use crate::forward::upstream::{Lost, Unreachable};
@@ -46,7 +47,10 @@ impl Work {
                     return;
                 }
             }
-            (Some(index), None) => self.account(index, said, &pieces),
+            (Some(index), None) => {
+                self.note(index, said);
+                self.account(index, said, &pieces);
+            }
             // To a request that was taken to be over.
             (None, _) => {}
         }
@@ -60,6 +64,16 @@ impl Work {
         let is_clear = !self.requests.is_ambiguous(index);
         let open = self.requests.get(index);
         is_clear && open.copy.is_some() && open.trip.route.may_move()
+    }
+
+    /// Remembers why a pod took nothing of a request that is not sent again: the next is better sent elsewhere. Where an answer
+    /// may mean another request, it may mean another model.
+    fn note(&mut self, index: usize, said: &Said) {
+        let Some(refusal) = said.refusal().filter(|_| !self.requests.is_ambiguous(index)) else { return };
+        let open = self.requests.get(index);
+        if let Some(leg) = self.legs.get(open.leg) {
+            self.forwarder.offers(&mut open.trip, refusal, &leg.pod);
+        }
     }
 
     /// Ends the ticket of a request that its pod took nothing of, and says whether it goes to another one.
@@ -110,9 +124,16 @@ impl Work {
         let status = status.unwrap_or_else(without);
         let outcome = outcome_of(&status);
         let is_own = self.forget(id);
-        let lost = self.requests.remove_all(id);
-        if let Some(refusal) = self.refusal_of_all(&status, &lost) {
-            return self.refused(lost, &leg, refusal, &status);
+        let mut lost = self.requests.remove_all(id);
+        let push_back = push_back_in(&status).filter(|_| !is_ok(&status));
+        lost.iter().for_each(|open| self.forwarder.spare(&open.trip.call, &leg.pod, push_back));
+        if let Some(refusal) = refusal_in(&status) {
+            if self.may_all_move(&lost) {
+                return self.refused(lost, &leg, refusal, &status);
+            }
+            for open in &mut lost {
+                self.forwarder.offers(&mut open.trip, refusal, &leg.pod);
+            }
         }
         // A good end is the stream's where its caller could still have asked; not while a request waits for another pod.
         let too_early = !self.inbound.has_ended() && !self.inbound.has_again();
@@ -135,12 +156,10 @@ impl Work {
         Ok(())
     }
 
-    /// Why none of the requests on one side ran, where its status says so and all of them can go to another pod.
-    fn refusal_of_all(&self, status: &HeaderMap, lost: &[Open]) -> Option<Refusal> {
-        let status = Status::from_header_map(status)?;
-        let refusal = Refusal::of(status.code(), status.message())?;
+    /// Whether all requests on one side can go to another pod, where that took nothing of them.
+    fn may_all_move(&self, lost: &[Open]) -> bool {
         let may = |open: &Open| open.copy.is_some() && open.answered.is_none() && open.trip.route.may_move();
-        (self.begin.is_some() && !lost.is_empty() && lost.iter().all(may)).then_some(refusal)
+        self.begin.is_some() && !lost.is_empty() && lost.iter().all(may)
     }
 
     fn refused(
@@ -220,6 +239,12 @@ impl Work {
     fn forget(&mut self, leg: u64) -> bool {
         self.own.take_if(|(own, _)| *own == leg).is_some()
     }
+}
+
+/// Why nothing ran, where `status` says so.
+fn refusal_in(status: &HeaderMap) -> Option<Refusal> {
+    let status = Status::from_header_map(status).filter(|status| status.code() != Code::Ok)?;
+    Refusal::of(status.code(), status.message())
 }
 
 fn unreached(pod: &Pod, why: &Unreachable) -> Status {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::super::body::announced;
+use super::super::room::Share;
 use super::super::send::Forwarder;
 use super::super::trip::Trip;
 use super::inbound::Pieces;
@@ -24,34 +26,72 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// One request.
 pub(super) struct Open {
+    number: u64,
     pub(super) leg: u64,
     pub(super) trip: Box<Trip>,
     ticket: Ticket,
-    /// All of it, where it was at hand as a whole: it may be sent again until it is answered.
-    pub(super) copy: Option<Pieces>,
+    /// All of it, where there is room for that: it may be sent again until it is answered.
+    pub(super) copy: Option<Copy>,
     /// When its last answer came, if one did.
     pub(super) answered: Option<Time>,
     /// What its last answer came to, as gRPC's codes have it, for the access log.
     pub(super) code: Option<i32>,
 }
 
+/// What is kept of a request, to be sent again.
+pub(super) struct Copy {
+    pub(super) pieces: Pieces,
+    share: Share,
+}
+
+impl Copy {
+    /// Keeps the next piece too; false where there is no room for it.
+    pub(super) fn push(&mut self, piece: Bytes) -> bool {
+        let fits = self.share.take(piece.len());
+        if fits {
+            self.pieces.push(piece);
+        }
+        fits
+    }
+}
+
 /// See the module's description.
 pub(super) struct Requests {
     open: Vec<Open>,
+    /// How many there were.
+    count: u64,
     forwarder: Arc<Forwarder>,
 }
 
 impl Requests {
     pub(super) fn new(forwarder: Arc<Forwarder>) -> Requests {
-        Requests { open: Vec::new(), forwarder }
+        Requests { open: Vec::new(), count: 0, forwarder }
     }
 
-    pub(super) fn add(&mut self, leg: u64, trip: Box<Trip>, ticket: Ticket, copy: Option<Pieces>) {
+    /// What is kept of a request that begins with `pieces`; none where it can go to one pod only, or there is no room.
+    pub(super) fn copy(&self, trip: &Trip, pieces: &Pieces) -> Option<Copy> {
+        let mut copy = Copy { pieces: Pieces::new(), share: self.forwarder.room.share() };
+        (trip.route.may_move() && pieces.iter().all(|piece| copy.push(piece.clone()))).then_some(copy)
+    }
+
+    /// Adds one, and returns its number.
+    pub(super) fn add(&mut self, leg: u64, trip: Box<Trip>, ticket: Ticket) -> u64 {
         if self.open.len() >= MOST {
             let oldest = self.open.remove(0);
             self.end(oldest, Outcome::Served, false);
         }
-        self.open.push(Open { leg, trip, ticket, copy, answered: None, code: None });
+        self.count += 1;
+        self.open.push(Open { number: self.count, leg, trip, ticket, copy: None, answered: None, code: None });
+        self.count
+    }
+
+    /// Keeps `copy` of request `number`, which is all of it, until that is answered. One stream has no more room than one request.
+    pub(super) fn keep(&mut self, number: u64, copy: Copy) {
+        let kept = self.open.iter().filter_map(|open| open.copy.as_ref()).map(|copy| copy.share.bytes()).sum::<usize>();
+        let open = self.open.iter_mut().find(|open| open.number == number && open.answered.is_none());
+        if let Some(open) = open.filter(|_| copy.share.fits_beside(kept)) {
+            open.copy = Some(copy);
+        }
     }
 
     /// The request that an answer of `leg` belongs to: the first of its id. A model may leave the id out of an error.
@@ -99,7 +139,7 @@ impl Requests {
     }
 
     /// Ends its ticket.
-    pub(super) fn end(&self, open: Open, outcome: Outcome, teaches: bool) -> (Box<Trip>, Option<Pieces>) {
+    pub(super) fn end(&self, open: Open, outcome: Outcome, teaches: bool) -> (Box<Trip>, Option<Copy>) {
         let Open { mut ticket, mut trip, copy, code, .. } = open;
         if let Some(line) = &mut trip.line {
             line.ends(outcome, code);
