@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import secrets
 import signal
 import statistics
@@ -110,6 +111,31 @@ class Tritons:
 def ask(port, path, limit=5):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=limit) as answer:
         return json.loads(answer.read())
+
+
+class Pods:
+    """Pods of the demo, all in one process, for the length of a `with` block."""
+
+    def __init__(self, binary, count):
+        command = [binary, "pod", "--until-stdin-ends", *["--grpc", "127.0.0.1:0"] * count]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        self.process, self.count = started(command, PODS_PRIORITY, **pipes), count
+
+    def __enter__(self):
+        said = [self.process.stdout.readline() for _ in range(self.count)]
+        self.urls = [f"http://{match[1]}" for line in said if (match := re.search(r"ready on (\S+)", line))]
+        if len(self.urls) != self.count:
+            self.__exit__()
+            raise BenchError(f"{len(self.urls)} of {self.count} pods started: {said}")
+        return self.urls
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 # ---- nodes ----
@@ -305,12 +331,13 @@ def quantile(ordered, share):
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else math.nan
 
 
-def play(generator, trace, targets, model, out, counted_from=0.0, choose="node", batches=False, give_up_at=None, drain_s=10):
+def play(generator, trace, targets, model, out, counted_from=0.0, choose="node", batches=False, give_up_at=None, drain_s=10, streams=None):
     """Plays a recording against targets."""
     command = [generator, "--trace", trace, "--model", model, "--choose", choose, "--out", out, "--drain-s", drain_s]
     command += [word for url in targets for word in ("--target", url)]
     command += ["--batches"] if batches else []
     command += ["--give-up-at", give_up_at] if give_up_at else []
+    command += ["--streams", streams] if streams else []
     process = started(command, LOAD_PRIORITY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         said, complaint = process.communicate()

@@ -4,11 +4,15 @@
 //! `fewest` knows at every moment exactly how many requests each pod has, because one thread chooses for all. No gossip
 //! can know more, so it is what counting could reach at best. `turns` is what callers do who know nothing.
 
+mod streams;
+
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Parser;
 use plimsoll_load::{Carrier, Choice, Client, Settings, client, play};
 use plimsoll_proto::inference::ModelInferRequest;
+use streams::Streams;
 use tonic::Status;
 
 /// Play a recording against nodes or pods; print a line of JSON
@@ -22,6 +26,9 @@ struct Args {
     /// How one of them is chosen
     #[arg(long, value_enum, default_value_t = Choice::Node)]
     choose: Choice,
+    /// Send them in so many streams to each target, which stay open, instead of one by one
+    #[arg(long, value_name = "COUNT")]
+    streams: Option<NonZeroUsize>,
 }
 
 #[tokio::main]
@@ -40,7 +47,10 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<String, Box<dyn std::error::Error>> {
     let clients = args.target.iter().map(|url| client(url)).collect::<Result<_, _>>()?;
-    let played = play(Clients(clients), args.choose, &args.settings).await?;
+    let played = match args.streams {
+        Some(each) => play(Streams::open(clients, each.get()), args.choose, &args.settings).await?,
+        None => play(Clients(clients), args.choose, &args.settings).await?,
+    };
     played.write(&args.settings.out)?;
     Ok(played.summary())
 }
