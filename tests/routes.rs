@@ -14,7 +14,7 @@ use std::time::Duration;
 use fake::world::{World, infer, world};
 use fake::{Pod, eventually};
 use plimsoll::forward::{Affinity, FrontOptions, ModelOptions};
-use plimsoll::observe::Cost;
+use plimsoll::observe::{Cost, PodSpec};
 use plimsoll::pick::Request;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
 use plimsoll_proto::inference::{InferParameter, ModelConfig, ModelInferRequest};
@@ -315,6 +315,55 @@ async fn a_rolling_restart_loses_no_large_request() {
         answered += caller.await.unwrap();
     }
     assert!(answered > 50, "{answered}");
+}
+
+/// A server that takes the first `few` requests of each connection, and refuses the next ones, as HTTP/2 has it.
+async fn refusing(few: usize) -> (String, Arc<AtomicUsize>) {
+    let addr = fake::unused().await;
+    let listener = tokio::net::TcpListener::bind(&addr).await.unwrap();
+    let refused = Arc::<AtomicUsize>::default();
+    let count = refused.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut taken = 0;
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let is_inference = request.uri().path().ends_with("ModelInfer");
+                    taken += usize::from(is_inference);
+                    if is_inference && taken > few {
+                        count.fetch_add(1, SeqCst);
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    let ok =
+                        http::Response::builder().header("content-type", "application/grpc").header("grpc-status", 0);
+                    respond.send_response(ok.body(()).unwrap(), true).unwrap();
+                }
+            });
+        }
+    });
+    (addr, refused)
+}
+
+/// What HTTP/2 says was not begun is sent again, whatever it is, to the same pod if there is no other.
+#[tokio::test]
+async fn what_a_pod_says_it_did_not_begin_is_sent_again() {
+    let (addr, refused) = refusing(3).await;
+    let world = fake::world::world_of(
+        &[],
+        |config| config.pods = vec![PodSpec::new("r", format!("http://{addr}"))],
+        |options| options.forward.retry.budget = 0.0,
+    )
+    .await;
+    let body = || fake::whole(fake::framed(large(600 << 10, "").get_ref()));
+    for _ in 0..12 {
+        let answer = fake::post(world.addr.clone(), fake::grpc_request("ModelInfer", "", body())).await;
+        assert_eq!(answer.status_code(), "0", "{:?}", answer.status());
+    }
+    assert!(refused.load(SeqCst) >= 3);
+    assert_eq!(world.outcomes()[1], 0, "no failure of the pod");
 }
 
 /// What one pod says of a request that cannot be sent again teaches for the next: a model that it lacks is not asked for there

@@ -160,10 +160,9 @@ impl Forwarder {
         }
     }
 
-    /// Keeps of `request` what is sent of it, where it may be sent again: an inference that may go to more than one pod.
+    /// Keeps of `request` what is sent of it, where it may be sent again: an inference that may go to other pods.
     fn kept(&self, trip: &Trip, request: Request<RequestBody>) -> (Request<RequestBody>, Option<Replay>) {
-        let may = trip.call.kind == Kind::Infer && trip.route.may_move() && self.node.picker().pods().len() > 1;
-        if !may {
+        if trip.call.kind != Kind::Infer || !trip.route.may_move() {
             return (request, None);
         }
         let (request, replay) = Replay::of(request, &self.room);
@@ -179,7 +178,8 @@ impl Forwarder {
         replay: Option<&Replay>,
     ) -> Result<Request<RequestBody>, Status> {
         let (pod, replay) = (ticket.pod().clone(), replay.filter(|replay| replay.is_possible()));
-        let unread = matches!(lost, Lost::Unanswered(_)) && replay.is_some() && is_ending(&pod).await;
+        let unread =
+            lost.is_unread() || matches!(lost, Lost::Unanswered(_)) && replay.is_some() && is_ending(&pod).await;
         ticket.finish(lost.outcome());
         if unread {
             check_soon(&pod);
@@ -190,7 +190,10 @@ impl Forwarder {
         match replay.filter(may).and_then(Replay::again) {
             Some(again) => {
                 trip.again += u32::from(!unread);
-                trip.tried.failed(pod, lost.to_string());
+                // What was wrong may be the connection alone: once, the same pod may take it on another one.
+                if !lost.is_unread() || std::mem::replace(&mut trip.was_unread, true) {
+                    trip.tried.failed(pod, lost.to_string());
+                }
                 Ok(again)
             }
             None => Err(lost.status(&pod, false)),

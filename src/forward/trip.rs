@@ -32,6 +32,8 @@ pub(super) struct Trip {
     pub(super) tried: Tried,
     /// How often it was sent again although a pod may have begun it, or failed it.
     pub(super) again: u32,
+    /// Whether a pod took nothing of it with a connection.
+    pub(super) was_unread: bool,
     /// Its line in the access log.
     pub(super) line: Option<Box<Entry>>,
 }
@@ -41,7 +43,17 @@ impl Trip {
     pub(super) fn new(call: Call, route: Route, until: Option<Time>) -> Trip {
         let waits_until = call.peek.parameters.timeout().map(|timeout| clock::now() + timeout);
         let until = [until, waits_until].into_iter().flatten().min();
-        Trip { call, route, until, waits_until, fault: None, tried: Tried::default(), again: 0, line: None }
+        Trip {
+            call,
+            route,
+            until,
+            waits_until,
+            fault: None,
+            tried: Tried::default(),
+            again: 0,
+            was_unread: false,
+            line: None,
+        }
     }
 
     /// What its caller did wrong with its body, as far as it is known.

@@ -85,13 +85,21 @@ impl Connection {
             if let Ok(target) = self.address.target() {
                 direct(&mut request, target);
             }
+            let number = self.number();
             let mut error = match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             match error.take_message() {
                 Some(unsent) => request = unsent,
-                None => return Err(SendError::Lost(Lost::Broke(error.into_error()))),
+                None => {
+                    let lost = Lost::Broke(error.into_error());
+                    // It may be open still, for what was begun on it.
+                    if lost.is_unread() && self.number() == number {
+                        self.forget();
+                    }
+                    return Err(SendError::Lost(lost));
+                }
             }
         }
         Err(SendError::Unsent(Box::new(request), Unreachable::ClosesAtOnce))

@@ -1,5 +1,6 @@
 //! Why a pod that had a request does not answer it.
 
+use std::error::Error as _;
 use std::fmt;
 
 use tonic::Status;
@@ -40,9 +41,20 @@ impl Lost {
         }
     }
 
+    /// Whether the pod took nothing of it, as HTTP/2 says (RFC 9113, 8.7): it refused the stream, or said goodbye to the
+    /// connection and left the stream out. A server that ends does so, and one, or a proxy before it, that wants connections
+    /// to be no older than it likes.
+    pub(in crate::forward) fn is_unread(&self) -> bool {
+        let Lost::Broke(error) = self else { return false };
+        let Some(error) = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()) else { return false };
+        let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || is_refused)
+    }
+
     /// How a ticket ends by it. A pod that hangs has not answered; when it goes on, it runs what it has.
     pub(in crate::forward) fn outcome(&self) -> Outcome {
         match self {
+            _ if self.is_unread() => Outcome::Refused,
             Lost::Broke(_) | Lost::Unanswered(_) => Outcome::Failed,
             Lost::Hangs => Outcome::Cancelled,
         }
