@@ -19,6 +19,7 @@ use tonic::Code;
 use crate::fake::rest::{both, rest};
 use crate::fake::world::world;
 use crate::fake::{Answered, Pod, eventually, framed, grpc_request, large, whole};
+use crate::wire::Raw;
 use crate::{beside, scraped};
 
 /// What goes on at a caller's pace.
@@ -121,6 +122,16 @@ async fn a_body_that_stands_still_over_http_ends_its_request() {
             let wanted = (StatusCode::REQUEST_TIMEOUT, format!("{{\"error\":\"{STOOD_STILL}\"}}"));
             assert_eq!((status, text), wanted, "{path} {announced:?} {sent}");
         }
+    }
+    // Nobody knows where the next request would begin: the connection ends, and says so where it can.
+    for sent in [3, 100_000] {
+        let mut raw = Raw::connect(&world.addr).await;
+        let head = "POST /v2/models/m/infer HTTP/1.1\r\nhost: node\r\ncontent-length: 300000\r\n\r\n";
+        raw.says(head.as_bytes()).await;
+        raw.says(&vec![b' '; sent]).await;
+        let heard = raw.hears().await;
+        assert!(heard.starts_with("HTTP/1.1 408 Request Timeout\r\n") && heard.ends_with("\"}"), "{heard}");
+        assert!(heard.contains("connection: close\r\n"), "{heard}");
     }
     let asked = at_pod.asked();
     assert!(asked.iter().all(|asked| asked == "POST /v2/models/m/infer"), "{asked:?}");

@@ -5,7 +5,7 @@
 
 use http::header::{self, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tonic::Status;
 
@@ -56,7 +56,16 @@ impl<'a> Target<'a> {
 
 impl Front {
     pub(super) async fn answer_http(&self, request: Request<Incoming>) -> Response<Answer> {
-        self.route_http(request).await.unwrap_or_else(|status| refusal(&status).map(Answer::Whole))
+        let is_http1 = request.version() < Version::HTTP_2;
+        let mut response = match self.route_http(request).await {
+            Ok(response) => return response,
+            Err(status) => refusal(&status).map(Answer::Whole),
+        };
+        // What is left of the body is not read, so that the connection ends: clients that keep connections shall know.
+        if is_http1 && matches!(response.status(), StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     async fn route_http(&self, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
