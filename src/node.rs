@@ -23,6 +23,7 @@ use crate::forward::look_after;
 use crate::id::Epoch;
 use crate::observe::{Formula, MemberView, Pod, PodSpec, View};
 use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
+use crate::time::Time;
 
 pub use crate::bounds::InvalidSetting;
 pub use crate::driver::runner::GossipStats;
@@ -384,6 +385,18 @@ impl Ticket {
     pub(crate) fn answered(&mut self) {
         if let Some(inner) = &mut self.inner {
             inner.worked_until(clock::now());
+        }
+    }
+
+    /// When it was picked.
+    pub(crate) fn started(&self) -> Time {
+        self.held().started()
+    }
+
+    /// See [`pick::Ticket::blames_nobody`].
+    pub(crate) fn blames_nobody(&mut self) {
+        if let Some(inner) = &mut self.inner {
+            inner.blames_nobody();
         }
     }
 

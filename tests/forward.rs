@@ -128,7 +128,10 @@ async fn a_pod_that_shuts_down_loses_no_request() {
     b.shut_down();
     clients.0.model_infer(infer("m", "echo")).await.unwrap_err();
     let status = clients.0.model_infer(infer("m", "echo")).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::NotFound, "model 'm' has no available versions"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "Request for unknown model: 'm' has no available versions")
+    );
     eventually("no ticket is left", || world.in_flight() == 0).await;
     assert_eq!(world.outcomes()[0], 20);
 }

@@ -386,15 +386,70 @@ async fn a_refusal_is_noted_though_its_request_cannot_be_sent_again() {
     assert_eq!(refused, 1, "requests went to a pod that said that it lacks the model");
 }
 
-/// A model's process that died takes nothing: as long as the budget lasts the caller sees none of it.
+/// A Triton gives the request that killed a model's process the same answer as those that come later: sent again, it would kill the
+/// next pod's. Once it is known to be dead, nothing runs there, and callers see none of it.
+#[tokio::test]
+async fn a_request_that_may_have_killed_a_model_is_sent_to_no_other_pod() {
+    const DEAD: &str = "head-13-Stub process 'm_0_0' is not healthy.";
+    let pods = pods(&["a", "b", "c"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    let status = pod_of(&mut world, infer("m", DEAD)).await.unwrap_err();
+    assert_eq!((status.code(), pods.iter().map(Pod::requests).sum::<usize>()), (Code::Internal, 1));
+    // Where it may run twice it is sent once more.
+    let mut world = world_of(&pods, of_m(|m| m.idempotent = true)).await;
+    pod_of(&mut world, infer("m", DEAD)).await.unwrap_err();
+    assert_eq!(pods.iter().map(Pod::requests).sum::<usize>(), 3);
+}
+
+/// See above.
 #[tokio::test]
 async fn a_dead_model_process_is_picked_around() {
     let pods = pods(&["a", "b", "c"]).await;
     let mut world = world_of(&pods, |_| {}).await;
-    for _ in 0..4 {
-        let pod = pod_of(&mut world, infer("m", "head-a@13-Stub process 'm_0_0' is not healthy.")).await.unwrap();
-        assert_ne!(pod, "a");
+    let ask = || infer("m", "head-a@13-Stub process 'm_0_0' is not healthy.");
+    // Whoever met it first, was told.
+    let mut told = 0;
+    while told == 0 {
+        told += usize::from(pod_of(&mut world, ask()).await.is_err());
     }
+    for _ in 0..6 {
+        assert_ne!(pod_of(&mut world, ask()).await.unwrap(), "a");
+    }
+}
+
+/// What a model says of another server that it asked looks like that server's refusal: the model ran, and must not run again.
+#[tokio::test]
+async fn what_a_model_says_of_others_is_no_refusal() {
+    let pods = pods(&["a", "b", "c"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    for (asked, text) in [
+        "14-inner call: Exceeds maximum queue size",
+        "13-upstream said: Stub process 'x_0' is not healthy.",
+        "5-step 2: Request for unknown model: 'inner' is not found",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let what = format!("head-{text}");
+        let status = pod_of(&mut world, infer("m", &what)).await.unwrap_err();
+        assert_eq!(status.message(), &text[text.find('-').unwrap() + 1..]);
+        assert_eq!(pods.iter().map(Pod::requests).sum::<usize>(), asked + 1);
+    }
+}
+
+/// Who looks at one pod wants to see its failures: they must not take it from all others.
+#[tokio::test]
+async fn a_pinned_failure_is_not_held_against_its_pod() {
+    let pods = pods(&["a", "b", "c"]).await;
+    let mut world = world_of(&pods, |_| {}).await;
+    for _ in 0..20 {
+        pod_of(&mut world, infer("m", "echo")).await.unwrap();
+        pod_of(&mut world, with(infer("m", "head-13-no"), "plimsoll-pod", "a")).await.unwrap_err();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let view = world.node.view().await.unwrap();
+    let out = &view.pods.iter().find(|pod| pod.name == "a").unwrap().models_out;
+    assert!(out.is_empty(), "{out:?}");
 }
 
 /// A pod that hangs must not make its caller wait where the model may run twice; the loser is cancelled, and its cost stays

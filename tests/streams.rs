@@ -461,3 +461,19 @@ async fn a_stream_that_was_open_before_it_asked_reaches_a_pod_with_its_model() {
         talk.end().await.unwrap();
     }
 }
+
+/// As with a single Triton: what is wrong with one request stands in the stream, which ends well, also where it is the only one and
+/// its caller has said all.
+#[tokio::test]
+async fn what_all_pods_refuse_is_told_in_a_stream_that_is_half_closed() {
+    let (a, b, world) = two(|_| {}).await;
+    [&a, &b].into_iter().for_each(|pod| pod.refuse_in_streams_with("Request for unknown model: 'm' is not found"));
+    for _ in 0..10 {
+        let mut asked = tonic::Request::new(tokio_stream::once(request("1", "once")));
+        asked.metadata_mut().insert("x-do", "talk".parse().unwrap());
+        let mut answers = world.client.clone().model_stream_infer(asked).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap();
+        assert_eq!(answer.error_message, "Request for unknown model: 'm' is not found");
+        assert!(answers.message().await.unwrap().is_none());
+    }
+}

@@ -6,6 +6,7 @@ use tonic::Status;
 
 use super::queue::Line;
 use super::readmit::unreachable;
+use super::route::Route;
 use super::send::{Forwarder, PUSHBACK};
 use super::trip::Trip;
 use super::upstream::{Upstream, deaf_to};
@@ -28,10 +29,7 @@ impl Forwarder {
         loop {
             let ticket = match self.pick(trip).await? {
                 Ok(ticket) => ticket,
-                Err(error) => {
-                    let tried = std::mem::take(&mut trip.tried);
-                    return Err(tried.said.clone().unwrap_or_else(|| tried.status(&error)));
-                }
+                Err(error) => return Err(trip.tried.said.clone().unwrap_or_else(|| trip.tried.status(&error))),
             };
             let pod = ticket.pod().clone();
             let Err(why) = Upstream::of(&pod).connect(self.options.connect_timeout).await else {
@@ -82,7 +80,12 @@ impl Forwarder {
             }
         };
         match picked {
-            Ok(ticket) => self.in_time(trip, ticket).map(Ok),
+            Ok(mut ticket) => {
+                if matches!(trip.route, Route::Pinned(_)) {
+                    ticket.blames_nobody();
+                }
+                self.in_time(trip, ticket).map(Ok)
+            }
             Err(error) => Ok(Err(error)),
         }
     }

@@ -24,15 +24,22 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// What `code` and `text` say, if they say that nothing ran.
+    /// What `code` and `text` say, if the server says that nothing ran. A model may answer what it likes, also what another server
+    /// told it: only what begins as the server's own texts do is taken for one.
     pub(super) fn of(code: Code, text: &str) -> Option<Refusal> {
-        let says = |words: &str| text.contains(words);
+        let text = without_id(text);
+        let begins = |words: &str| text.starts_with(words);
         match code {
-            Code::Unavailable if says("Exceeds maximum queue size") => Some(Refusal::QueueFull),
-            Code::Unavailable if says("Server exiting") || says("Server not ready") => Some(Refusal::Leaving),
-            Code::Internal if says("Stub process") && says("is not healthy") => Some(Refusal::DeadStub),
-            Code::InvalidArgument if says("must specify the START flag") => Some(Refusal::NoSequence),
-            _ => missing_of(code, text).map(Refusal::Missing),
+            Code::Unavailable if begins("Exceeds maximum queue size") => Some(Refusal::QueueFull),
+            Code::Unavailable if begins("Server exiting") || begins("Server not ready") => Some(Refusal::Leaving),
+            Code::Internal if begins("Stub process '") && text.ends_with("is not healthy.") => Some(Refusal::DeadStub),
+            Code::InvalidArgument if begins("inference request for sequence ") => {
+                text.contains("must specify the START flag").then_some(Refusal::NoSequence)
+            }
+            _ if begins("Request for unknown model: ") || begins("Server is stopping, scheduler for model") => {
+                missing_of(code, text).map(Refusal::Missing)
+            }
+            _ => None,
         }
     }
 
@@ -43,6 +50,11 @@ impl Refusal {
             Refusal::DeadStub => Outcome::Failed,
         }
     }
+}
+
+/// A text of a Triton's without the request's id, where it begins with one.
+pub(super) fn without_id(text: &str) -> &str {
+    text.strip_prefix("[request id: ").and_then(|rest| rest.split_once("] ")).map_or(text, |(_, text)| text)
 }
 
 /// The outcome that the status in `headers` (a response's trailers, or its head where there is nothing else) stands
@@ -127,7 +139,12 @@ mod tests {
             (Code::NotFound, unknown, Some(Refusal::Missing(Missing::Model))),
             (Code::Internal, stub, Some(Refusal::DeadStub)),
             (Code::InvalidArgument, sequence, Some(Refusal::NoSequence)),
+            (Code::Unavailable, "[request id: <id_unknown>] Exceeds maximum queue size", Some(Refusal::QueueFull)),
             (Code::Unavailable, "Request timeout expired", None),
+            // What a model says of another server that it asked.
+            (Code::Unavailable, "inner call: Exceeds maximum queue size", None),
+            (Code::Internal, "upstream said: Stub process 'x' is not healthy.", None),
+            (Code::NotFound, "in step 2, Request for unknown model: 'inner' is not found", None),
             (Code::Internal, unloaded, None),
             (Code::NotFound, "no such user", None),
             (Code::Ok, "", None),

@@ -31,6 +31,7 @@ use crate::driver::clock;
 use crate::node::{Node, Ticket};
 use crate::observe::Pod;
 use crate::pick::Outcome;
+use crate::time::Time;
 
 /// What every request of one face goes through, and what it remembers of them.
 #[derive(Debug)]
@@ -213,6 +214,9 @@ impl Forwarder {
         let replay = replay.filter(|replay| replay.is_possible());
         let Some(refusal) = answer.refusal() else {
             let (code, text) = (answer.code(), answer.error.as_ref().map_or("", |error| error.message()));
+            if code == Code::Ok {
+                Upstream::of(&pod).stubs.serves(trip.call.model());
+            }
             let again = code != Code::Ok && self.options.retry.codes.contains(&code);
             return match replay.filter(|_| again && self.budget.allows(trip.again)).and_then(Replay::again) {
                 Some(request) => {
@@ -224,9 +228,10 @@ impl Forwarder {
                 None => Ok((answer, Some(ticket), pod)),
             };
         };
+        let sent = ticket.started();
         ticket.finish(refusal.outcome());
         // Noted whether or not there is something to send again.
-        let offered = self.offers(trip, refusal, &pod);
+        let offered = self.offers(trip, refusal, &pod, sent);
         match replay.filter(|_| offered).and_then(Replay::again) {
             Some(request) => {
                 trip.tried.answered(pod, answer);
@@ -243,8 +248,8 @@ impl Forwarder {
         }
     }
 
-    /// Notes that `pod` took nothing of a request, and says whether it is offered to another one.
-    pub(super) fn offers(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>) -> bool {
+    /// Notes that `pod` took nothing of a request that was sent at `sent`, and says whether it is offered to another one.
+    pub(super) fn offers(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>, sent: Time) -> bool {
         // A refusal is a sign of life.
         pod.heard(clock::now());
         self.freed();
@@ -266,17 +271,26 @@ impl Forwarder {
             }
             Refusal::NoSequence => matches!(trip.route, Route::Continues(..)),
             Refusal::DeadStub => {
-                let allowed = self.budget.allows(trip.again);
+                // It may be the very request that killed it, and would kill the next one.
+                let took_nothing = Upstream::of(pod).stubs.was_dead(trip.call.model(), sent, clock::now());
+                let may = took_nothing || self.may_run_twice(&trip.call);
+                let may = may && trip.again == 0 && self.budget.allows(trip.again);
                 trip.again += 1;
-                allowed
+                may
             }
         };
         offered && trip.route.may_move()
     }
 
     /// The same of one request in a stream, whose ticket has ended; `said` is what its caller gets if nobody takes it.
-    pub(super) fn offers_again(&self, trip: &mut Trip, refusal: Refusal, pod: &Arc<Pod>, said: Status) -> bool {
-        let offered = self.offers(trip, refusal, pod);
+    pub(super) fn offers_again(
+        &self,
+        trip: &mut Trip,
+        refusal: Refusal,
+        (pod, sent): (&Arc<Pod>, Time),
+        said: Status,
+    ) -> bool {
+        let offered = self.offers(trip, refusal, pod, sent);
         trip.tried.pods.push((pod.clone(), None));
         trip.tried.said = Some(said);
         offered

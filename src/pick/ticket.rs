@@ -50,6 +50,8 @@ pub struct Ticket {
     idle_since: Option<u32>,
     /// Whether its length says anything about the cost of its kind.
     teaches: bool,
+    /// Whether its failure is one of its pod's.
+    blames: bool,
     /// When the work was over, where that is not the ticket's end.
     worked_until: Option<Time>,
     ended: bool,
@@ -96,6 +98,7 @@ impl Ticket {
             held_until,
             idle_since: pod.time(now, expected.found_idle),
             teaches: true,
+            blames: true,
             worked_until: None,
             ended: false,
             account,
@@ -144,6 +147,11 @@ impl Ticket {
         self.teaches = false;
     }
 
+    /// Its failure says nothing about its pod's health: somebody wanted this pod and no other, to see what is wrong there.
+    pub fn blames_nobody(&mut self) {
+        self.blames = false;
+    }
+
     /// Ends the ticket at `now`. A served request that found its pod idle teaches the cost model how long its kind takes.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
         self.end(now, outcome);
@@ -179,7 +187,7 @@ impl Ticket {
             pod.heard(now);
         }
         match outcome {
-            Outcome::Failed if self.cost > Cost::ZERO => hub.failed(lane),
+            Outcome::Failed if self.cost > Cost::ZERO && self.blames => hub.failed(lane),
             Outcome::Served if self.cost > Cost::ZERO => {
                 lane.ends.serve();
                 pod.end_trial(lane);

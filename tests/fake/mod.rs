@@ -274,7 +274,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         let status = match (live, first) {
             (true, _) => "14-Server exiting",
             (_, true) => "14-Server is stopping, scheduler for model has stopped accepting new inference requests",
-            _ => "5-model 'm' has no available versions",
+            _ => "5-Request for unknown model: 'm' has no available versions",
         };
         headers.extend(trailers(status));
         return response;

@@ -52,7 +52,7 @@ impl Work {
             Err(status) => {
                 let status = failed(&mut line, status);
                 self.inbound.drop_it(&held);
-                self.fail(&call, &status)?;
+                self.fail(&call, &status, false)?;
             }
         }
         Ok(())
@@ -95,7 +95,8 @@ impl Work {
             Err(status) => {
                 let status = failed(&mut trip.line, status);
                 self.inbound.drop_it(&held);
-                return self.fail(&trip.call, &status);
+                let by_pod = trip.tried.said.is_some();
+                return self.fail(&trip.call, &status, by_pod);
             }
         };
         let leg = self.legs.of(ticket.pod(), &self.head, self.forwarder.options.connect_timeout);

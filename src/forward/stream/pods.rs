@@ -72,7 +72,8 @@ impl Work {
         let Some(refusal) = said.refusal().filter(|_| !self.requests.is_ambiguous(index)) else { return };
         let open = self.requests.get(index);
         if let Some(leg) = self.legs.get(open.leg) {
-            self.forwarder.offers(&mut open.trip, refusal, &leg.pod);
+            let sent = open.sent();
+            self.forwarder.offers(&mut open.trip, refusal, &leg.pod, sent);
         }
     }
 
@@ -81,9 +82,10 @@ impl Work {
         let open = self.requests.remove(index);
         let leg = open.leg;
         let Some(pod) = self.legs.get(leg).map(|leg| leg.pod.clone()) else { return false };
+        let sent = open.sent();
         let (mut trip, copy) = self.requests.end(open, refusal.outcome(), false);
         let why = Status::unavailable(said.error.clone().unwrap_or_default());
-        let offered = self.forwarder.offers_again(&mut trip, refusal, &pod, why);
+        let offered = self.forwarder.offers_again(&mut trip, refusal, (&pod, sent), why);
         let Some(copy) = copy.filter(|_| offered) else { return false };
         if refusal != Refusal::QueueFull {
             self.forget(leg);
@@ -132,7 +134,8 @@ impl Work {
                 return self.refused(lost, &leg, refusal, &status);
             }
             for open in &mut lost {
-                self.forwarder.offers(&mut open.trip, refusal, &leg.pod);
+                let sent = open.sent();
+                self.forwarder.offers(&mut open.trip, refusal, &leg.pod, sent);
             }
         }
         // A good end is the stream's where its caller could still have asked; not while a request waits for another pod.
@@ -171,10 +174,12 @@ impl Work {
     ) -> Result<(), Over> {
         let status = Status::from_header_map(status).unwrap_or_else(|| Status::unknown(""));
         for open in lost {
+            let sent = open.sent();
             let (mut trip, copy) = self.requests.end(open, refusal.outcome(), false);
-            match copy.filter(|_| self.forwarder.offers_again(&mut trip, refusal, &leg.pod, status.clone())) {
+            let again = self.forwarder.offers_again(&mut trip, refusal, (&leg.pod, sent), status.clone());
+            match copy.filter(|_| again) {
                 Some(copy) => self.inbound.send_again(trip, copy),
-                None => self.fail(&trip.call, &status)?,
+                None => self.fail(&trip.call, &status, false)?,
             }
         }
         Ok(())
@@ -190,7 +195,7 @@ impl Work {
             trip.failed(leg.pod.clone(), why.to_string());
             match copy.filter(|_| trip.route.may_move()) {
                 Some(copy) => self.inbound.send_again(trip, copy),
-                None => self.fail(&trip.call, &unreached(&leg.pod, why))?,
+                None => self.fail(&trip.call, &unreached(&leg.pod, why), false)?,
             }
         }
         if self.begin.is_some() && self.inbound.has_ended() && self.legs.is_empty() {
@@ -230,7 +235,7 @@ impl Work {
         let (mut trip, copy) = self.requests.end(open, outcome, false);
         match copy.filter(|_| may && self.forwarder.sends_again(&mut trip, pod, told.message())) {
             Some(copy) => self.inbound.send_again(trip, copy),
-            None => self.fail(&trip.call, told)?,
+            None => self.fail(&trip.call, told, false)?,
         }
         Ok(())
     }

@@ -27,9 +27,9 @@ impl Work {
     }
 
     /// Tells the caller that one request has no answer, as Triton tells it: inside of the stream. Where that has not begun,
-    /// and nothing else is under way, the stream itself fails.
-    pub(super) fn fail(&mut self, call: &Call, status: &Status) -> Result<(), Over> {
-        if self.begin.is_some() && self.legs.is_empty() {
+    /// nothing else is under way and no pod said it inside of a stream, the stream itself fails.
+    pub(super) fn fail(&mut self, call: &Call, status: &Status, by_pod: bool) -> Result<(), Over> {
+        if self.begin.is_some() && self.legs.is_empty() && !by_pod {
             return self.end_with(status);
         }
         self.begin_plain();

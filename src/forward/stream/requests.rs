@@ -38,6 +38,13 @@ pub(super) struct Open {
     pub(super) code: Option<i32>,
 }
 
+impl Open {
+    /// When it was sent to its pod.
+    pub(super) fn sent(&self) -> Time {
+        self.ticket.started()
+    }
+}
+
 /// What is kept of a request, to be sent again.
 pub(super) struct Copy {
     pub(super) pieces: Pieces,

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use tonic::Code;
 
 use super::super::body::PREFIX;
-use super::super::outcome::Refusal;
+use super::super::outcome::{Refusal, without_id};
 use super::super::peek::{Compression, inflate};
 use super::inbound::Pieces;
 
@@ -33,9 +33,7 @@ impl Said {
     /// Why nothing ran, where it says so. Inside a stream Triton's errors have no code, and a model may say what it likes: only
     /// what begins as the server's own texts do is taken for one.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        let text = self.error.as_deref()?;
-        let text =
-            text.strip_prefix("[request id: ").and_then(|rest| rest.split_once("] ")).map_or(text, |(_, text)| text);
+        let text = without_id(self.error.as_deref()?);
         let (_, code) = SERVERS_OWN.into_iter().find(|(begins, _)| text.starts_with(begins))?;
         Refusal::of(code, text)
     }

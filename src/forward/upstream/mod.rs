@@ -5,6 +5,7 @@ mod grpc;
 mod http;
 mod lost;
 mod received;
+mod stubs;
 mod ties;
 
 use std::any::Any;
@@ -21,6 +22,7 @@ pub use self::address::{AddressError, check_address};
 pub(super) use self::grpc::{MAX_FRAME, STREAM_WINDOW};
 pub(super) use self::lost::Lost;
 pub(super) use self::received::Received;
+use self::stubs::Stubs;
 use self::ties::Ties;
 use super::body::RequestBody;
 use super::call::Face;
@@ -83,6 +85,8 @@ pub(super) struct Upstream {
     pub(super) asked: Asked,
     /// Which models it has ready, and when it is asked.
     pub(super) looks: Asking,
+    /// Which of its models' processes are dead.
+    pub(super) stubs: Stubs,
     /// Whether the pod is being asked if it still lives.
     pub(super) checking: AtomicBool,
     /// Whether it is being waited for with what is in flight there, and for how long, ms; until that is known, never. See
@@ -114,6 +118,7 @@ impl Upstream {
             ties,
             asked: Asked::default(),
             looks: Asking::default(),
+            stubs: Stubs::default(),
             checking: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             give_up_ms: AtomicU64::new(0),
