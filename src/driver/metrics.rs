@@ -51,6 +51,18 @@ impl Metrics {
             "plimsoll_connections_closed_total",
             "Connections of callers that this node closed, by why: silent (said nothing that makes sense in time), no_tls, idle."
         );
+        describe_counter!(
+            "plimsoll_sent_again_total",
+            "Requests that went to a pod once more: refused, unread, lost, after a status, or as a hedge."
+        );
+        describe_counter!(
+            "plimsoll_not_sent_again_total",
+            "Requests that were not sent again because the retry budget or their own tries were spent."
+        );
+        describe_counter!(
+            "plimsoll_turned_down_total",
+            "Requests that were sent to no pod: late (the deadline cannot be met), queue_full, timeout (its own, while it waited)."
+        );
         describe_counter!("plimsoll_accept_failures_total", "Times that the system gave no connection, by door.");
         describe_counter!("plimsoll_bodies_stalled_total", "Requests that ended because their bodies stood still.");
         Ok(Metrics { events: Some(events) })

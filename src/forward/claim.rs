@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use metrics::counter;
 use tonic::Status;
 
 use super::queue::Line;
@@ -71,12 +72,16 @@ impl Forwarder {
                 let waited = self.queue.wait(line, priority, trip.until, || self.node.pick(&wanted));
                 let waited = match trip.waits_until {
                     // As Triton says it of its own queue.
-                    Some(until) => tokio::time::timeout(until.since(clock::now()), waited)
-                        .await
-                        .map_err(|_| Status::unavailable("Request timeout expired"))?,
+                    Some(until) => tokio::time::timeout(until.since(clock::now()), waited).await.map_err(|_| {
+                        turned_down("timeout");
+                        Status::unavailable("Request timeout expired")
+                    })?,
                     None => waited.await,
                 };
-                waited.map_err(|full| refused(full.to_string(), Duration::from_secs(1)))?
+                waited.map_err(|full| {
+                    turned_down("queue_full");
+                    refused(full.to_string(), Duration::from_secs(1))
+                })?
             }
         };
         match picked {
@@ -102,10 +107,16 @@ impl Forwarder {
         }
         // Nothing was sent, so nothing runs.
         ticket.finish(Outcome::Refused);
+        turned_down("late");
         let text =
             format!("the deadline in {left:.1?} cannot be met: the wait would be {wait:.1?} at the least busy pod");
         Err(refused(text, wait - left))
     }
+}
+
+/// Counts a request that no pod was sent.
+fn turned_down(why: &'static str) {
+    counter!("plimsoll_turned_down_total", "why" => why).increment(1);
 }
 
 /// RESOURCE_EXHAUSTED with the time after which another try makes sense, as gRPC's clients understand it.

@@ -14,7 +14,7 @@ use super::outcome::{Refusal, of_code};
 use super::readmit::unreachable;
 use super::replay::Replay;
 use super::route::Route;
-use super::send::{Forwarder, Sent};
+use super::send::{Forwarder, Sent, sent_again};
 use super::trip::Trip;
 use super::upstream::deaf_to;
 use crate::id::PodId;
@@ -55,6 +55,7 @@ impl Forwarder {
         let excluded: SmallVec<[PodId; 4]> = trip.tried.ids().into_iter().chain(deaf).chain([first_pod.id()]).collect();
         let wanted = pick::Request::new(call.model()).bytes(call.peek.bytes).exclude(&excluded).at_most(most);
         let Ok(second) = self.node.pick(&wanted) else { return first.await };
+        sent_again("hedge");
         trip.again += 1;
         if let Some(line) = &mut trip.line {
             line.picked(&second);

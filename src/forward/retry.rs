@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use metrics::counter;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
 use super::options::Retry;
@@ -34,7 +35,11 @@ impl Budget {
 
     /// Takes leave to send one again that was sent `again` times so far; false where there is none.
     pub(super) fn allows(&self, again: u32) -> bool {
-        again < self.most && self.budget.as_ref().is_some_and(|budget| budget.withdraw())
+        let allows = again < self.most && self.budget.as_ref().is_some_and(|budget| budget.withdraw());
+        if !allows {
+            counter!("plimsoll_not_sent_again_total").increment(1);
+        }
+        allows
     }
 }
 

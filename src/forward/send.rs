@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response};
+use metrics::counter;
 use tonic::{Code, Status};
 
 use super::answer::Answer;
@@ -190,6 +191,7 @@ impl Forwarder {
         };
         match replay.filter(may).and_then(Replay::again) {
             Some(again) => {
+                sent_again(if unread { "unread" } else { "lost" });
                 trip.again += u32::from(!unread);
                 // What was wrong may be the connection alone: once, the same pod may take it on another one.
                 if !lost.is_unread() || std::mem::replace(&mut trip.was_unread, true) {
@@ -220,6 +222,7 @@ impl Forwarder {
             let again = code != Code::Ok && self.options.retry.codes.contains(&code);
             return match replay.filter(|_| again && self.budget.allows(trip.again)).and_then(Replay::again) {
                 Some(request) => {
+                    sent_again("status");
                     trip.again += 1;
                     ticket.finish(of_code(code, text));
                     trip.tried.answered(pod, answer);
@@ -234,6 +237,7 @@ impl Forwarder {
         let offered = self.offers(trip, refusal, &pod, sent);
         match replay.filter(|_| offered).and_then(Replay::again) {
             Some(request) => {
+                sent_again("refused");
                 trip.tried.answered(pod, answer);
                 Err(request.into())
             }
@@ -338,6 +342,11 @@ impl Forwarder {
             self.sequences.hold(key.clone(), pod.id());
         }
     }
+}
+
+/// Counts a request that goes to a pod once more.
+pub(super) fn sent_again(why: &'static str) {
+    counter!("plimsoll_sent_again_total", "why" => why).increment(1);
 }
 
 /// The caller gets `status` and no answer of a pod's: so says the access log.

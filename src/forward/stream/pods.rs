@@ -18,6 +18,7 @@ use crate::forward::call::Face;
 use crate::forward::line::code_in;
 use crate::forward::outcome::{Refusal, is_ok, outcome_of};
 use crate::forward::readmit::unreachable;
+use crate::forward::send::sent_again;
 use crate::forward::shape::answers_many;
 use crate::forward::upstream::{Lost, Unreachable};
 use crate::observe::Pod;
@@ -87,6 +88,7 @@ impl Work {
         let why = Status::unavailable(said.error.clone().unwrap_or_default());
         let offered = self.forwarder.offers_again(&mut trip, refusal, (&pod, sent), why);
         let Some(copy) = copy.filter(|_| offered) else { return false };
+        sent_again("refused");
         if refusal != Refusal::QueueFull {
             self.forget(leg);
         }
