@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use fake::world::{World, infer, world};
 use fake::{Pod, eventually};
+use plimsoll::driver::metrics::Metrics;
 use plimsoll::forward::{Affinity, FrontOptions, ModelOptions};
 use plimsoll::observe::{Cost, PodSpec};
 use plimsoll::pick::Request;
@@ -174,9 +175,10 @@ async fn a_key_keeps_to_its_few_pods_until_they_are_busier_than_their_share() {
         world.node.picker().pods().iter().filter(|pod| busy.contains(pod.name())).map(|pod| pod.id()).collect();
     let cost = Cost::from_ms(50.0).unwrap();
     let pick = |among: &[_]| world.node.pick(&Request::new("m").cost(cost).among(among)).unwrap();
-    let _tickets: Vec<_> = (0..16).map(|k| pick(&held[k % held.len()..][..1])).collect();
+    let tickets: Vec<_> = (0..16).map(|k| pick(&held[k % held.len()..][..1])).collect();
     let pod = pod_of(&mut world, with(infer("m", "echo"), "lora", "adapter-0")).await.unwrap();
     assert!(!busy.contains(&pod), "{pod} of {busy:?}");
+    drop(tickets);
     // As a parameter it is the same key.
     let mut by_parameter = infer("m", "echo");
     let key = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("adapter-3".into())) };
@@ -582,4 +584,30 @@ async fn a_cancelled_request_is_charged_no_longer_than_its_pod_can_have_it() {
     waiting.store(0, SeqCst);
     eventually("one may run", || pod.own_remainders() == 1).await;
     assert_eq!(world.node.gossip_stats().await.core.corrected_remainders, 4);
+}
+
+/// Whoever runs a fleet must see how much of the traffic is sent twice, and what was turned away.
+#[tokio::test]
+async fn what_is_sent_again_or_turned_down_is_counted() {
+    let metrics = Metrics::install().unwrap();
+    let pods = pods(&["a", "b"]).await;
+    let mut world = world_of(&pods, of_m(|m| m.idempotent = true)).await;
+    for _ in 0..4 {
+        pod_of(&mut world, infer("m", "head-a@14-Exceeds maximum queue size")).await.unwrap();
+    }
+    for _ in 0..4 {
+        pod_of(&mut world, infer("m", "head-13-Stub process 'm_0_0' is not healthy.")).await.unwrap_err();
+    }
+    let heavy = Request::new("m").cost(Cost::from_ms(30_000.0).unwrap());
+    let held = [world.node.pick(&heavy).unwrap(), world.node.pick(&heavy).unwrap()];
+    world.node.picker().models().iter().find(|model| model.name() == "m").unwrap().cost.state(5.0);
+    let mut late = infer("m", "echo");
+    late.set_timeout(Duration::from_secs(2));
+    pod_of(&mut world, late).await.unwrap_err();
+    drop(held);
+    let text = metrics.render(&world.node).await.unwrap();
+    let counted = |series: &str| text.lines().any(|line| line.starts_with(series));
+    assert!(counted("plimsoll_sent_again_total{why=\"refused\"} "), "{text}");
+    assert!(counted("plimsoll_turned_down_total{why=\"late\"} 1"), "{text}");
+    assert!(counted("plimsoll_not_sent_again_total "), "{text}");
 }

@@ -10,7 +10,7 @@ What costs a peer dearly, and is why these are not defaults:
 
 # Streams on one connection: more than any section of the comparison has. For all alike.
 STREAMS = 10_000
-# Bytes that may be under way unread on a stream, and on a connection: as plimsoll's front has them.
+# Bytes that may be under way unread on a stream, and on a connection: more than any section has under way.
 STREAM_WINDOW, CONNECTION_WINDOW = 1 << 20, 16 << 20
 
 
