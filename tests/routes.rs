@@ -595,7 +595,8 @@ async fn what_is_sent_again_or_turned_down_is_counted() {
     for _ in 0..4 {
         pod_of(&mut world, infer("m", "head-a@14-Exceeds maximum queue size")).await.unwrap();
     }
-    for _ in 0..4 {
+    // More than the budget has.
+    for _ in 0..40 {
         pod_of(&mut world, infer("m", "head-13-Stub process 'm_0_0' is not healthy.")).await.unwrap_err();
     }
     let heavy = Request::new("m").cost(Cost::from_ms(30_000.0).unwrap());
