@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::node::NodeConfig;
 use plimsoll::observe::Cost;
+use plimsoll::time::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -38,6 +39,20 @@ async fn connections_to_a_pod_are_used_again() {
     assert_eq!(rest.connections(), 1);
     eventually("tickets end", || world.in_flight() == 0).await;
     assert_eq!(world.outcomes(), [20, 0, 0, 0]);
+}
+
+/// An answer shows that the pod has the model. An error may come before anybody looked for it, whatever the caller did wrong.
+#[tokio::test]
+async fn an_answer_shows_that_the_model_is_there_and_an_error_does_not() {
+    let (pod, _rest) = both("a").await;
+    let world = world_of(&[&pod], |config| config.health.interval = Duration::ZERO, |_| {}).await;
+    let there = world.node.picker().pods()[0].clone();
+    assert!(world.node.picker().set_available(Time::ZERO, there.id(), "m", false));
+    assert_eq!(send(&world.addr, infer("status-400-bad", "x")).await.status(), StatusCode::BAD_REQUEST);
+    eventually("its ticket ends", || world.outcomes()[0] == 1).await;
+    assert_eq!(there.lacks().count(), 1);
+    assert_eq!(send(&world.addr, infer("echo", "x")).await.status(), StatusCode::OK);
+    eventually("it is known to have it", || there.lacks().next().is_none()).await;
 }
 
 /// A pod may close a connection that nobody uses whenever it likes: no caller must see it, and no pod be blamed.

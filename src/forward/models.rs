@@ -1,10 +1,13 @@
 //! Which models each pod has ready: asked of it from time to time, and read out of its refusals.
 //!
-//! One question tells all: Triton's `RepositoryIndex` with `ready` says the same as `ModelReady` of each model, at the price
-//! of one of them (0.4 ms). `ServerReady` would say less: it turns false while any model loads. A server that does not know
-//! that question is asked about its models one by one, a few at a time.
+//! One question tells nearly all: Triton's `RepositoryIndex` with `ready`, at the price of one `ModelReady` (0.4 ms).
+//! Its yes is one. Its no is none: a model that was loaded with files of its caller's (`file:` overrides, 2.51) is not
+//! in it, though `ModelReady` says yes. So what it leaves out is asked about one by one, a few at a time, before it is
+//! believed to be missing; and so is everything on a server that does not know the index. `ServerReady` would say less:
+//! it turns false while any model loads.
 //!
 //! Answers win over what was asked: a model that served meanwhile is there, and one that is refused as unknown is not.
+//! And what was said long ago is no reason to refuse anybody: see [`tell`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,6 +39,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const AT_ONCE: usize = 16;
 /// Models of one pod that are asked about at one look, where it must be one by one.
 const ONE_BY_ONE: usize = 8;
+/// While a name is asked for that all are thought to lack, each is asked so often: somebody may have loaded it. A load
+/// that was made past this node shows after that, and made-up names cost no more than that.
+const SOUGHT: Duration = Duration::from_secs(1);
 /// Names of one pod's answer that are remembered. A repository of more is one of models that nobody asked for here.
 const MOST_NAMES: usize = 16 << 10;
 /// What a Triton that is ready says of a version in its index.
@@ -71,7 +77,7 @@ pub(super) fn missing_of(code: Code, message: &str) -> Option<Missing> {
 ///
 /// It is where another pod may have the model, or one had it just now, and where this pod's refusal, or that of one tried before (`news`, one for each
 /// request), is news: then the fleet is changing, and what is known of the others may be old. So a name that nobody knows costs
-/// each pod one request, and after that each request one pod.
+/// each pod one request, and after that each request one pod, and all of them a question a second ([`SOUGHT`]).
 ///
 /// A missing version is nobody's mark, because requests for other versions may be served there: whoever calls bounds for how
 /// many pods it is worth it.
@@ -80,14 +86,29 @@ pub(super) fn lacks(picker: &Picker, pod: &Arc<Pod>, model: &str, missing: Missi
         Upstream::of(pod).looks.soon(clock::now());
         return true;
     }
-    if picker.set_available(clock::now(), pod.id(), model, false) {
+    let (now, looks) = (clock::now(), &Upstream::of(pod).looks);
+    if picker.set_available(now, pod.id(), model, false) {
         *news = true;
-        info!(pod = pod.name(), model, "does not have the model ready, by its answer");
-        Upstream::of(pod).looks.soon(clock::now());
+        // Names that callers make up are no news of the pod.
+        if has_served(pod, picker.model(model)) || looks.said_ready(model) {
+            info!(pod = pod.name(), model, "does not have the model ready, by its answer");
+        } else {
+            debug!(pod = pod.name(), model, "does not know the model, by its answer");
+        }
+        looks.soon(now);
         // So answers one that shuts down, too.
         check_soon(pod);
     }
-    *news || picker.may_be_served(clock::now(), model)
+    let worth = *news || picker.may_be_served(now, model);
+    // One lock for most refusals: who refused stands for all.
+    if !worth && looks.sought(now) {
+        picker.pods().iter().for_each(|pod| _ = Upstream::of(pod).looks.sought(now));
+    }
+    worth
+}
+
+fn has_served(pod: &Pod, model: &Model) -> bool {
+    pod.existing_lane(model).is_some_and(|lane| lane.served() > 0)
 }
 
 /// What one pod said of its models, and when it is asked next.
@@ -99,6 +120,8 @@ struct Said {
     /// None until the first look.
     looks: Option<Looks>,
     due: Time,
+    /// When it was asked last.
+    at: Time,
     asking: bool,
     /// Whether it was asked to hurry while it was being asked.
     hurried: bool,
@@ -125,6 +148,23 @@ impl Asking {
         said.due = said.due.min(now + looks.next_pause());
     }
 
+    /// It is asked for what it is thought to lack: it is asked a while after the last time. Says whether that is sooner
+    /// than it would have been.
+    fn sought(&self, now: Time) -> bool {
+        let said = &mut *self.lock();
+        let due = (said.at + SOUGHT).max(now);
+        let sooner = said.looks.is_some() && !said.asking && due < said.due;
+        if sooner {
+            said.due = due;
+        }
+        sooner
+    }
+
+    /// Whether its last index had the model ready.
+    fn said_ready(&self, model: &str) -> bool {
+        self.lock().ready.as_ref().is_some_and(|ready| ready.contains(model))
+    }
+
     /// Whether it is to be asked now; then it is being asked until [`Asking::asked`].
     fn begin(&self, now: Time, new: impl FnOnce() -> Looks) -> bool {
         let said = &mut *self.lock();
@@ -137,7 +177,7 @@ impl Asking {
     /// It was asked; `news` says whether it said something new.
     fn asked(&self, now: Time, news: bool) {
         let said = &mut *self.lock();
-        said.asking = false;
+        (said.asking, said.at) = (false, now);
         let Some(looks) = &mut said.looks else { return };
         if news || std::mem::take(&mut said.hurried) {
             looks.hurry();
@@ -157,11 +197,12 @@ pub(super) async fn follow(picker: Picker, health: Health, wanted: impl Fn() -> 
         let now = clock::now();
         while asked.try_join_next().is_some() {}
         let (pods, count) = (picker.pods(), picker.model_count());
+        // A model that was not asked for before may be one that pods told of long ago.
+        if count > known {
+            tell(&picker, &pods, known);
+            known = count;
+        }
         for pod in pods.iter() {
-            // A model that was not asked for before may be one that the pod told of long ago.
-            if count > known {
-                tell(&picker, pod, known);
-            }
             Upstream::of(pod).give_up_ms.store(give_up_ms, Relaxed);
             // Whoever was ejected is asked whether it lives, and about its models once it does.
             if pod.is_ejected() {
@@ -183,17 +224,25 @@ pub(super) async fn follow(picker: Picker, health: Health, wanted: impl Fn() -> 
                 asked.spawn(look(picker.clone(), pod.clone()));
             }
         }
-        known = count;
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Applies what `pod` said to the models that were not asked for by then, from that number on.
-fn tell(picker: &Picker, pod: &Pod, from: usize) {
-    let ready = Upstream::of(pod).looks.lock().ready.clone();
-    if let Some(ready) = ready {
-        let new = |model: &Model| model.index >= from && pod.serves(model);
-        picker.set_all_available(clock::now(), pod, |model| new(model).then(|| ready.contains(model.name())));
+/// Applies what `pods` said to the models that were not asked for by then, from that number on: those that did not name
+/// one are left alone for it where others did. Where nobody did, it may have been loaded since, and what all said long
+/// ago would have its callers refused: then the first request finds out, because each pod's first refusal sends it to
+/// another one.
+fn tell(picker: &Picker, pods: &[Arc<Pod>], from: usize) {
+    let said = |pod: &Arc<Pod>| Some((pod.clone(), Upstream::of(pod).looks.lock().ready.clone()?));
+    let said: Vec<_> = pods.iter().filter(|pod| !pod.is_ejected()).filter_map(said).collect();
+    let has = |model: &Model| said.iter().any(|(pod, ready)| pod.serves(model) && ready.contains(model.name()));
+    let new = picker.models().into_iter().filter(|model| model.index >= from && has(model));
+    let new: BTreeSet<usize> = new.map(|model| model.index).collect();
+    for (pod, ready) in said.iter().filter(|_| !new.is_empty()) {
+        let lacks = |model: &Model| !ready.contains(model.name()) && pod.serves(model) && !has_served(pod, model);
+        picker.set_all_available(clock::now(), pod, |model| {
+            (new.contains(&model.index) && lacks(model)).then_some(false)
+        });
     }
 }
 
@@ -202,16 +251,8 @@ async fn look(picker: Picker, pod: Arc<Pod>) {
     let looks = &Upstream::of(&pod).looks;
     let served: BTreeMap<usize, u32> = pod.lanes().iter().map(|lane| (lane.model.index, lane.served())).collect();
     let one_by_one = looks.lock().one_by_one;
-    let ready = match one_by_one {
-        true => ask_one_by_one(&picker, &pod).await,
-        false => match ask_all(&pod).await {
-            // An index without any model is one of a server that keeps none, or of one that has nothing.
-            Ok(Ready::All(names)) if names.is_empty() => ask_one_by_one(&picker, &pod).await,
-            answer => answer,
-        },
-    };
     let mut news = 0;
-    match ready {
+    match ask_about(&picker, &pod, one_by_one).await {
         Ok(ready) => {
             // Whatever served since it was asked is there, whatever it says.
             let serves = |model: &Model| {
@@ -237,28 +278,32 @@ async fn look(picker: Picker, pod: Arc<Pod>) {
 }
 
 /// What a pod said.
-enum Ready {
-    /// All that are ready, and no others.
-    All(Arc<BTreeSet<Box<str>>>),
-    /// Of some, whether they are.
-    Some(BTreeMap<usize, bool>),
+struct Ready {
+    /// What its index calls ready.
+    names: Arc<BTreeSet<Box<str>>>,
+    /// Of others, by their indexes, whether they are.
+    others: BTreeMap<usize, bool>,
 }
 
 impl Ready {
+    /// None where nothing was said of it.
     fn has(&self, model: &Model) -> Option<bool> {
-        match self {
-            Ready::All(names) => Some(names.contains(model.name())),
-            Ready::Some(models) => models.get(&model.index).copied(),
-        }
+        if self.names.contains(model.name()) { Some(true) } else { self.others.get(&model.index).copied() }
     }
 }
 
-async fn ask_all(pod: &Pod) -> Result<Ready, Status> {
+async fn ask_about(picker: &Picker, pod: &Pod, one_by_one: bool) -> Result<Ready, Status> {
+    let names = if one_by_one { Arc::default() } else { ask_index(pod).await? };
+    let others = ask_one_by_one(picker, pod, &names).await?;
+    Ok(Ready { names, others })
+}
+
+async fn ask_index(pod: &Pod) -> Result<Arc<BTreeSet<Box<str>>>, Status> {
     let question = framed(&RepositoryIndexRequest { ready: true, ..RepositoryIndexRequest::default() });
     let answer = ask(pod, INDEX, HeaderMap::new(), question, Readmission::ANSWER).await?;
     let names = Arc::new(decode(&answer)?);
     Upstream::of(pod).looks.lock().ready = (!names.is_empty()).then(|| names.clone());
-    Ok(Ready::All(names))
+    Ok(names)
 }
 
 /// The models that an index calls ready in any version.
@@ -272,9 +317,21 @@ fn decode(answer: &[u8]) -> Result<BTreeSet<Box<str>>, Status> {
     Ok(index.models.into_iter().filter(|model| model.state == READY).map(|model| model.name.into()).collect())
 }
 
-/// Of the models that matter on this pod (those it was asked for, and those it is said to lack), the next few.
-async fn ask_one_by_one(picker: &Picker, pod: &Pod) -> Result<Ready, Status> {
-    let matters = |model: &Arc<Model>| pod.existing_lane(model).is_some() || pod.fitness.lacks.has(model.index);
+/// Asks about the next few of the models that matter on this pod. Beside an index (`names`) it is those that are
+/// missing in it and not known to be missing, or served once. Where it is empty (of a server that keeps none, or has
+/// nothing) it is those that the pod was asked for, and those that it is said to lack.
+async fn ask_one_by_one(
+    picker: &Picker,
+    pod: &Pod,
+    names: &BTreeSet<Box<str>>,
+) -> Result<BTreeMap<usize, bool>, Status> {
+    let matters = |model: &Arc<Model>| {
+        let lacks = pod.fitness.lacks.has(model.index);
+        match names.is_empty() {
+            true => lacks || pod.existing_lane(model).is_some(),
+            false => !names.contains(model.name()) && pod.serves(model) && (!lacks || has_served(pod, model)),
+        }
+    };
     let models: Vec<Arc<Model>> = picker.models().into_iter().skip(1).filter(matters).collect();
     let first = {
         let said = &mut *Upstream::of(pod).looks.lock();
@@ -289,13 +346,13 @@ async fn ask_one_by_one(picker: &Picker, pod: &Pod) -> Result<Ready, Status> {
         let ready = match answer {
             Ok(answer) => says_yes(&answer),
             Err(status) if status.code() == Code::NotFound => false,
-            // Nothing can be asked of it: then it has what it is asked for.
-            Err(status) if status.code() == Code::Unimplemented => true,
+            // Nothing can be asked of it: then it has what it is asked for, or what its index says.
+            Err(status) if status.code() == Code::Unimplemented => names.is_empty(),
             Err(status) => return Err(status),
         };
         said.insert(model.index, ready);
     }
-    Ok(Ready::Some(said))
+    Ok(said)
 }
 
 #[cfg(test)]
@@ -363,5 +420,20 @@ mod tests {
         asking.soon(second(100));
         asking.asked(second(101), false);
         assert!(asking.begin(second(102), new));
+    }
+
+    /// Callers may ask for a name that nobody has as often as they like: the pods must hear of it soon, and once a
+    /// second.
+    #[test]
+    fn a_name_that_all_lack_has_them_asked_once_a_second() {
+        let (asking, ms) = (Asking::default(), |ms: u64| Time::from_nanos(ms * 1_000_000));
+        let new = || Looks::new(1, Duration::from_secs(60));
+        assert!(!asking.sought(ms(0)), "nobody asks it anything");
+        assert!(asking.begin(ms(1000), new) && !asking.sought(ms(1000)), "it is being asked");
+        asking.asked(ms(1000), false);
+        assert!(!asking.begin(ms(5000), new) && asking.sought(ms(5000)) && !asking.sought(ms(5001)));
+        assert!(asking.begin(ms(5000), new));
+        asking.asked(ms(5000), false);
+        assert!(asking.sought(ms(5200)) && !asking.begin(ms(5999), new) && asking.begin(ms(6000), new));
     }
 }

@@ -49,13 +49,16 @@ impl ResponseBody {
     pub(super) fn carry(
         face: Face,
         answer: Answer,
-        ticket: Option<Ticket>,
+        mut ticket: Option<Ticket>,
         deadline: Deadline,
         freed: Option<Arc<Forwarder>>,
         line: Option<Box<Entry>>,
         fault: Fault,
     ) -> Response<ResponseBody> {
         let Answer { head, body: pod, held, error } = answer;
+        if let Some(ticket) = ticket.as_mut().filter(|_| error.is_some()) {
+            ticket.teaches_nothing();
+        }
         let status =
             (face == Face::Http).then(|| error.map_or(Outcome::Served, |error| of_code(error.code(), error.message())));
         let whole = pod.as_ref().is_none_or(Received::is_end_stream);
@@ -71,7 +74,7 @@ impl ResponseBody {
     /// All is here that the pod sent.
     fn end_by_head(&mut self, headers: &HeaderMap) {
         match self.status {
-            Some(outcome) => self.end_http(outcome),
+            Some(outcome) => self.end(outcome),
             None => self.end_by(headers),
         }
     }
@@ -79,17 +82,10 @@ impl ResponseBody {
     /// The answer came to its end.
     fn end_whole(&mut self) {
         match self.status {
-            Some(outcome) => self.end_http(outcome),
+            Some(outcome) => self.end(outcome),
             // Trailers were to come.
             None => self.end(Outcome::Failed),
         }
-    }
-
-    fn end_http(&mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.as_mut().filter(|_| outcome != Outcome::Served) {
-            ticket.teaches_nothing();
-        }
-        self.end(outcome);
     }
 
     /// Ends with the pod's own status.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Picker;
 use crate::id::PodId;
-use crate::observe::{Model, Pod};
+use crate::observe::{Model, Pod, Rank};
 use crate::time::Time;
 
 /// So long after a model moved, what is known of where it is may be old: longer than it takes to ask all pods.
@@ -39,6 +39,15 @@ impl Picker {
             self.renew_table();
         }
         news
+    }
+
+    /// The pod shows at `now` that it has a model that it was thought to lack, if it was. Names that were not asked for
+    /// stay so.
+    pub(crate) fn shows(&self, now: Time, pod: &Pod, model: &str) {
+        let Ok(model) = self.shared.models.find(model) else { return };
+        if pod.rank(model) == Rank::Lacking && mark(now, pod, model, true) {
+            self.renew_table();
+        }
     }
 
     /// The pod asked that it be spared requests for `model` for so long (`Retry-After`, gRPC's push-back), a minute at most: picks
@@ -169,6 +178,33 @@ mod tests {
         }
         let worth = |s| ["m", "typo"].map(|model| picker.may_be_served(second(s), model));
         assert_eq!((worth(100), worth(109), worth(110)), ([true, false], [true, false], [false, false]));
+    }
+
+    /// What a pod serves it has, whatever it was thought to lack. But what it began before the model was unloaded, and
+    /// what it answered with an error, says nothing of the next request.
+    #[test]
+    fn who_serves_a_model_does_not_lack_it() {
+        let (picker, second) = (picker(&[spec(0)]), |s: u64| Time::from_nanos(s * 1_000_000_000));
+        let pods = picker.pods();
+        let pick = |s| picker.pick(second(s), &Request::new("m")).unwrap();
+        let lacks = |s| assert!(picker.set_available(second(s), pods[0].id(), "m", false));
+        let is_fit = || !pods[0].lacks().any(|_| true);
+        lacks(1);
+        pick(2).finish(second(3), Outcome::Served);
+        assert!(is_fit());
+        assert_eq!(pods[0].lanes().iter().filter(|lane| lane.ends.is_on_trial()).count(), 0);
+        let begun = pick(20);
+        lacks(21);
+        begun.finish(second(22), Outcome::Served);
+        assert!(!is_fit());
+        let mut wrong = pick(23);
+        wrong.teaches_nothing();
+        wrong.finish(second(24), Outcome::Served);
+        pick(25).finish(second(26), Outcome::Refused);
+        pick(27).finish(second(28), Outcome::Failed);
+        assert!(!is_fit());
+        pick(29).finish(second(30), Outcome::Served);
+        assert!(is_fit());
     }
 
     /// Names that clients invent share one place: what is said of one of them must not keep the others away.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam::utils::CachePadded;
 
 use super::ticket::MEAN;
-use super::{Context, Draw, Rung, Shared};
+use super::{Context, Draw, Picker, Rung, Shared};
 use crate::observe::{By, Cost, Lane, Model, Out, Pod, SizeClass, average};
 use crate::sync::Queue;
 use crate::time::Time;
@@ -63,7 +63,7 @@ pub(crate) struct Hub {
     pub(crate) missed_changes: AtomicU64,
     /// Remainders that were not charged because too many wait.
     pub(crate) missed_remainders: AtomicU64,
-    /// Only a mutant looks there.
+    /// For what is rare: a mark that an answer refutes (and a mutant).
     pub(super) picker: Weak<Shared>,
 }
 
@@ -228,6 +228,13 @@ impl Hub {
         // Two at once may lose one: it is a mean.
         self.refusal_ns.store(if old == 0 { took } else { (7 * old + took) / 8 }, Relaxed);
         self.refused_at.fetch_max(now.as_nanos().max(1), Relaxed);
+    }
+
+    /// See [`Picker::shows`].
+    pub(super) fn shows(&self, now: Time, pod: &Pod, model: &Model) {
+        if let Some(shared) = self.picker.upgrade() {
+            Picker { shared }.shows(now, pod, model.name());
+        }
     }
 
     /// A request of `lane` failed.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Remainder;
 use super::places::Account;
 use crate::mutant::{self, Mutant};
-use crate::observe::{By, Change, Cost, Lane, Model, Pod, SizeClass, average};
+use crate::observe::{By, Change, Cost, Lane, Model, Pod, Rank, SizeClass, average};
 use crate::time::Time;
 
 /// Weight of a new sample in the running means of cost and sojourn: about the last hundred requests.
@@ -189,6 +189,7 @@ impl Ticket {
         match outcome {
             Outcome::Failed if self.cost > Cost::ZERO && self.blames => hub.failed(lane),
             Outcome::Served if self.cost > Cost::ZERO => {
+                self.show_that_it_has(now);
                 lane.ends.serve();
                 pod.end_trial(lane);
             }
@@ -222,6 +223,15 @@ impl Ticket {
         let place = (pod.life as usize).wrapping_sub(1);
         let picker = self.account.hub.picker.upgrade();
         picker.and_then(|picker| picker.table.load().pods.get(place).cloned()).unwrap_or_else(|| pod.clone())
+    }
+
+    /// Who served the model has it, whatever is thought; unless that was begun before the model came or went.
+    fn show_that_it_has(&self, now: Time) {
+        let Account { pod, lane, hub } = &*self.account;
+        let model = &lane.model;
+        if self.teaches && pod.rank(model) == Rank::Lacking && !model.moved_within(now.since(self.started), now) {
+            hub.shows(now, pod, model);
+        }
     }
 
     fn learn(&self, now: Time) {

@@ -24,7 +24,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use plimsoll::observe::PodSpec;
 use plimsoll_proto::inference::infer_parameter::ParameterChoice;
 use plimsoll_proto::inference::{
-    InferStatistics, ModelConfig, ModelConfigResponse, ModelInferRequest, ModelStatistics, StatisticDuration,
+    InferStatistics, ModelConfig, ModelConfigResponse, ModelInferRequest, ModelReadyRequest, ModelStatistics,
+    StatisticDuration,
 };
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
@@ -62,8 +63,9 @@ struct Seen {
     config_questions: AtomicUsize,
     /// The sequences whose beginning it has seen.
     sequences: Mutex<BTreeSet<String>>,
-    /// The models in its index; and whether others are refused.
+    /// The models in its index, those that it has beside them, and whether all others are refused.
     models: Mutex<Option<Vec<String>>>,
+    unlisted: Mutex<Vec<String>>,
     refuses: AtomicBool,
     refuses_talk: Mutex<Option<String>>,
     index_questions: AtomicUsize,
@@ -203,6 +205,11 @@ impl Pod {
         self.seen.refuses.store(true, SeqCst);
     }
 
+    /// From now on has these models ready that are not in its index, as a Triton does that was given their files.
+    pub(crate) fn load_unlisted(&self, models: &[&str]) {
+        *self.seen.unlisted.lock().unwrap() = models.iter().map(|model| (*model).to_owned()).collect();
+    }
+
     pub(crate) fn index_questions(&self) -> usize {
         self.seen.index_questions.load(SeqCst)
     }
@@ -219,6 +226,11 @@ impl Pod {
 }
 
 impl Seen {
+    fn has(&self, model: &str) -> bool {
+        let has = |models: &Vec<String>| models.iter().any(|known| known == model);
+        !self.refuses.load(SeqCst) || has(&self.unlisted.lock().unwrap()) || self.models.lock().unwrap().iter().any(has)
+    }
+
     /// As a Triton does whose model wants every sequence from its beginning.
     fn take_sequence(&self, request: &ModelInferRequest) -> Result<(), String> {
         let choice = |name: &str| request.parameters.get(name).and_then(|value| value.parameter_choice.clone());
@@ -281,7 +293,10 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
     }
     let method = request.uri().path().rsplit('/').next().unwrap().to_owned();
     if matches!(&*method, "ServerReady" | "ServerLive" | "ModelReady") {
-        let yes = if method == "ServerLive" || !seen.not_ready.load(SeqCst) { 1 } else { 0 };
+        let body = if method == "ModelReady" { request.into_body().collect().await.ok() } else { None };
+        let asked = body.map(|body| ModelReadyRequest::decode(&body.to_bytes()[5..]).unwrap());
+        let has = asked.is_none_or(|asked| seen.has(&asked.name));
+        let yes = u8::from(method == "ServerLive" || !seen.not_ready.load(SeqCst) && has);
         frames.send(Frame::data(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, yes]))).unwrap();
         frames.send(Frame::trailers(trailers("0"))).unwrap();
         return response;
@@ -315,8 +330,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Answer>
         return response;
     }
     let asked = request.headers().get("x-model").map_or("", |model| model.to_str().unwrap());
-    let known = |model: &str| seen.models.lock().unwrap().iter().flatten().any(|known| known == model);
-    if seen.refuses.load(SeqCst) && !asked.is_empty() && !known(asked) {
+    if !asked.is_empty() && !seen.has(asked) {
         seen.refused.fetch_add(1, SeqCst);
         headers.extend(trailers(&format!("5-Request for unknown model: '{asked}' is not found")));
         return response;

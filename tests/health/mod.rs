@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use plimsoll::node::NodeConfig;
 use plimsoll::observe::{self, Because};
-use plimsoll_proto::inference::ModelInferRequest;
+use plimsoll::time::Time;
+use plimsoll_proto::inference::{ModelInferRequest, ModelReadyRequest};
 use tokio_stream::StreamExt;
 use tonic::Code;
 
@@ -22,6 +23,11 @@ fn ask(model: &str) -> tonic::Request<ModelInferRequest> {
 
 async fn asked_often(pods: &[&Pod]) -> World {
     world_of(pods, |config| config.health.interval = Duration::from_millis(100), |_| {}).await
+}
+
+/// Each once, and then not for as long as a test takes.
+async fn asked_seldom(pods: &[&Pod]) -> World {
+    world_of(pods, |config| config.health.interval = Duration::from_secs(600), |_| {}).await
 }
 
 fn pod(world: &World, k: usize) -> Arc<observe::Pod> {
@@ -84,6 +90,110 @@ async fn models_go_where_they_are_without_a_refusal() {
         let answer = channel.model_infer(ask("n")).await.unwrap();
         assert_eq!(answer.metadata().get("x-pod").unwrap(), "b");
     }
+    assert_eq!(a.refused(), 0);
+}
+
+/// A model may be loaded at any time, past the node: what the pods said before is no reason to refuse the first who
+/// asks for it.
+#[tokio::test]
+async fn what_was_said_before_a_load_refuses_nobody() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    [&a, &b].iter().for_each(|pod| pod.set_models(&["n"]));
+    let world = asked_seldom(&[&a, &b]).await;
+    eventually("both have said what they have", || a.index_questions() > 0 && b.index_questions() > 0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    b.set_models(&["m", "n"]);
+    drop(world.node.pick(&plimsoll::pick::Request::new("m")).unwrap());
+    // Several looks at what was asked for.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!((0..2).all(|k| pod(&world, k).lacks().next().is_none()), "nobody had it when it was asked");
+    assert_eq!(answer(&world, "m", 20).await, ["b"]);
+    assert!(a.refused() <= 1);
+}
+
+/// A Triton leaves out of its index what it was given the files of: such a model must be served by all who have it, and
+/// go where it is, like any other.
+#[tokio::test]
+async fn a_model_that_is_in_no_index_is_asked_about() {
+    let (a, b, c) = (Pod::start("a").await, Pod::start("b").await, Pod::start("c").await);
+    [&a, &b, &c].iter().for_each(|pod| pod.set_models(&["n"]));
+    [&a, &b].iter().for_each(|pod| pod.load_unlisted(&["m"]));
+    let world = asked_often(&[&a, &b, &c]).await;
+    // Each in turn, because which of them is picked may be chance.
+    for (name, code) in [("a", Code::Ok), ("b", Code::Ok), ("c", Code::NotFound)] {
+        let mut request = ask("m");
+        request.metadata_mut().insert("plimsoll-pod", name.parse().unwrap());
+        assert_eq!(world.client.clone().model_infer(request).await.map_or_else(|no| no.code(), |_| Code::Ok), code);
+    }
+    let looks = [&a, &b].map(Pod::index_questions);
+    eventually("both were asked twice more", || {
+        [&a, &b].iter().zip(looks).all(|(pod, before)| pod.index_questions() > before + 2)
+    })
+    .await;
+    assert_eq!([0, 1, 2].map(|k| pod(&world, k).lacks().count()), [0, 0, 1]);
+    assert!(!answer(&world, "m", 20).await.contains(&"c".to_owned()));
+    a.load_unlisted(&[]);
+    eventually("it is missed", || pod(&world, 0).lacks().next().is_some()).await;
+    assert_eq!(answer(&world, "m", 20).await, ["b"]);
+    assert_eq!(a.refused(), 0);
+    a.load_unlisted(&["m"]);
+    eventually("it is found again", || pod(&world, 0).lacks().next().is_none()).await;
+}
+
+/// What a pod was thought to lack and served all the same it has, whether or not it is ever asked.
+#[tokio::test]
+async fn who_serves_a_model_is_picked_for_it_again() {
+    let a = Pod::start("a").await;
+    a.set_models(&["n"]);
+    let world = world_of(&[&a], |config| config.health.interval = Duration::ZERO, |_| {}).await;
+    let mut client = world.client.clone();
+    assert_eq!(client.model_infer(ask("m")).await.unwrap_err().code(), Code::NotFound);
+    assert!(pod(&world, 0).lacks().next().is_some());
+    a.set_models(&["m", "n"]);
+    assert_eq!(answer(&world, "m", 1).await, ["a"]);
+    eventually("it is known to have it", || pod(&world, 0).lacks().next().is_none()).await;
+
+    // A good answer inside of a stream says the same.
+    world.node.picker().set_available(Time::ZERO, pod(&world, 0).id(), "m", false);
+    let (metadata, _, message) = infer("m", "talk").into_parts();
+    let asked = tonic::Request::from_parts(metadata, tonic::Extensions::new(), tokio_stream::iter([message]));
+    let mut stream = client.model_stream_infer(asked).await.unwrap().into_inner();
+    while let Some(said) = stream.message().await.unwrap() {
+        assert_eq!(said.error_message, "");
+    }
+    eventually("it is known to have it", || pod(&world, 0).lacks().next().is_none()).await;
+}
+
+/// Where all are thought to lack a model that is asked for, one may have loaded it: that must be found out soon, by
+/// whoever hears of it first.
+#[tokio::test]
+async fn a_model_that_all_are_thought_to_lack_is_looked_for() {
+    let (a, b) = (Pod::start("a").await, Pod::start("b").await);
+    [&a, &b].iter().for_each(|pod| pod.set_models(&["n"]));
+    let world = asked_seldom(&[&a, &b]).await;
+    eventually("both have said what they have", || a.index_questions() > 0 && b.index_questions() > 0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let all_lack = |model| {
+        let lacks = |k| world.node.picker().set_available(Time::ZERO, pod(&world, k).id(), model, false);
+        assert!(lacks(0) && lacks(1));
+    };
+    all_lack("m");
+    a.set_models(&["m", "n"]);
+    // It can go nowhere else, so that no luck finds it.
+    let mut request = ask("m");
+    request.metadata_mut().insert("plimsoll-pod", "b".parse().unwrap());
+    let status = world.client.clone().model_infer(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    eventually("`a` was asked, and has it", || pod(&world, 0).lacks().next().is_none()).await;
+    assert_eq!(pod(&world, 1).lacks().count(), 1);
+
+    // A caller who asks whether it is ready, and is told so, may rely on it.
+    all_lack("unlisted");
+    b.load_unlisted(&["unlisted"]);
+    let question = ModelReadyRequest { name: "unlisted".into(), version: String::new() };
+    assert!(world.client.clone().model_ready(question).await.unwrap().into_inner().ready);
+    assert_eq!([0, 1].map(|k| pod(&world, k).lacks().count()), [1, 1]);
+    assert_eq!(answer(&world, "unlisted", 20).await, ["b"]);
     assert_eq!(a.refused(), 0);
 }
 

@@ -209,7 +209,8 @@ impl Fleet {
         match plan {
             Plan::ServerReady => Ok(Whole::ok(framed(&ServerReadyResponse { ready: self.any_ready().await }))),
             Plan::ModelReady => {
-                let ready = self.any_yes(&question).await?;
+                let model = decode::<Named>(&question).unwrap_or_default().name;
+                let ready = self.any_yes(&question, &model).await?;
                 Ok(Whole::ok(framed(&ModelReadyResponse { ready })))
             }
             Plan::Any => self.any(question, "").await,

@@ -23,6 +23,7 @@ use super::super::front::{Stage, reached};
 use super::super::response::trailers;
 use super::Fleet;
 use super::fan_out::ask_all;
+use crate::driver::clock;
 use crate::observe::Pod;
 
 /// How long pods may take to answer: health checks of orchestrators give up after about as long.
@@ -35,18 +36,19 @@ pub(in crate::forward) const SERVER_READY: &str = "/inference.GRPCInferenceServi
 impl Fleet {
     /// Whether any pod that is not ejected says that it is ready.
     pub(in crate::forward) async fn any_ready(&self) -> bool {
-        match self.any_yes(&Question::grpc(SERVER_READY, HeaderMap::new(), EMPTY, ANSWER)).await {
+        match self.any_yes(&Question::grpc(SERVER_READY, HeaderMap::new(), EMPTY, ANSWER), "").await {
             Ok(yes) => yes,
             // A server that does not know the question is there to say so.
             Err(status) => status.code() == Code::Unimplemented,
         }
     }
 
-    /// Asks the pods that are in; the first yes decides.
+    /// Asks the pods that are in; the first yes decides, and where it is about `model` that pod gets requests for it
+    /// again.
     ///
     /// # Errors
     /// The first pod's status, unchanged, where no pod gave an answer.
-    pub(super) async fn any_yes(&self, question: &Question) -> Result<bool, Status> {
+    pub(super) async fn any_yes(&self, question: &Question, model: &str) -> Result<bool, Status> {
         let all = self.node.picker().pods();
         let may = |pod: &&Arc<Pod>| !pod.is_ejected() && question.face.is_spoken_by(pod.spec());
         let pods: Vec<Arc<Pod>> = all.iter().filter(may).cloned().collect();
@@ -60,7 +62,10 @@ impl Fleet {
         let mut first: Option<(usize, Status)> = None;
         while let Some((place, answer)) = answers.next().await {
             match answer {
-                Ok(true) => return Ok(true),
+                Ok(true) => {
+                    self.node.picker().shows(clock::now(), &pods[place], model);
+                    return Ok(true);
+                }
                 Ok(false) => no = true,
                 Err(status) if first.as_ref().is_none_or(|(least, _)| place < *least) => first = Some((place, status)),
                 Err(_) => {}

@@ -159,7 +159,7 @@ impl Fleet {
         };
         match plan {
             Plan::ServerReady => Ok(yes_or_no(self.any_ready().await)),
-            Plan::ModelReady => self.any_yes(&question).await.map(yes_or_no),
+            Plan::ModelReady => self.any_yes(&question, &name).await.map(yes_or_no),
             Plan::Any | Plan::AnyWithModel => self.any(question, &name).await,
             Plan::Statistics => {
                 let asked = self.by_grpc("ModelStatistics", &ModelStatisticsRequest { name, version });
