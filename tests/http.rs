@@ -41,6 +41,18 @@ async fn connections_to_a_pod_are_used_again() {
     assert_eq!(world.outcomes(), [20, 0, 0, 0]);
 }
 
+/// A Triton that ends waits for the connections that it has: one that nobody uses must not be kept for longer than those in use.
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let a = Pod::start("a").await.with_http(&listener.local_addr().unwrap().to_string());
+    let world = world(&[&a], |_| {}).await;
+    // It ends when a second request comes, or the connection is closed.
+    let server = tokio::spawn(closes_on_the_second(listener));
+    assert_eq!(send(&world.addr, infer("echo", "x")).await.body(), "first");
+    tokio::time::timeout(Duration::from_secs(20), server).await.unwrap().unwrap();
+}
+
 /// An answer shows that the pod has the model. An error may come before anybody looked for it, whatever the caller did wrong.
 #[tokio::test]
 async fn an_answer_shows_that_the_model_is_there_and_an_error_does_not() {

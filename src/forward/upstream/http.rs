@@ -28,11 +28,12 @@ use crate::time::Time;
 /// Connections to one pod that are kept without a request. More than a Triton's HTTP front has threads (8) gains little; it
 /// costs file descriptors on both sides, in every node.
 const MOST_IDLE: usize = 64;
-/// How long one is kept. Firewalls and load balancers on the way forget connections after a minute or more, without a word.
-const KEPT: Duration = Duration::from_secs(30);
-/// How old one may become that is in use. A Triton that ends (2.51) serves the connections that it has, and waits for their end; it
-/// is new ones that show it: so each node hears of it within this time. Half of it would find that out a little sooner.
+/// How old one may become, used or not. A Triton that ends (2.51) serves the connections that it has, and waits for their
+/// end; it is new ones that show it: so each node hears of it within this time. Half of it would find that out a little
+/// sooner. Firewalls and load balancers on the way forget connections later than that.
 const LIFE: Duration = Duration::from_secs(4);
+/// How often it is looked for those that grew too old while they waited.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a pod that took no connection is left to other protocols, while other pods take HTTP. Shorter than anybody needs to
 /// restart a server, so that nobody misses it when it is back.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
@@ -60,18 +61,17 @@ pub(super) struct Pool {
     failed_at: AtomicU64,
 }
 
-/// The connections that wait, with the time since when: the longest first.
+/// The connections that wait: the longest first.
 #[derive(Default)]
 struct Idle {
-    waiting: VecDeque<(Lent, Time)>,
+    waiting: VecDeque<Lent>,
     /// Whether somebody sees to it that they grow no older than they may.
     watched: bool,
 }
 
 impl Idle {
     fn forget_old(&mut self, now: Time) {
-        let is_good = |lent: &Lent| !lent.sender.is_closed() && now.since(lent.made) < LIFE;
-        self.waiting.retain(|(lent, since)| is_good(lent) && now.since(*since) < KEPT);
+        self.waiting.retain(|lent| !lent.sender.is_closed() && now.since(lent.made) < LIFE);
     }
 }
 
@@ -132,7 +132,7 @@ impl Pool {
         if idle.waiting.len() >= MOST_IDLE {
             idle.waiting.pop_front();
         }
-        idle.waiting.push_back((lent, clock::now()));
+        idle.waiting.push_back(lent);
         if !std::mem::replace(&mut idle.watched, true) {
             tokio::spawn(watch(Arc::downgrade(self)));
         }
@@ -148,8 +148,8 @@ impl Pool {
     fn take(&self) -> Option<Lent> {
         let mut idle = self.lock();
         idle.forget_old(clock::now());
-        let place = idle.waiting.iter().rposition(|(lent, _)| lent.sender.is_ready())?;
-        idle.waiting.remove(place).map(|(lent, _)| lent)
+        let place = idle.waiting.iter().rposition(|lent| lent.sender.is_ready())?;
+        idle.waiting.remove(place)
     }
 
     async fn connect(&self, address: &Address, timeout: Duration) -> Result<Sender, Unreachable> {
@@ -166,10 +166,10 @@ impl Pool {
     }
 }
 
-/// Closes connections that nobody wants, as long as there are any.
+/// Closes connections that grow too old while they wait, as long as there are any.
 async fn watch(pool: Weak<Pool>) {
     loop {
-        tokio::time::sleep(KEPT).await;
+        tokio::time::sleep(LOOK).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut idle = pool.lock();
         idle.forget_old(clock::now());
