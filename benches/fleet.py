@@ -116,8 +116,8 @@ def ask(port, path, limit=5):
 class Pods:
     """Pods of the demo, all in one process, for the length of a `with` block."""
 
-    def __init__(self, binary, count):
-        command = [binary, "pod", "--until-stdin-ends", *["--grpc", "127.0.0.1:0"] * count]
+    def __init__(self, binary, count, slow=1):
+        command = [binary, "pod", "--until-stdin-ends", "--slow", slow, *["--grpc", "127.0.0.1:0"] * count]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         self.process, self.count = started(command, PODS_PRIORITY, **pipes), count
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,8 +29,16 @@ pub(super) struct WaitQueue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    places: BTreeMap<Place, Arc<Notify>>,
+    places: BTreeMap<Place, Arc<Waiter>>,
     entered: u64,
+}
+
+/// Somebody who waits.
+#[derive(Debug, Default)]
+struct Waiter {
+    woken: Notify,
+    /// Whether it lost its place to a more urgent one.
+    displaced: AtomicBool,
 }
 
 /// Requests that are served one after the other: those of one model that may go to the same pods.
@@ -57,7 +66,16 @@ struct Place {
     number: u64,
 }
 
-/// Why a request was not let in.
+/// Less is served first: priority, deadline, number.
+type Urgency = (u64, Time, u64);
+
+impl Place {
+    fn urgency(&self) -> Urgency {
+        (self.priority, self.until, self.number)
+    }
+}
+
+/// Why a request was not let in, or lost its place to one of a higher priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{waiting} requests wait for a pod already, which is the limit (limits.queue)")]
 pub(super) struct QueueFull {
@@ -94,29 +112,39 @@ impl WaitQueue {
             }
             self.enter(waiting, line, priority, until)?
         };
+        let mut woken = false;
         loop {
+            if place.waiter.displaced.load(Relaxed) {
+                return Err(QueueFull { waiting: self.most });
+            }
             if place.is_first() {
                 let picked = pick();
                 if !is_full(&picked) {
                     return Ok(picked);
                 }
+                // What has room is not for this one: the next looks.
+                if std::mem::take(&mut woken) {
+                    self.wake_after(Some(place.place.urgency()));
+                }
             }
             tokio::select! {
-                () = place.woken.notified() => {}
+                () = place.waiter.woken.notified() => woken = true,
                 () = tokio::time::sleep(LOOK), if place.is_first() => {}
             }
         }
     }
 
-    /// A pod has room for one more: whoever is first looks.
+    /// A pod has room for one more: the most urgent of those who are first looks, and then, where it is not for that one, the next.
     pub(super) fn wake(&self) {
+        self.wake_after(None);
+    }
+
+    /// The same of those who are less urgent.
+    fn wake_after(&self, after: Option<Urgency>) {
         let waiting = self.lock();
-        let mut next = waiting.places.iter().next();
-        while let Some((place, woken)) = next {
-            woken.notify_one();
-            let end =
-                Place { priority: u64::MAX, until: Time::from_nanos(u64::MAX), number: u64::MAX, ..place.clone() };
-            next = waiting.places.range((Bound::Excluded(end), Bound::Unbounded)).next();
+        let less_urgent = |(place, _): &(&Place, _)| after.is_none_or(|after| place.urgency() > after);
+        if let Some((_, next)) = waiting.firsts().filter(less_urgent).min_by_key(|(place, _)| place.urgency()) {
+            next.woken.notify_one();
         }
     }
 
@@ -127,16 +155,16 @@ impl WaitQueue {
         priority: u64,
         until: Option<Time>,
     ) -> Result<Entered<'_>, QueueFull> {
-        if waiting.places.len() >= self.most {
+        let priority = if priority == 0 { u64::MAX } else { priority };
+        if waiting.places.len() >= self.most && !waiting.displace(priority) {
             return Err(QueueFull { waiting: waiting.places.len() });
         }
         waiting.entered += 1;
-        let priority = if priority == 0 { u64::MAX } else { priority };
         let until = until.unwrap_or(Time::from_nanos(u64::MAX));
         let place = Place { line, priority, until, number: waiting.entered };
-        let woken = Arc::new(Notify::new());
-        waiting.places.insert(place.clone(), woken.clone());
-        Ok(Entered { queue: self, place, woken })
+        let waiter = Arc::new(Waiter::default());
+        waiting.places.insert(place.clone(), waiter.clone());
+        Ok(Entered { queue: self, place, waiter })
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -151,6 +179,28 @@ impl Waiting {
         self.places.range(from..).next().map(|(place, _)| place).filter(|place| place.line == *line)
     }
 
+    /// The first of each line.
+    fn firsts(&self) -> impl Iterator<Item = (&Place, &Arc<Waiter>)> {
+        let mut next = self.places.iter().next();
+        std::iter::from_fn(move || {
+            let first = next?;
+            let last = (u64::MAX, Time::from_nanos(u64::MAX), u64::MAX);
+            let end = Place { priority: last.0, until: last.1, number: last.2, ..first.0.clone() };
+            next = self.places.range((Bound::Excluded(end), Bound::Unbounded)).next();
+            Some(first)
+        })
+    }
+
+    /// Takes the place of the least urgent one, where that is of a lower priority.
+    fn displace(&mut self, priority: u64) -> bool {
+        let last =
+            self.places.keys().max_by_key(|place| place.urgency()).filter(|last| last.priority > priority).cloned();
+        let Some(waiter) = last.and_then(|last| self.places.remove(&last)) else { return false };
+        waiter.displaced.store(true, Relaxed);
+        waiter.woken.notify_one();
+        true
+    }
+
     fn has(&self, line: &Line) -> bool {
         !self.places.is_empty() && self.first(line).is_some()
     }
@@ -160,7 +210,7 @@ impl Waiting {
 struct Entered<'a> {
     queue: &'a WaitQueue,
     place: Place,
-    woken: Arc<Notify>,
+    waiter: Arc<Waiter>,
 }
 
 impl Entered<'_> {
@@ -175,9 +225,9 @@ impl Drop for Entered<'_> {
         waiting.places.remove(&self.place);
         // The next one is first now, and nobody else would tell it.
         if let Some(next) = waiting.first(&self.place.line).cloned()
-            && let Some(woken) = waiting.places.get(&next)
+            && let Some(waiter) = waiting.places.get(&next)
         {
-            woken.notify_one();
+            waiter.woken.notify_one();
         }
     }
 }
@@ -265,6 +315,42 @@ mod tests {
         held.finish(Outcome::Served);
         queue.wake();
         waits.await.unwrap();
+    }
+
+    /// Requests of several models wait for the same pod: the most urgent of all is next, not whichever line wakes up first. And
+    /// where the queue is full it takes the place of the least urgent one.
+    #[tokio::test]
+    async fn urgency_counts_over_all_lines_and_makes_room() {
+        let node = node().await;
+        let queue = Arc::new(WaitQueue::new(&Limits { queue: 4, ..Limits::default() }));
+        let held = node.pick(&Request::new("m").at_most(Some(1))).unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        for (model, priority) in [("b", 0), ("c", 3), ("a", 5), ("b", 9), ("d", 1), ("a", 0)] {
+            let (node, queue, order) = (node.clone(), queue.clone(), order.clone());
+            waiting.push(tokio::spawn(async move {
+                let pick = || node.pick(&Request::new(model).at_most(Some(1)));
+                let waited = queue.wait(Line::new(model, &[]), priority, None, pick).await;
+                order.lock().unwrap().push((model, priority, waited.is_ok()));
+                if let Ok(ticket) = waited {
+                    ticket.unwrap().finish(Outcome::Served);
+                    queue.wake();
+                }
+            }));
+            tokio::task::yield_now().await;
+        }
+        while order.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*order.lock().unwrap(), [("b", 0, false), ("a", 0, false)]);
+        held.finish(Outcome::Served);
+        queue.wake();
+        for task in waiting {
+            task.await.unwrap();
+        }
+        let served = [("d", 1, true), ("c", 3, true), ("a", 5, true), ("b", 9, true)];
+        assert_eq!(order.lock().unwrap()[2..], served);
+        assert_eq!(queue.lock().places.len(), 0);
     }
 
     /// A crowd must be told at once, not be kept.
