@@ -199,6 +199,16 @@ mod tests {
         assert!(world.core.view(at(world.ms)).pods[1].models_out.is_empty());
     }
 
+    /// A node that has just started asks a broken pod first: those that are asked for the model only after that vouch for it as well as
+    /// any.
+    #[test]
+    fn who_was_not_asked_before_a_row_of_failures_counts_too() {
+        let mut world = World::new(4, |_| {});
+        let went = world.ask("m", 100, fails(&[0]));
+        assert!((5..=9).contains(&went[0]), "{went:?}");
+        assert!(matches!(world.events()[..], [Event::ModelEjected { because: Because::FailsInARow, .. }]));
+    }
+
     /// A model that fails everywhere, or for some of its callers, is no pod's fault, and a pod that fails as much as all others
     /// is none either: nobody may be left alone.
     #[test]

@@ -29,6 +29,13 @@ impl Ended {
         Ended { served: self.served.wrapping_sub(other.served), failed: self.failed.wrapping_sub(other.failed) }
     }
 
+    /// What came after `before`; all of it where that was another life's, whose counts were higher.
+    pub(super) fn since(self, before: Ended) -> Ended {
+        let ended = self.minus(before);
+        let is_later = |count: u32| count <= u32::MAX / 2;
+        if is_later(ended.served) && is_later(ended.failed) { ended } else { self }
+    }
+
     pub(super) fn all(self) -> u32 {
         self.served.saturating_add(self.failed)
     }

@@ -242,12 +242,15 @@ impl Sickbay {
         if streak == 0 {
             self.suspects.remove(&patient.key);
         } else if self.suspects.get(&patient.key).is_none_or(|suspect| suspect.served != served) {
-            let others = self.others(patient, patients).map(|other| (other.key.1, other.ended)).collect();
+            // All of them: who is out now, and comes back, must not be counted from its beginning.
+            let others = patients.iter().map(|other| (other.key.1, other.ended)).collect();
             self.suspects.insert(patient.key, Suspect { served, others });
         }
         if streak >= health.failures {
             let before = &self.suspects[&patient.key].others;
-            let since = self.others(patient, patients).filter_map(|o| Some(o.ended.minus(*before.get(&o.key.1)?)));
+            // Whoever is not among them was not asked for the model before.
+            let since = |o: &Patient<'_>| o.ended.since(before.get(&o.key.1).copied().unwrap_or_default());
+            let since = self.others(patient, patients).map(since);
             if in_a_row(streak, since.fold(Ended::default(), Ended::plus)) || mutant::is(Mutant::BlameTheFirst) {
                 return Some(Because::FailsInARow);
             }
