@@ -78,8 +78,8 @@ async fn scrape(upstream: &Upstream) -> Result<String, String> {
     String::from_utf8(body.to_bytes().into()).map_err(|error| error.to_string())
 }
 
-/// By model, over all its versions. What is no line of the gauge is passed over: a crate for the whole format was tried, and
-/// brought regular expressions and a calendar for this one line.
+/// By model, over all its versions. What is no line of the gauge is passed over: the one crate
+/// for the whole format brings regular expressions and a calendar, and splits labels at commas inside of quotes.
 fn pending(text: &str) -> BTreeMap<String, u32> {
     let mut models = BTreeMap::new();
     for line in text.lines() {

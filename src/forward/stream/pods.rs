@@ -180,7 +180,10 @@ impl Work {
             let (mut trip, copy) = self.requests.end(open, refusal.outcome(), false);
             let again = self.forwarder.offers_again(&mut trip, refusal, (&leg.pod, sent), status.clone());
             match copy.filter(|_| again) {
-                Some(copy) => self.inbound.send_again(trip, copy),
+                Some(copy) => {
+                    sent_again("refused");
+                    self.inbound.send_again(trip, copy);
+                }
                 None => self.fail(&trip.call, &status, false)?,
             }
         }
@@ -236,7 +239,10 @@ impl Work {
         open.code = Some(told.code() as i32);
         let (mut trip, copy) = self.requests.end(open, outcome, false);
         match copy.filter(|_| may && self.forwarder.sends_again(&mut trip, pod, told.message())) {
-            Some(copy) => self.inbound.send_again(trip, copy),
+            Some(copy) => {
+                sent_again("lost");
+                self.inbound.send_again(trip, copy);
+            }
             None => self.fail(&trip.call, told, false)?,
         }
         Ok(())
