@@ -1,0 +1,11 @@
+//! The commands, one file for each kind of value, and those about connections, the server, transactions and scripts.
+
+pub(crate) mod strings;
+pub(crate) mod zset;
+
+use crate::command::Command;
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
+    [strings::COMMANDS, zset::COMMANDS].into_iter().flatten()
+}

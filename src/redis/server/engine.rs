@@ -1,0 +1,220 @@
+//! The keyspace and what stands around it. Pure: the time comes in with each command, chance from a seeded generator.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use hashbrown::{DefaultHashBuilder, HashMap};
+use indexmap::IndexMap;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::live::LiveSet;
+use crate::settings::Settings;
+use crate::value::Value;
+
+/// Databases, as Redis has them unless told otherwise.
+pub(crate) const DATABASES: usize = 16;
+
+pub(crate) type Key = Box<[u8]>;
+
+/// What one key holds, and until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) value: Value,
+    /// Unix time, ms; gone from then on.
+    pub(crate) expires_ms: Option<i64>,
+    /// When it was last used, unix ms: OBJECT IDLETIME.
+    pub(crate) used_ms: i64,
+    /// What [`Engine::used_bytes`] counts for it at present.
+    pub(crate) counted_bytes: usize,
+}
+
+/// One database. Keys stand in the order in which they came, so that a scan can walk backwards over them.
+#[derive(Default)]
+pub(crate) struct Db {
+    entries: IndexMap<Key, Entry, DefaultHashBuilder>,
+    /// The keys that expire, soonest first.
+    expiring: BTreeSet<(i64, Key)>,
+}
+
+/// Everything that commands work on, under one lock.
+pub(crate) struct Engine {
+    pub(crate) dbs: Vec<Db>,
+    /// Unix time of the command (or script, or transaction) that runs, ms.
+    pub(crate) now_ms: i64,
+    pub(crate) rng: StdRng,
+    pub(crate) settings: Settings,
+    pub(crate) live: Option<Box<dyn LiveSet>>,
+    /// Transactions that must not happen once a key changes: (database, key) -> flags of those that watch it.
+    watched: HashMap<(usize, Key), Vec<Arc<AtomicBool>>>,
+    /// Keys that got elements which a blocked client may wait for, in order; emptied by whoever serves them.
+    pub(crate) ready: Vec<(usize, Key)>,
+    /// Changes made so far.
+    pub(crate) dirty: u64,
+    /// What all entries take, bytes, as far as is counted.
+    pub(crate) used_bytes: usize,
+}
+
+impl Db {
+    /// Keys, expired ones that nobody asked for yet among them.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry at `index`, for scans and random keys.
+    pub(crate) fn at(&self, index: usize) -> Option<(&Key, &Entry)> {
+        self.entries.get_index(index)
+    }
+
+    /// Of keys, how many have an expiry.
+    pub(crate) fn expiring(&self) -> usize {
+        self.expiring.len()
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(seed: u64, live: Option<Box<dyn LiveSet>>) -> Engine {
+        Engine {
+            dbs: (0..DATABASES).map(|_| Db::default()).collect(),
+            now_ms: 0,
+            rng: StdRng::seed_from_u64(seed),
+            settings: Settings::default(),
+            live,
+            watched: HashMap::new(),
+            ready: Vec::new(),
+            dirty: 0,
+            used_bytes: 0,
+        }
+    }
+
+    /// The entry of `key`, where it has one that has not expired; one that has is removed.
+    pub(crate) fn get(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
+        self.expire(db, key);
+        let now = self.now_ms;
+        let entry = self.dbs[db].entries.get_mut(key)?;
+        entry.used_ms = now;
+        Some(entry)
+    }
+
+    /// The same, to change its value in place; say so with [`Engine::changed`] afterwards. Its expiry is not to be changed here.
+    pub(crate) fn get_mut(&mut self, db: usize, key: &[u8]) -> Option<&mut Value> {
+        self.expire(db, key);
+        let now = self.now_ms;
+        let entry = self.dbs[db].entries.get_mut(key)?;
+        entry.used_ms = now;
+        Some(&mut entry.value)
+    }
+
+    /// Puts `value` there, in the place of whatever was; `expires_ms` with it.
+    pub(crate) fn put(&mut self, db: usize, key: &[u8], value: Value, expires_ms: Option<i64>) {
+        let entry = Entry { value, expires_ms: None, used_ms: self.now_ms, counted_bytes: 0 };
+        if let Some(old) = self.dbs[db].entries.get_mut(key) {
+            let old = std::mem::replace(old, entry);
+            self.used_bytes -= old.counted_bytes;
+            if let Some(at) = old.expires_ms {
+                self.dbs[db].expiring.remove(&(at, key.into()));
+            }
+        } else {
+            self.dbs[db].entries.insert(key.into(), entry);
+        }
+        self.set_expiry(db, key, expires_ms);
+        self.changed(db, key);
+    }
+
+    /// Takes it out.
+    pub(crate) fn take(&mut self, db: usize, key: &[u8]) -> Option<Entry> {
+        self.expire(db, key);
+        let entry = self.drop_entry(db, key)?;
+        self.touch(db, key);
+        Some(entry)
+    }
+
+    /// When it expires from now on; never, where none is given. Nothing where there is no such key.
+    pub(crate) fn set_expiry(&mut self, db: usize, key: &[u8], expires_ms: Option<i64>) {
+        let Db { entries, expiring } = &mut self.dbs[db];
+        let Some(entry) = entries.get_mut(key) else { return };
+        let old = std::mem::replace(&mut entry.expires_ms, expires_ms);
+        if let Some(at) = old {
+            expiring.remove(&(at, key.into()));
+        }
+        if let Some(at) = expires_ms {
+            expiring.insert((at, key.into()));
+        }
+    }
+
+    /// The value of `key` was changed in place: it is removed where it holds nothing any more, its bytes are counted anew,
+    /// and who watches it is told.
+    pub(crate) fn changed(&mut self, db: usize, key: &[u8]) {
+        let Some(entry) = self.dbs[db].entries.get_mut(key) else { return };
+        if entry.value.is_empty() {
+            self.drop_entry(db, key);
+        } else {
+            let bytes = key.len() + entry.value.bytes();
+            self.used_bytes = self.used_bytes - entry.counted_bytes + bytes;
+            entry.counted_bytes = bytes;
+        }
+        self.touch(db, key);
+    }
+
+    /// Something about `key` changed: transactions that watch it will not happen.
+    pub(crate) fn touch(&mut self, db: usize, key: &[u8]) {
+        self.dirty += 1;
+        if self.watched.is_empty() {
+            return;
+        }
+        if let Some(flags) = self.watched.get(&(db, Key::from(key))) {
+            flags.iter().for_each(|flag| flag.store(true, Relaxed));
+        }
+    }
+
+    /// Lets `flag` rise when `key` changes.
+    pub(crate) fn watch(&mut self, db: usize, key: &[u8], flag: &Arc<AtomicBool>) {
+        self.watched.entry((db, key.into())).or_default().push(flag.clone());
+    }
+
+    /// `flag` is watched for no more at `key`.
+    pub(crate) fn unwatch(&mut self, db: usize, key: &[u8], flag: &Arc<AtomicBool>) {
+        let at = (db, Key::from(key));
+        if let Some(flags) = self.watched.get_mut(&at) {
+            flags.retain(|other| !Arc::ptr_eq(other, flag));
+            if flags.is_empty() {
+                self.watched.remove(&at);
+            }
+        }
+    }
+
+    fn expire(&mut self, db: usize, key: &[u8]) {
+        let now = self.now_ms;
+        let is_over = self.dbs[db].entries.get(key).is_some_and(|entry| entry.expires_ms.is_some_and(|at| at <= now));
+        if is_over {
+            self.drop_entry(db, key);
+        }
+    }
+
+    /// Removes up to `most` keys whose time is over, of all databases.
+    pub(crate) fn expire_some(&mut self, most: usize) -> usize {
+        let mut removed = 0;
+        for db in 0..self.dbs.len() {
+            while removed < most
+                && let Some((at, key)) = self.dbs[db].expiring.first()
+                && *at <= self.now_ms
+            {
+                let key = key.clone();
+                self.drop_entry(db, &key);
+                self.touch(db, &key);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    fn drop_entry(&mut self, db: usize, key: &[u8]) -> Option<Entry> {
+        let (key, entry) = self.dbs[db].entries.swap_remove_entry(key)?;
+        self.used_bytes -= entry.counted_bytes;
+        if let Some(at) = entry.expires_ms {
+            self.dbs[db].expiring.remove(&(at, key));
+        }
+        Some(entry)
+    }
+}

@@ -1,0 +1,24 @@
+//! A Redis for one node and those beside it: RESP, a bounded keyspace with Redis 7.0's semantics, transactions and Lua.
+//!
+//! Callers that balance over a Redis point their client at this and keep their code. One key may be *live*
+//! ([`LiveSet`]): a sorted set whose scores somebody else keeps, which is how a node shows its load view without this crate
+//! knowing what a pod is.
+//!
+//! ```text
+//! socket -> request (framing) -> command (table, arity, state) -> commands/* over engine -> reply (RESP2 or RESP3) -> socket
+//! ```
+//!
+//! One lock stands around the [`Engine`](engine::Engine): a command, a transaction and a script are each one step, as in
+//! Redis. Nothing is written to disk.
+
+mod args;
+mod client;
+mod command;
+mod commands;
+mod engine;
+mod live;
+mod reply;
+mod settings;
+mod value;
+
+pub use live::{LiveError, LiveSet};
