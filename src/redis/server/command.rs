@@ -4,12 +4,12 @@ use std::sync::OnceLock;
 
 use hashbrown::HashMap;
 
-use crate::args::wrong_arity;
+use crate::args::{wrong_arity, wrong_type};
 use crate::client::Client;
 use crate::commands;
 use crate::engine::{Engine, Entry};
 use crate::reply::Reply;
-use crate::value::Value;
+use crate::value::{Kind, Value};
 
 /// What a command is like, as COMMAND INFO tells it; bits.
 pub(crate) mod flag {
@@ -117,6 +117,16 @@ impl Context<'_> {
 
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
         self.engine.get_mut(self.client.db, key)
+    }
+
+    /// The value of `key` as the kind that the command works on; none where there is no such key.
+    pub(crate) fn find<K: Kind>(&mut self, key: &[u8]) -> Result<Option<&K>, Reply> {
+        self.get(key).map(|entry| K::expect(&entry.value)).transpose()
+    }
+
+    /// The same, to change it; say so with [`Context::changed`] afterwards.
+    pub(crate) fn find_mut<K: Kind>(&mut self, key: &[u8]) -> Result<Option<&mut K>, Reply> {
+        self.get_mut(key).map(|value| K::of_mut(value).ok_or_else(wrong_type)).transpose()
     }
 
     pub(crate) fn put(&mut self, key: &[u8], value: impl Into<Value>, expires_ms: Option<i64>) {

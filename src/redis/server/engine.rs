@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 use indexmap::IndexMap;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::live::LiveSet;
 use crate::settings::Settings;
@@ -67,6 +67,11 @@ impl Db {
         self.entries.get_index(index)
     }
 
+    /// All of them with their keys, in the order of the indexes.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Entry)> {
+        self.entries.iter()
+    }
+
     /// Of keys, how many have an expiry.
     pub(crate) fn expiring(&self) -> usize {
         self.expiring.len()
@@ -90,6 +95,15 @@ impl Engine {
 
     /// The entry of `key`, where it has one that has not expired; one that has is removed.
     pub(crate) fn get(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
+        self.live_entry(db, key).map(|entry| &*entry)
+    }
+
+    /// The same, to change its value in place; say so with [`Engine::changed`] afterwards. Its expiry is not to be changed here.
+    pub(crate) fn get_mut(&mut self, db: usize, key: &[u8]) -> Option<&mut Value> {
+        self.live_entry(db, key).map(|entry| &mut entry.value)
+    }
+
+    fn live_entry(&mut self, db: usize, key: &[u8]) -> Option<&mut Entry> {
         self.expire(db, key);
         let now = self.now_ms;
         let entry = self.dbs[db].entries.get_mut(key)?;
@@ -97,29 +111,52 @@ impl Engine {
         Some(entry)
     }
 
-    /// The same, to change its value in place; say so with [`Engine::changed`] afterwards. Its expiry is not to be changed here.
-    pub(crate) fn get_mut(&mut self, db: usize, key: &[u8]) -> Option<&mut Value> {
+    /// As [`Engine::get`], without counting as a use.
+    pub(crate) fn peek(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
         self.expire(db, key);
-        let now = self.now_ms;
-        let entry = self.dbs[db].entries.get_mut(key)?;
-        entry.used_ms = now;
-        Some(&mut entry.value)
+        self.dbs[db].entries.get(key)
     }
 
     /// Puts `value` there, in the place of whatever was; `expires_ms` with it.
     pub(crate) fn put(&mut self, db: usize, key: &[u8], value: Value, expires_ms: Option<i64>) {
-        let entry = Entry { value, expires_ms: None, used_ms: self.now_ms, counted_bytes: 0 };
-        if let Some(old) = self.dbs[db].entries.get_mut(key) {
-            let old = std::mem::replace(old, entry);
+        let counted_bytes = key.len() + value.bytes();
+        let entry = Entry { value, expires_ms, used_ms: self.now_ms, counted_bytes };
+        let Db { entries, expiring } = &mut self.dbs[db];
+        self.used_bytes += counted_bytes;
+        if let Some(slot) = entries.get_mut(key) {
+            let old = std::mem::replace(slot, entry);
             self.used_bytes -= old.counted_bytes;
             if let Some(at) = old.expires_ms {
-                self.dbs[db].expiring.remove(&(at, key.into()));
+                expiring.remove(&(at, key.into()));
             }
         } else {
-            self.dbs[db].entries.insert(key.into(), entry);
+            entries.insert(key.into(), entry);
         }
-        self.set_expiry(db, key, expires_ms);
-        self.changed(db, key);
+        if let Some(at) = expires_ms {
+            expiring.insert((at, key.into()));
+        }
+        self.touch(db, key);
+    }
+
+    /// A key of `db` by chance, none where there is none that has not expired.
+    pub(crate) fn random_key(&mut self, db: usize) -> Option<Key> {
+        while self.dbs[db].len() > 0 {
+            let index = self.rng.random_range(0..self.dbs[db].len());
+            let key = self.dbs[db].at(index)?.0.clone();
+            if self.peek(db, &key).is_some() {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Removes all keys of `db`.
+    pub(crate) fn flush(&mut self, db: usize) {
+        let keys = std::mem::take(&mut self.dbs[db]).entries;
+        for (key, entry) in keys {
+            self.used_bytes -= entry.counted_bytes;
+            self.touch(db, &key);
+        }
     }
 
     /// Takes it out.

@@ -1,5 +1,7 @@
 //! What CONFIG reads and sets while the server runs, of those parameters of Redis that mean something here.
 
+use crate::value::HashLimits;
+
 /// The settings under the engine's lock. Names are Redis's own, with `_` for `-`.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -14,6 +16,12 @@ pub(crate) struct Settings {
     pub(crate) proto_max_bulk_len: usize,
     /// After so long a script is called slow: others are answered BUSY, ms.
     pub(crate) lua_time_limit_ms: u64,
+}
+
+impl Settings {
+    pub(crate) fn hash_limits(&self) -> HashLimits {
+        HashLimits { entries: self.hash_max_listpack_entries, value: self.hash_max_listpack_value }
+    }
 }
 
 impl Default for Settings {

@@ -1,1 +1,3 @@
+//! A server to try commands on.
+
 fn main() {}
