@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::blocked::Wait;
 use crate::engine::Key;
 
 /// One connection's state.
@@ -28,6 +29,23 @@ pub(crate) struct Client {
     pub(crate) in_script: bool,
     /// Whether what runs is part of a transaction that is being executed.
     pub(crate) in_exec: bool,
+    /// Left by a command that has to wait ([`crate::blocked`]).
+    pub(crate) wait: Option<Wait>,
+    /// Whether the connection ends once it has its replies.
+    pub(crate) is_leaving: bool,
+    /// Which replies it wants (CLIENT REPLY).
+    pub(crate) wants: Wants,
+}
+
+/// Which replies a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    All,
+    /// None to the command that runs, and then all again.
+    AllButThis,
+    /// None to the next command.
+    AllButNext,
+    Nothing,
 }
 
 impl Client {
@@ -44,6 +62,9 @@ impl Client {
             is_stale: Arc::default(),
             in_script: false,
             in_exec: false,
+            wait: None,
+            is_leaving: false,
+            wants: Wants::All,
         }
     }
 }

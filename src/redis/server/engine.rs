@@ -1,6 +1,6 @@
 //! The keyspace and what stands around it. Pure: the time comes in with each command, chance from a seeded generator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -9,7 +9,9 @@ use indexmap::IndexMap;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::blocked::Blocked;
 use crate::live::LiveSet;
+use crate::peer::Peer;
 use crate::settings::Settings;
 use crate::value::Value;
 
@@ -50,6 +52,10 @@ pub(crate) struct Engine {
     watched: HashMap<(usize, Key), Vec<Arc<AtomicBool>>>,
     /// Keys that got elements which a blocked client may wait for, in order; emptied by whoever serves them.
     pub(crate) ready: Vec<(usize, Key)>,
+    /// Clients that wait for such keys.
+    pub(crate) blocked: Blocked,
+    /// All connections, by id.
+    pub(crate) clients: BTreeMap<u64, Arc<Peer>>,
     /// Changes made so far.
     pub(crate) dirty: u64,
     /// What all entries take, bytes, as far as is counted.
@@ -88,6 +94,8 @@ impl Engine {
             live,
             watched: HashMap::new(),
             ready: Vec::new(),
+            blocked: Blocked::default(),
+            clients: BTreeMap::new(),
             dirty: 0,
             used_bytes: 0,
         }

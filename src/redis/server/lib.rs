@@ -12,13 +12,25 @@
 //! Redis. Nothing is written to disk.
 
 mod args;
+mod blocked;
 mod client;
+mod clock;
 mod command;
 mod commands;
+mod connection;
+mod dispatch;
+mod encode;
 mod engine;
+mod inbox;
 mod live;
+mod options;
+mod peer;
 mod reply;
+mod request;
+mod server;
 mod settings;
 mod value;
 
 pub use live::{LiveError, LiveSet};
+pub use options::Options;
+pub use server::Server;

@@ -1,5 +1,6 @@
 //! The commands, one file for each kind of value, and those about connections, the server, transactions and scripts.
 
+pub(crate) mod connection;
 pub(crate) mod strings;
 pub(crate) mod zset;
 
@@ -7,5 +8,5 @@ use crate::command::Command;
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
-    [strings::COMMANDS, zset::COMMANDS].into_iter().flatten()
+    [connection::COMMANDS, strings::COMMANDS, zset::COMMANDS].into_iter().flatten()
 }

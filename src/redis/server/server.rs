@@ -1,0 +1,121 @@
+//! The server as its owner holds it: it is given connections and served time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::clock::unix_ms;
+use crate::connection::Connection;
+use crate::engine::Engine;
+use crate::live::LiveSet;
+use crate::options::Options;
+use crate::peer::Peer;
+
+/// How often expired keys are looked for.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Keys that one look under the lock removes at most.
+const EXPIRED_AT_ONCE: usize = 200;
+/// So long a thread waits for the lock before it lets others have the thread. Commands take microseconds; what holds the
+/// lock for longer is a script or one command over very much.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// A keyspace and those who talk to it. Clones are the same server. Whoever owns it accepts connections and hands them to
+/// [`Server::serve`]; it opens nothing by itself.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Mutex<Engine>,
+    next_client: AtomicU64,
+    is_closing: AtomicBool,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// An empty keyspace. One key may be kept by `live`.
+    pub fn new(options: &Options, live: Option<Box<dyn LiveSet>>) -> Server {
+        let mut engine = Engine::new(options.seed, live);
+        engine.settings = options.settings();
+        engine.now_ms = unix_ms();
+        let shared =
+            Shared { engine: Mutex::new(engine), next_client: AtomicU64::new(1), is_closing: AtomicBool::new(false) };
+        Server { shared: Arc::new(shared) }
+    }
+
+    /// Serves one connection to its end, which may be up to the client, to a bound, or to [`Server::shutdown`].
+    pub async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, addr: SocketAddr, local: SocketAddr) {
+        let id = self.shared.next_client.fetch_add(1, Relaxed);
+        let peer = Arc::new(Peer::new(id, addr, local, unix_ms()));
+        let settings = self.enter(|engine| {
+            let is_full = engine.clients.len() >= engine.settings.maxclients;
+            if !is_full {
+                engine.clients.insert(id, peer.clone());
+            }
+            (!is_full).then(|| engine.settings.clone())
+        });
+        let Some(settings) = settings.await else {
+            // It may be gone already, and it is of no matter.
+            let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+            return;
+        };
+        if self.shared.is_closing.load(Relaxed) {
+            peer.kill();
+        }
+        Connection::new(self.clone(), stream, peer, &settings).run().await;
+    }
+
+    /// Removes expired keys and idle connections, ten times a second, for as long as it is polled.
+    pub async fn housekeeping(&self) {
+        loop {
+            tokio::time::sleep(HOUSEKEEPING).await;
+            while self.enter(|engine| engine.tidy(unix_ms(), EXPIRED_AT_ONCE)).await {}
+        }
+    }
+
+    /// Closes all connections, and those that come from now on.
+    pub async fn shutdown(&self) {
+        self.shared.is_closing.store(true, Relaxed);
+        self.enter(|engine| engine.clients.values().for_each(|peer| peer.kill())).await;
+    }
+
+    /// Does `step` under the lock.
+    pub(crate) async fn enter<R>(&self, step: impl FnOnce(&mut Engine) -> R) -> R {
+        let mut step = Some(step);
+        loop {
+            if let Some(mut engine) = self.shared.engine.try_lock_for(PATIENCE)
+                && let Some(step) = step.take()
+            {
+                return step(&mut engine);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Does `step` under the lock, and blocks the thread for it.
+    pub(crate) fn enter_now<R>(&self, step: impl FnOnce(&mut Engine) -> R) -> R {
+        step(&mut self.shared.engine.lock())
+    }
+}
+
+impl Engine {
+    /// What is to be done from time to time; whether there is more of it.
+    fn tidy(&mut self, now_ms: i64, most: usize) -> bool {
+        self.now_ms = now_ms;
+        let idle_ms = self.settings.timeout_s as i64 * 1000;
+        if idle_ms > 0 {
+            self.clients.values().filter(|peer| peer.is_idle(now_ms - idle_ms)).for_each(|peer| peer.kill());
+        }
+        self.expire_some(most) == most
+    }
+}
