@@ -13,6 +13,7 @@ mod interleavings;
 pub mod mutant;
 pub mod observe;
 pub mod pick;
+pub mod redis;
 mod sync;
 pub mod time;
 
