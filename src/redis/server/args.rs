@@ -32,6 +32,11 @@ pub(crate) fn refusal(text: impl Into<Cow<'static, str>>) -> Refusal {
     Reply::error(text)
 }
 
+/// An argument as it stands in an error: one line of text.
+pub(crate) fn shown_text(arg: &[u8]) -> String {
+    String::from_utf8_lossy(arg).replace(['\r', '\n'], " ")
+}
+
 /// An integer as Redis reads it (`string2ll`): no sign but `-`, no leading zeros, no spaces.
 pub(crate) fn int(arg: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(arg).ok()?;

@@ -133,6 +133,27 @@ impl Context<'_> {
         self.engine.put(self.client.db, key, value.into(), expires_ms);
     }
 
+    /// As [`Context::get`], without counting as a use.
+    pub(crate) fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.engine.peek(self.client.db, key)
+    }
+
+    /// Lets `key` expire at `at_ms`; at once, where that is over.
+    pub(crate) fn expire_at(&mut self, key: &[u8], at_ms: i64) {
+        if at_ms <= self.now_ms() {
+            self.take(key);
+        } else {
+            self.engine.set_expiry(self.client.db, key, Some(at_ms));
+            self.engine.touch(self.client.db, key);
+        }
+    }
+
+    /// Lets `key` never expire.
+    pub(crate) fn persist(&mut self, key: &[u8]) {
+        self.engine.set_expiry(self.client.db, key, None);
+        self.engine.touch(self.client.db, key);
+    }
+
     pub(crate) fn take(&mut self, key: &[u8]) -> Option<Entry> {
         self.engine.take(self.client.db, key)
     }

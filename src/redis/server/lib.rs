@@ -21,6 +21,8 @@ mod connection;
 mod dispatch;
 mod encode;
 mod engine;
+mod extended;
+mod glob;
 mod inbox;
 mod live;
 mod options;
