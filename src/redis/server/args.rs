@@ -54,13 +54,15 @@ pub(crate) fn integer(arg: &[u8]) -> Result<i64, Refusal> {
     int(arg).ok_or_else(not_an_integer)
 }
 
-/// A number as Redis reads it (`strtod` without spaces): `inf`, `-inf` and exponents too, never NaN.
+/// A number as Redis reads it (`strtod` without spaces): `inf`, `-inf` and exponents too, never NaN, and none that is too
+/// large or too small for a double.
 pub(crate) fn float(arg: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(arg).ok()?;
-    if text.is_empty() || text.len() > 255 || text.starts_with(char::is_whitespace) {
-        return None;
-    }
-    text.parse().ok().filter(|number: &f64| !number.is_nan())
+    let number: f64 = text.parse().ok()?;
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let is_overflow = number.is_infinite() && mantissa.bytes().any(|byte| byte.is_ascii_digit());
+    let is_underflow = number == 0.0 && mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    (!number.is_nan() && !is_overflow && !is_underflow).then_some(number)
 }
 
 /// Whether `arg` is the option `name`, in any case.
@@ -68,23 +70,76 @@ pub(crate) fn is(arg: &[u8], name: &str) -> bool {
     arg.eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// A float as Redis prints it in replies (`%.17g`, shortest that reads back the same): `3`, `3.1`, `1e+20`, `inf`.
+/// A double as Redis prints it in replies (`%.17g`): `3`, `3.1000000000000001`, `1e+20`, `inf`.
 pub(crate) fn shown(number: f64) -> String {
-    // A whole number within what an i64 and a double both hold exactly is printed as one.
+    // A whole number that has no more than 17 digits is printed as one.
     if number.fract() == 0.0 && number.abs() < 1e17 {
-        return if number == 0.0 && number.is_sign_negative() { "-0".into() } else { format!("{number:.0}") };
+        return if number == 0.0 && number.is_sign_negative() { "-0".into() } else { (number as i64).to_string() };
     }
-    if number.is_infinite() {
-        return if number > 0.0 { "inf".into() } else { "-inf".into() };
+    if !number.is_finite() {
+        return if number.is_nan() { "nan" } else { if number > 0.0 { "inf" } else { "-inf" } }.into();
     }
-    if number.is_nan() {
-        return "nan".into();
-    }
-    let text = format!("{number:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let text = format!("{:.16e}", number.abs());
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let digits = digits.trim_end_matches('0');
+    let sign = if number < 0.0 { "-" } else { "" };
     match exponent {
-        -5..=16 => format!("{number}"),
-        _ => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+        // Whole numbers are printed above: there are digits on both sides.
+        0..17 => {
+            let (whole, fraction) = digits.split_at(exponent as usize + 1);
+            format!("{sign}{whole}.{fraction}")
+        }
+        -4..0 => format!("{sign}0.{}{digits}", "0".repeat(-exponent as usize - 1)),
+        _ => {
+            let (first, rest) = digits.split_at(1);
+            let point = if rest.is_empty() { "" } else { "." };
+            let direction = if exponent < 0 { '-' } else { '+' };
+            format!("{sign}{first}{point}{rest}e{direction}{:02}", exponent.abs())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{float, shown};
+
+    /// A caller compares a score as text with what Redis told it: every digit must be the same, as printf has them.
+    #[test]
+    fn doubles_are_printed_with_seventeen_digits_as_redis_prints_them() {
+        for (number, text) in [
+            (3.0, "3"),
+            (-17.5, "-17.5"),
+            (3.1, "3.1000000000000001"),
+            (0.1, "0.10000000000000001"),
+            (0.0001, "0.0001"),
+            (0.000_012, "1.2e-05"),
+            (-0.0, "-0"),
+            (1e17, "1e+17"),
+            (-1e20, "-1e+20"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (12_345_678_901_234_567.0, "12345678901234568"),
+            (1_234_567_890.123_4, "1234567890.1234"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(shown(number), text);
+        }
+    }
+
+    /// A number that a double cannot hold is no number to Redis, while Rust would take it for infinite or zero.
+    #[test]
+    fn numbers_too_large_or_too_small_for_a_double_are_refused() {
+        assert_eq!(float(b"1e400"), None);
+        assert_eq!(float(b"-1e400"), None);
+        assert_eq!(float(b"1e-400"), None);
+        assert_eq!(float(b"nan"), None);
+        assert_eq!(float(b" 1"), None);
+        assert_eq!(float(b"0e-400"), Some(0.0));
+        assert_eq!(float(b"-inf"), Some(f64::NEG_INFINITY));
+        assert_eq!(float(b"+Infinity"), Some(f64::INFINITY));
+        assert_eq!(float(b"1e-310"), Some(1e-310));
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hashbrown::HashMap;
 
 use crate::client::Client;
-use crate::command::{Context, lookup};
+use crate::command::{Context, lookup, run};
 use crate::engine::{Engine, Key};
 use crate::reply::Reply;
 
@@ -46,6 +46,10 @@ struct Waiter {
 impl Blocked {
     pub(crate) fn len(&self) -> usize {
         self.waiters.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
     }
 
     /// `client` waits from now on.
@@ -91,24 +95,30 @@ pub(crate) fn serve(engine: &mut Engine) {
         for at in std::mem::take(&mut engine.ready) {
             let mut last = 0;
             while let Some(turn) = engine.blocked.next(&at, last)
-                && engine.get(at.0, &at.1).is_some()
+                && let Some(entry) = engine.get(at.0, &at.1)
             {
+                let kind = entry.value.kind();
                 last = turn;
-                try_again(engine, turn);
+                try_again(engine, turn, &at.1, kind);
             }
         }
     }
 }
 
-fn try_again(engine: &mut Engine, turn: u64) {
+/// Runs the waiter's command for `key`, which holds a value of this `kind`.
+fn try_again(engine: &mut Engine, turn: u64, key: &Key, kind: &str) {
     let Some(waiter) = engine.blocked.waiters.get(&turn) else { return };
     let args = waiter.wait.args.clone();
     let mut client = Client::new(waiter.client);
     (client.db, client.protocol) = (waiter.db, waiter.protocol);
     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
     let Some(command) = lookup(args[0]) else { return };
-    // A refusal is about a value of another kind, which is not what it waits for.
-    let Ok(reply) = (command.run)(&mut Context { engine, client: &mut client }, &args) else { return };
+    // A value of another kind is not what it waits for.
+    if (command.group == "sorted-set") != (kind == "zset") {
+        return;
+    }
+    client.offered = Some(key.clone());
+    let reply = run(&mut Context { engine, client: &mut client }, command, &args);
     if client.wait.is_some() {
         return;
     }

@@ -31,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) in_exec: bool,
     /// Left by a command that has to wait ([`crate::blocked`]).
     pub(crate) wait: Option<Wait>,
+    /// The key that got elements, where what runs is run again for them.
+    pub(crate) offered: Option<Key>,
     /// Whether the connection ends once it has its replies.
     pub(crate) is_leaving: bool,
     /// Which replies it wants (CLIENT REPLY).
@@ -63,6 +65,7 @@ impl Client {
             in_script: false,
             in_exec: false,
             wait: None,
+            offered: None,
             is_leaving: false,
             wants: Wants::All,
         }

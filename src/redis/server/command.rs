@@ -8,6 +8,7 @@ use crate::args::{wrong_arity, wrong_type};
 use crate::client::Client;
 use crate::commands;
 use crate::engine::{Engine, Entry};
+use crate::live;
 use crate::reply::Reply;
 use crate::value::{Kind, Value};
 
@@ -88,6 +89,11 @@ pub(crate) fn run(context: &mut Context<'_>, command: &Command, args: Args<'_>) 
     if !command.takes(args.len()) {
         return wrong_arity(command.name);
     }
+    if context.engine.live.is_some()
+        && let Some(reply) = live::instead(context, command, args)
+    {
+        return reply;
+    }
     (command.run)(context, args).unwrap_or_else(|refusal| refusal)
 }
 
@@ -164,6 +170,8 @@ impl Context<'_> {
 
     /// Elements were added to `key`, which blocked clients may wait for.
     pub(crate) fn ready(&mut self, key: &[u8]) {
-        self.engine.ready.push((self.client.db, key.into()));
+        if !self.engine.blocked.is_empty() {
+            self.engine.ready.push((self.client.db, key.into()));
+        }
     }
 }

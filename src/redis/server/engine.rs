@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::blocked::Blocked;
+use crate::commands::zset::SortedSet;
 use crate::live::LiveSet;
 use crate::peer::Peer;
 use crate::settings::Settings;
@@ -30,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) used_ms: i64,
     /// What [`Engine::used_bytes`] counts for it at present.
     pub(crate) counted_bytes: usize,
+    /// Whether somebody else keeps the value ([`LiveSet`]), which is asked for when it is read.
+    pub(crate) is_live: bool,
 }
 
 /// One database. Keys stand in the order in which they came, so that a scan can walk backwards over them.
@@ -86,7 +89,7 @@ impl Db {
 
 impl Engine {
     pub(crate) fn new(seed: u64, live: Option<Box<dyn LiveSet>>) -> Engine {
-        Engine {
+        let mut engine = Engine {
             dbs: (0..DATABASES).map(|_| Db::default()).collect(),
             now_ms: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -98,40 +101,62 @@ impl Engine {
             clients: BTreeMap::new(),
             dirty: 0,
             used_bytes: 0,
+        };
+        engine.place_live();
+        engine
+    }
+
+    /// Gives the live set its place among the keys.
+    fn place_live(&mut self) {
+        if let Some(live) = &self.live {
+            let value = SortedSet::default().into();
+            let entry = Entry { value, expires_ms: None, used_ms: self.now_ms, counted_bytes: 0, is_live: true };
+            self.dbs[0].entries.insert(live.key().into(), entry);
         }
     }
 
     /// The entry of `key`, where it has one that has not expired; one that has is removed.
     pub(crate) fn get(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
-        self.live_entry(db, key).map(|entry| &*entry)
+        self.entry(db, key).map(|entry| &*entry)
     }
 
     /// The same, to change its value in place; say so with [`Engine::changed`] afterwards. Its expiry is not to be changed here.
     pub(crate) fn get_mut(&mut self, db: usize, key: &[u8]) -> Option<&mut Value> {
-        self.live_entry(db, key).map(|entry| &mut entry.value)
+        self.entry(db, key).map(|entry| &mut entry.value)
     }
 
-    fn live_entry(&mut self, db: usize, key: &[u8]) -> Option<&mut Entry> {
+    fn entry(&mut self, db: usize, key: &[u8]) -> Option<&mut Entry> {
         self.expire(db, key);
         let now = self.now_ms;
         let entry = self.dbs[db].entries.get_mut(key)?;
         entry.used_ms = now;
-        Some(entry)
+        if entry.is_live { filled(&mut self.live, &self.settings, entry) } else { Some(entry) }
     }
 
     /// As [`Engine::get`], without counting as a use.
     pub(crate) fn peek(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
         self.expire(db, key);
-        self.dbs[db].entries.get(key)
+        let entry = self.dbs[db].entries.get_mut(key)?;
+        if entry.is_live { filled(&mut self.live, &self.settings, entry).map(|entry| &*entry) } else { Some(entry) }
+    }
+
+    /// What is there, without a look at its time: for several keys at once, each of which was asked for with
+    /// [`Engine::get`] by the same command.
+    pub(crate) fn look(&self, db: usize, key: &[u8]) -> Option<&Value> {
+        self.dbs[db].entries.get(key).map(|entry| &entry.value)
     }
 
     /// Puts `value` there, in the place of whatever was; `expires_ms` with it.
     pub(crate) fn put(&mut self, db: usize, key: &[u8], value: Value, expires_ms: Option<i64>) {
         let counted_bytes = key.len() + value.bytes();
-        let entry = Entry { value, expires_ms, used_ms: self.now_ms, counted_bytes };
+        let is_awaited = !self.blocked.is_empty() && matches!(value, Value::List(_) | Value::ZSet(_));
+        let entry = Entry { value, expires_ms, used_ms: self.now_ms, counted_bytes, is_live: false };
         let Db { entries, expiring } = &mut self.dbs[db];
-        self.used_bytes += counted_bytes;
         if let Some(slot) = entries.get_mut(key) {
+            debug_assert!(!slot.is_live, "a command that would overwrite the live set was let through");
+            if slot.is_live {
+                return;
+            }
             let old = std::mem::replace(slot, entry);
             self.used_bytes -= old.counted_bytes;
             if let Some(at) = old.expires_ms {
@@ -140,8 +165,12 @@ impl Engine {
         } else {
             entries.insert(key.into(), entry);
         }
+        self.used_bytes += counted_bytes;
         if let Some(at) = expires_ms {
             expiring.insert((at, key.into()));
+        }
+        if is_awaited {
+            self.ready.push((db, key.into()));
         }
         self.touch(db, key);
     }
@@ -154,6 +183,10 @@ impl Engine {
             if self.peek(db, &key).is_some() {
                 return Some(key);
             }
+            // A live set keeps its place where it has no member.
+            if self.dbs[db].len() == 1 && self.dbs[db].entries.contains_key(&key) {
+                return None;
+            }
         }
         None
     }
@@ -164,6 +197,9 @@ impl Engine {
         for (key, entry) in keys {
             self.used_bytes -= entry.counted_bytes;
             self.touch(db, &key);
+        }
+        if db == 0 {
+            self.place_live();
         }
     }
 
@@ -192,7 +228,9 @@ impl Engine {
     /// and who watches it is told.
     pub(crate) fn changed(&mut self, db: usize, key: &[u8]) {
         let Some(entry) = self.dbs[db].entries.get_mut(key) else { return };
-        if entry.value.is_empty() {
+        if entry.is_live {
+            // What is there is only what was shown last.
+        } else if entry.value.is_empty() {
             self.drop_entry(db, key);
         } else {
             let bytes = key.len() + entry.value.bytes();
@@ -256,10 +294,24 @@ impl Engine {
 
     fn drop_entry(&mut self, db: usize, key: &[u8]) -> Option<Entry> {
         let (key, entry) = self.dbs[db].entries.swap_remove_entry(key)?;
+        if entry.is_live {
+            self.dbs[db].entries.insert(key, entry);
+            return None;
+        }
         self.used_bytes -= entry.counted_bytes;
         if let Some(at) = entry.expires_ms {
             self.dbs[db].expiring.remove(&(at, key));
         }
         Some(entry)
     }
+}
+
+/// The entry of the live set with what is in it now; none where that is nothing.
+fn filled<'a>(live: &mut Option<Box<dyn LiveSet>>, settings: &Settings, entry: &'a mut Entry) -> Option<&'a mut Entry> {
+    let members = live.as_mut()?.members();
+    let pairs = members.iter().map(|(member, score)| (Arc::from(member.as_slice()), *score));
+    let set = SortedSet::of(pairs, settings.into());
+    let is_empty = set.is_empty();
+    entry.value = set.into();
+    (!is_empty).then_some(entry)
 }

@@ -31,6 +31,8 @@ mod reply;
 mod request;
 mod server;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod value;
 
 pub use live::{LiveError, LiveSet};

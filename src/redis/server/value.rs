@@ -99,7 +99,7 @@ impl Value {
             Value::List(list) => list.bytes(),
             Value::Set(set) => set.bytes(),
             Value::Hash(hash) => hash.bytes(),
-            Value::ZSet(set) => set.len() * 2 * PER_ELEMENT,
+            Value::ZSet(set) => set.bytes(),
         }
     }
 }

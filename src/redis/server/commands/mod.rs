@@ -1,5 +1,6 @@
 //! The commands, one file for each kind of value, and those about connections, the server, transactions and scripts.
 
+pub(crate) mod blocking;
 pub(crate) mod connection;
 pub(crate) mod counters;
 pub(crate) mod expiry;
@@ -14,6 +15,7 @@ use crate::command::Command;
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
     [
+        blocking::COMMANDS,
         connection::COMMANDS,
         counters::COMMANDS,
         expiry::COMMANDS,
