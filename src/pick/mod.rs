@@ -6,6 +6,7 @@
 
 mod candidates;
 mod draw;
+mod elsewhere;
 mod fitness;
 mod hub;
 mod least_cost;
@@ -162,7 +163,8 @@ impl Picker {
         let table = table.load();
         let number = hub.next_number();
         let draw = Draw::new(*seed, number);
-        let choice = Choice::of((table.serving(model), model), request, hub.out.is_any(), &draw);
+        let serving = table.serving(model);
+        let choice = Choice::of((serving, model), serving.used, request, hub.out.is_any(), &draw);
         let pods = choice.candidates(model, now);
         if pods.is_empty() {
             return Err(self.none_left(&table, request, choice.any_full));

@@ -1,9 +1,8 @@
-//! What strict mode needs of a picker: a choice without a charge, and a charge on a pod that somebody else chose.
+//! What strict mode needs of a picker: a choice without a charge. What charges for it is in `elsewhere.rs`.
 
 use smallvec::SmallVec;
 
-use super::places::Place;
-use super::{Candidates, Context, Draw, Picker, Request, Rung, Shared, Ticket};
+use super::{Candidates, Context, Draw, Picker, Request, Rung, Shared};
 use crate::id::PodId;
 use crate::observe::{Cost, PodLoad};
 use crate::time::Time;
@@ -63,11 +62,6 @@ impl<'a> Request<'a> {
 }
 
 impl Picker {
-    /// What the request is expected to cost.
-    pub(crate) fn cost_of(&self, request: &Request<'_>) -> Cost {
-        request.cost.unwrap_or_else(|| self.model(request.model).cost.estimate(request.bytes))
-    }
-
     /// The pod that a pick would fall on now, of those that are neither ejected nor on trial; nothing
     /// is charged.
     pub(crate) fn would_pick(&self, now: Time, request: &Request<'_>, draw: Draw) -> Option<PodId> {
@@ -118,17 +112,5 @@ impl Picker {
         }
         let chosen = policy.choose(&Candidates::with_parts(&loads, &parts), context).min(loads.len() - 1);
         Some(table.pods[loads[chosen].index].id())
-    }
-
-    /// Charges `pod` for `request`; none, and nothing charged, where it is gone, ejected, on trial with another request, or not
-    /// for such a request.
-    pub(crate) fn pick_at(&self, now: Time, request: &Request<'_>, pod: PodId) -> Option<Ticket> {
-        let Shared { table, hub, .. } = &*self.shared;
-        let (table, model) = (table.load(), self.model(request.model));
-        let is_out = |place: &Place| place.pod.is_ejected() || place.is_tried_now(model);
-        let may = |place: &&Place| place.pod.id() == pod && !is_out(place) && !request.exclude.contains(&pod);
-        let place = table.serving(model).firsts().iter().find(may)?;
-        hub.saw(now);
-        Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
     }
 }
