@@ -26,6 +26,12 @@ pub(crate) fn encode(reply: &Reply, protocol: u8, out: &mut Vec<u8>) {
         }
         Reply::Double(number) if is_three => line(b',', &shown(*number), out),
         Reply::Double(number) => bulk(shown(*number).as_bytes(), out),
+        Reply::BigNumber(digits) if is_three => {
+            out.push(b'(');
+            out.extend_from_slice(digits);
+            out.extend_from_slice(b"\r\n");
+        }
+        Reply::BigNumber(digits) => bulk(digits, out),
         Reply::Bool(truth) if is_three => out.extend_from_slice(if *truth { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Bool(truth) => header(b':', i64::from(*truth), out),
         Reply::Verbatim(format, bytes) if is_three => {

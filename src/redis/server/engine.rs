@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use crate::blocked::Blocked;
 use crate::commands::zset::SortedSet;
 use crate::live::LiveSet;
+use crate::lua::Scripts;
 use crate::peer::Peer;
 use crate::settings::Settings;
 use crate::value::Value;
@@ -59,6 +60,8 @@ pub(crate) struct Engine {
     pub(crate) blocked: Blocked,
     /// All connections, by id.
     pub(crate) clients: BTreeMap<u64, Arc<Peer>>,
+    /// The scripts that it knows.
+    pub(crate) scripts: Scripts,
     /// Changes made so far.
     pub(crate) dirty: u64,
     /// What all entries take, bytes, as far as is counted.
@@ -99,6 +102,7 @@ impl Engine {
             ready: Vec::new(),
             blocked: Blocked::default(),
             clients: BTreeMap::new(),
+            scripts: Scripts::default(),
             dirty: 0,
             used_bytes: 0,
         };

@@ -25,6 +25,7 @@ mod extended;
 mod glob;
 mod inbox;
 mod live;
+mod lua;
 mod options;
 mod peer;
 mod reply;

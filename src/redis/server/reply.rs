@@ -27,6 +27,8 @@ pub(crate) enum Reply {
     Double(f64),
     /// A truth: in RESP2 1 or 0.
     Bool(bool),
+    /// An integer of any length, its digits: a bulk string in RESP2.
+    BigNumber(Vec<u8>),
     /// Text with its format (three letters), as INFO has it: a bulk string in RESP2.
     Verbatim(&'static str, Vec<u8>),
     /// None at all.

@@ -41,7 +41,9 @@ fn text(reply: &Reply) -> String {
     match reply {
         Reply::Status(text) | Reply::Error(text) => text.to_string(),
         Reply::Int(number) => number.to_string(),
-        Reply::Bulk(bytes) | Reply::Verbatim(_, bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Reply::Bulk(bytes) | Reply::Verbatim(_, bytes) | Reply::BigNumber(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
         Reply::Null | Reply::NullArray => "nil".into(),
         Reply::Array(replies) | Reply::Set(replies) => all(replies),
         Reply::Map(pairs) => {

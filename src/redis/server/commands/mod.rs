@@ -7,6 +7,7 @@ pub(crate) mod expiry;
 pub(crate) mod keys;
 pub(crate) mod lcs;
 pub(crate) mod scan;
+pub(crate) mod scripting;
 pub(crate) mod strings;
 pub(crate) mod zset;
 
@@ -22,6 +23,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         keys::COMMANDS,
         lcs::COMMANDS,
         scan::COMMANDS,
+        scripting::COMMANDS,
         strings::COMMANDS,
         zset::COMMANDS,
     ]
