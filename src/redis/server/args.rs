@@ -1,6 +1,7 @@
 //! Arguments as numbers and options, with Redis's own words for what is wrong.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::reply::Reply;
 
@@ -52,6 +53,24 @@ pub(crate) fn int(arg: &[u8]) -> Option<i64> {
 /// An integer, or Redis's refusal.
 pub(crate) fn integer(arg: &[u8]) -> Result<i64, Refusal> {
     int(arg).ok_or_else(not_an_integer)
+}
+
+/// An integer from `least` on, or a refusal that says `otherwise`.
+pub(crate) fn at_least(arg: &[u8], least: i64, otherwise: &'static str) -> Result<usize, Refusal> {
+    let number = int(arg).filter(|number| *number >= least).and_then(|number| usize::try_from(number).ok());
+    number.ok_or_else(|| refusal(otherwise))
+}
+
+/// A count that is not negative: what is no integer has its own refusal.
+pub(crate) fn positive(arg: &[u8]) -> Result<usize, Refusal> {
+    usize::try_from(integer(arg)?).map_err(|_| refusal("ERR value is out of range, must be positive"))
+}
+
+/// What the indexes `start` to `end` (that one too) mean in `len` elements, negative ones from the end.
+pub(crate) fn span(start: i64, end: i64, len: usize) -> Range<usize> {
+    let from_end = |index: i64| if index < 0 { index.saturating_add(len as i64) } else { index };
+    let (start, end) = (from_end(start).max(0) as usize, from_end(end).saturating_add(1).max(0) as usize);
+    if start < end.min(len) { start..end.min(len) } else { 0..0 }
 }
 
 /// A number as Redis reads it (`strtod` without spaces): `inf`, `-inf` and exponents too, never NaN, and none that is too

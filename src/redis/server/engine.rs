@@ -79,6 +79,17 @@ impl Db {
         self.entries.get_index(index)
     }
 
+    /// The value of `key`, for who looked with [`Engine::get`] in this command (what expired is gone then) and needs the
+    /// rest of the engine beside it, or several at once.
+    pub(crate) fn held(&self, key: &[u8]) -> Option<&Value> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn held_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
+        self.entries.get_mut(key).map(|entry| &mut entry.value)
+    }
+
     /// All of them with their keys, in the order of the indexes.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Key, &Entry)> {
         self.entries.iter()

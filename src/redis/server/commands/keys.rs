@@ -1,6 +1,6 @@
 //! Keys, whatever they hold.
 
-use crate::args::{Refusal, integer, is, not_an_integer, refusal, shown_text, syntax, wrong_arity};
+use crate::args::{Refusal, integer, is, refusal, shown_text, syntax, wrong_arity};
 use crate::command::{Args, Command, Context, flag::*};
 use crate::engine::Entry;
 use crate::glob;
@@ -123,7 +123,8 @@ fn move_key(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
 
 /// The number of a database.
 fn database(context: &Context<'_>, arg: &[u8]) -> Result<usize, Refusal> {
-    let number = i32::try_from(integer(arg)?).map_err(|_| not_an_integer())?;
+    let number = i32::try_from(integer(arg)?)
+        .map_err(|_| refusal(format!("ERR value is out of range, value must between {} and {}", i32::MIN, i32::MAX)))?;
     let db = usize::try_from(number).ok().filter(|db| *db < context.engine.dbs.len());
     db.ok_or_else(|| refusal("ERR DB index is out of range"))
 }

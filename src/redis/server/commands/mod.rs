@@ -4,10 +4,16 @@ pub(crate) mod blocking;
 pub(crate) mod connection;
 pub(crate) mod counters;
 pub(crate) mod expiry;
+pub(crate) mod hash;
 pub(crate) mod keys;
 pub(crate) mod lcs;
+pub(crate) mod list;
+pub(crate) mod list_move;
+pub(crate) mod sample;
 pub(crate) mod scan;
 pub(crate) mod scripting;
+pub(crate) mod set;
+pub(crate) mod set_algebra;
 pub(crate) mod strings;
 pub(crate) mod zset;
 
@@ -20,10 +26,15 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         connection::COMMANDS,
         counters::COMMANDS,
         expiry::COMMANDS,
+        hash::COMMANDS,
         keys::COMMANDS,
         lcs::COMMANDS,
+        list::COMMANDS,
+        list_move::COMMANDS,
         scan::COMMANDS,
         scripting::COMMANDS,
+        set::COMMANDS,
+        set_algebra::COMMANDS,
         strings::COMMANDS,
         zset::COMMANDS,
     ]

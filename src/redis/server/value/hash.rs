@@ -2,7 +2,6 @@
 
 use hashbrown::DefaultHashBuilder;
 use indexmap::IndexMap;
-use indexmap::map::Entry;
 
 use super::PER_ELEMENT;
 
@@ -55,18 +54,15 @@ impl Hash {
 
     /// Sets `field` to `value`; whether it is new.
     pub(crate) fn set(&mut self, field: &[u8], value: &[u8], limits: HashLimits) -> bool {
-        let is_new = match self.fields.entry(field.into()) {
-            Entry::Occupied(mut slot) => {
-                self.payload_bytes = self.payload_bytes - slot.get().len() + value.len();
-                slot.insert(value.into());
-                false
-            }
-            Entry::Vacant(slot) => {
-                self.payload_bytes += field.len() + value.len();
-                slot.insert(value.into());
-                true
-            }
-        };
+        let old = self.fields.get_mut(field);
+        let is_new = old.is_none();
+        if let Some(old) = old {
+            self.payload_bytes = self.payload_bytes - old.len() + value.len();
+            *old = value.into();
+        } else {
+            self.payload_bytes += field.len() + value.len();
+            self.fields.insert(field.into(), value.into());
+        }
         self.is_large |= self.len() > limits.entries || field.len() > limits.value || value.len() > limits.value;
         is_new
     }
