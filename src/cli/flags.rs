@@ -80,6 +80,9 @@ pub(super) struct Flags {
     /// What gossip may send, Mbit/s [default: 1]
     #[arg(long, value_name = "MBIT", allow_hyphen_values = true)]
     budget_mbit: Option<String>,
+    /// Where callers that balance over a Redis find this node instead, in their own words
+    #[arg(long, value_name = "ADDR")]
+    redis: Option<String>,
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -124,6 +127,7 @@ impl Flags {
             ("drain-grace-s", self.drain_grace_s.as_slice()),
             ("drain-s", self.drain_s.as_slice()),
             ("budget-mbit", self.budget_mbit.as_slice()),
+            ("redis", self.redis.as_slice()),
             ("log-format", self.log_format.as_slice()),
         ];
         named.into_iter().filter(|(_, values)| !values.is_empty()).collect()

@@ -33,6 +33,7 @@ use crate::driver::tls::ServerTls;
 use crate::driver::tls::pods::ClientTls;
 use crate::forward::{self, FrontOptions};
 use crate::node::{JoinError, Node};
+use crate::redis::{Face, FaceError, FaceOptions};
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
 /// keep a node from serving the pods it knows.
@@ -94,6 +95,10 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         None => None,
     };
     let admin = listen("node.admin", config.admin).await?;
+    let redis = match &config.redis {
+        Some(face) => Some(listen("redis.listen", face.listen).await?),
+        None => None,
+    };
     let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log.target.clone(), log.share)).transpose();
     let access_log = access_log.map_err(Failure::bad_input)?;
     let mut signals = Signals::new()?;
@@ -110,7 +115,11 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         grpc: address_of(&grpc, config.grpc),
         http: http.as_ref().zip(config.http).map(|(http, asked)| address_of(http, asked)),
         admin: address_of(&admin, config.admin),
+        redis: redis.as_ref().zip(config.redis.as_ref()).map(|(redis, face)| address_of(redis, face.listen)),
     };
+    let face =
+        redis.zip(config.redis.as_ref()).map(|(listener, face)| speak_redis(&node, face, keys.tls.clone(), listener));
+    let face = face.transpose()?;
     // Both protocols come in by each of them.
     let doors: Vec<TcpListener> = [Some(grpc), http].into_iter().flatten().collect();
     let options = front_options(&config, keys.tls.clone(), access_log.clone());
@@ -148,6 +157,9 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         // The front ends with its last open request, or cuts what is open after `front.drain_s`. Tickets alone do not tell:
         // a request may still be arriving, or be at a pod that discovery has removed meanwhile.
         front.close().await;
+        if let Some(face) = face {
+            face.close().await;
+        }
         drain.end();
         node.leave(LAST_WORDS).await;
     };
@@ -256,6 +268,18 @@ fn not_joined(error: JoinError) -> Failure {
     }
 }
 
+fn speak_redis(
+    node: &Node,
+    face: &FaceOptions,
+    tls: Option<ServerTls>,
+    listener: TcpListener,
+) -> Result<Face, Failure> {
+    Face::start(node, face, tls, listener).map_err(|error| match error {
+        FaceError::Start(error) => Failure::at_run_time(error),
+        error => Failure::bad_input(error),
+    })
+}
+
 /// Where a listener really is: port 0 takes any.
 fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
@@ -266,6 +290,7 @@ struct Bound {
     grpc: SocketAddr,
     http: Option<SocketAddr>,
     admin: SocketAddr,
+    redis: Option<SocketAddr>,
 }
 
 fn ready(node: &Node, config: &Config, bound: Bound, pods: usize) {
@@ -274,6 +299,7 @@ fn ready(node: &Node, config: &Config, bound: Bound, pods: usize) {
         grpc = %bound.grpc,
         http = bound.http.map(tracing::field::display),
         admin = %bound.admin,
+        redis = bound.redis.map(tracing::field::display),
         gossip = %config.gossip,
         advertise = %node.gossip_addr(),
         cluster = config.cluster,

@@ -21,6 +21,12 @@ pub(super) struct RawTls {
     client_ca_file: Option<String>,
 }
 
+impl RawTls {
+    pub(super) fn has_certificate(&self) -> bool {
+        self.cert_file.is_some()
+    }
+}
+
 /// Who may ask the admin API, beside the health paths that everybody may ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

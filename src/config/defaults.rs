@@ -1,9 +1,12 @@
 //! What holds where nobody says anything, each with its trade-off.
 
+use std::net::SocketAddr;
+
 use toml::{Table, Value};
 
 use crate::core::{Health, SLOW_START, ZONE_PENALTY};
 use crate::forward::{Limits, Retry};
+use crate::redis::FaceOptions;
 
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
@@ -93,6 +96,7 @@ pub(super) fn table() -> Table {
         ("triton".to_owned(), section(triton)),
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
         ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
+        ("redis".to_owned(), redis()),
         ("log".to_owned(), section(log)),
     ])
 }
@@ -134,6 +138,29 @@ fn limits() -> Value {
         ("connections".to_owned(), (usual.connections as i64).into()),
         ("connection_idle_s".to_owned(), usual.connection_idle.as_secs_f64().into()),
         ("body_idle_s".to_owned(), usual.body_idle.as_secs_f64().into()),
+    ]))
+}
+
+/// See [`FaceOptions`] and [`LoadSet`].
+fn redis() -> Value {
+    let usual = FaceOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mib = |bytes: usize| Value::from((bytes >> 20) as i64);
+    Value::Table(Table::from_iter([
+        ("key".to_owned(), usual.set.key.into()),
+        ("unit".to_owned(), "ms".into()),
+        ("scale".to_owned(), 1.0.into()),
+        ("zadd".to_owned(), "own".into()),
+        ("model".to_owned(), usual.set.model.into()),
+        ("return_on_close".to_owned(), usual.set.return_on_close.into()),
+        ("tls".to_owned(), usual.tls.into()),
+        ("maxmemory_mib".to_owned(), mib(usual.maxmemory)),
+        ("maxclients".to_owned(), (usual.maxclients as i64).into()),
+        ("timeout_s".to_owned(), usual.timeout.as_secs_f64().into()),
+        ("output_limit_mib".to_owned(), mib(usual.output_limit)),
+        ("query_limit_mib".to_owned(), mib(usual.query_limit)),
+        ("script_limit_s".to_owned(), usual.script_limit.as_secs_f64().into()),
+        ("script_memory_mib".to_owned(), mib(usual.script_memory)),
+        ("threads".to_owned(), (usual.threads as i64).into()),
     ]))
 }
 

@@ -31,6 +31,7 @@ mod keys;
 mod layers;
 mod pods;
 mod raw;
+mod redis;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -55,6 +56,7 @@ use crate::forward::{FrontOptions, Limits, ModelOptions, Retry};
 use crate::node::NodeConfig;
 use crate::observe::{Formula, PodSpec, PodTls};
 use crate::pick::PolicyKind;
+use crate::redis::FaceOptions;
 
 /// Where a node's admin API is unless it is told otherwise; where `plimsoll view` asks.
 pub const DEFAULT_ADMIN: &str = defaults::ADMIN;
@@ -117,6 +119,8 @@ pub struct Config {
     pub discovery: DiscoveryConfig,
     /// The pods that are listed.
     pub pods: Vec<PodSpec>,
+    /// How it speaks Redis, where it does.
+    pub redis: Option<FaceOptions>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The access log, where there is one.

@@ -17,6 +17,7 @@ use super::error::{ConfigError, Source, one_line, shown};
 use super::forward::{RawLimits, RawModel, RawRetry, read_limits, read_models, read_retry};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
+use super::redis::{RawRedis, read_redis};
 use super::{Config, FrontConfig, Identity, LogFormat};
 use crate::bounds;
 use crate::core::{Health, Strict};
@@ -39,6 +40,7 @@ struct Raw {
     triton: RawTriton,
     gossip: RawGossip,
     strict: RawStrict,
+    redis: RawRedis,
     log: RawLog,
     #[serde(default)]
     costs: Vec<RawCost>,
@@ -190,6 +192,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         models: read_models(raw.models, &r)?,
         discovery: discovery::read(layers, raw.discovery, &r)?,
         pods,
+        redis: read_redis(layers, raw.redis, raw.tls.has_certificate(), &r)?,
         log_format: log_format(&raw.log.format, &r)?,
         access_log: access::read_log(layers, &raw.log.access, raw.log.access_sample, &r)?,
     };
@@ -332,7 +335,7 @@ impl Reader<'_> {
         Err(self.invalid(key, (format!("{} {problem}", shown(written)), remedy)))
     }
 
-    fn socket(&self, key: &str, written: &str) -> Result<SocketAddr, ConfigError> {
+    pub(super) fn socket(&self, key: &str, written: &str) -> Result<SocketAddr, ConfigError> {
         addr::socket(written).map_err(|problem| self.invalid(key, problem))
     }
 

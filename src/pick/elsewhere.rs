@@ -40,6 +40,16 @@ impl Picker {
         hub.saw(now);
         Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
     }
+
+    /// Charges `pod` for a request that others have sent there already, whatever its health; none where it is gone.
+    #[cfg(feature = "redis")]
+    pub(crate) fn charge_at(&self, now: Time, request: &Request<'_>, pod: PodId) -> Option<Ticket> {
+        let Shared { table, hub, .. } = &*self.shared;
+        let (table, model) = (table.load(), self.model(request.model));
+        let place = table.serving(model).places.iter().find(|place| place.pod.id() == pod)?;
+        hub.saw(now);
+        Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,22 @@
 //! Nothing else knows of it: what picks, observes and gossips is the same with it and without. The two parts that decide
 //! something are pure, so that the simulator runs them too: [`ladder`], whether the shared Redis is asked now, and [`book`],
 //! what this node has told it.
+//!
+//! The face of a node that speaks Redis (`face.rs`) is a server of a crate of its own, `src/redis/server`, which knows nothing of
+//! pods; what it shows of them is the [`LoadSet`].
 
 pub mod book;
+#[cfg(feature = "redis")]
+mod charges;
+#[cfg(feature = "redis")]
+mod face;
 pub mod ladder;
+#[cfg(feature = "redis")]
+mod load_view;
+#[cfg(feature = "driver")]
+mod options;
+
+#[cfg(feature = "redis")]
+pub use self::face::{Face, FaceError};
+#[cfg(feature = "driver")]
+pub use self::options::{FaceOptions, LoadSet, Unit, Zadd};
