@@ -68,6 +68,13 @@ impl Blocked {
         self.remove(turn).map(|waiter| waiter.wait.otherwise)
     }
 
+    /// The keys of the databases `dbs` that somebody waits for.
+    pub(crate) fn keys_of(&self, dbs: &[usize]) -> Vec<(usize, Key)> {
+        let mut keys: Vec<_> = self.by_key.keys().filter(|(db, _)| dbs.contains(db)).cloned().collect();
+        keys.sort_unstable();
+        keys
+    }
+
     fn remove(&mut self, turn: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&turn)?;
         self.by_client.remove(&waiter.client);

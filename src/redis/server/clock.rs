@@ -16,3 +16,9 @@ pub(crate) fn unix_us() -> i64 {
 pub(crate) fn unix_ms() -> i64 {
     unix_us() / 1000
 }
+
+/// Does nothing for so long, and lets nobody else do anything (DEBUG SLEEP).
+#[expect(clippy::disallowed_methods, reason = "to be in everybody's way is what it is for")]
+pub(crate) fn hold(time: std::time::Duration) {
+    std::thread::sleep(time);
+}

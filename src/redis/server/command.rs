@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::args::{wrong_arity, wrong_type};
 use crate::client::Client;
@@ -36,6 +37,8 @@ pub(crate) mod flag {
     pub(crate) const MOVABLEKEYS: u32 = 1 << 9;
     /// It is answered while a script takes too long.
     pub(crate) const ALLOW_BUSY: u32 = 1 << 10;
+    /// Its first argument says which of the commands `name|argument` is meant; it runs nothing itself.
+    pub(crate) const CONTAINER: u32 = 1 << 11;
 }
 
 /// The arguments of a command, its name first.
@@ -73,6 +76,29 @@ pub(crate) fn lookup(name: &[u8]) -> Option<&'static Command> {
     table.get(&*lower).copied()
 }
 
+/// The command that `args` mean: the one that they begin with, or the part of it that stands behind.
+///
+/// # Errors
+/// Redis's words for what it does not know.
+pub(crate) fn resolve(args: Args<'_>) -> Result<&'static Command, Reply> {
+    let command = lookup(args[0]).ok_or_else(|| unknown(args))?;
+    if !command.has(flag::CONTAINER) || args.len() < 2 {
+        return Ok(command);
+    }
+    let mut name = SmallVec::<[u8; 24]>::from_slice(command.name.as_bytes());
+    name.push(b'|');
+    name.extend_from_slice(&args[1][..args[1].len().min(24)]);
+    lookup(&name).ok_or_else(|| {
+        let asked = String::from_utf8_lossy(&args[1][..args[1].len().min(128)]);
+        Reply::error(format!("ERR unknown subcommand '{asked}'. Try {} HELP.", command.name.to_uppercase()))
+    })
+}
+
+/// What a container runs when it is called alone, which its arity does not allow.
+pub(crate) fn contained(_: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
+    Err(Reply::error("ERR syntax error"))
+}
+
 impl Command {
     pub(crate) fn has(&self, flags: u32) -> bool {
         self.flags & flags != 0
@@ -89,12 +115,13 @@ pub(crate) fn run(context: &mut Context<'_>, command: &Command, args: Args<'_>) 
     if !command.takes(args.len()) {
         return wrong_arity(command.name);
     }
-    if context.engine.live.is_some()
-        && let Some(reply) = live::instead(context, command, args)
-    {
-        return reply;
-    }
-    (command.run)(context, args).unwrap_or_else(|refusal| refusal)
+    let instead = match &context.engine.live {
+        Some(_) => live::instead(context, command, args),
+        None => None,
+    };
+    let reply = instead.unwrap_or_else(|| (command.run)(context, args).unwrap_or_else(|refusal| refusal));
+    context.engine.stats.ran(command, &reply);
+    reply
 }
 
 /// As Redis answers what it does not know.

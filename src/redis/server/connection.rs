@@ -1,31 +1,32 @@
 //! One connection: bytes come in, commands run, replies go out.
 //!
-//! It reads what there is, takes the lock once for a batch of commands, and writes their replies at once. It reads on while
-//! replies wait to be taken, as Redis does, because many clients write a whole pipeline before they read; what waits is
-//! bounded, and who goes beyond is cut off.
+//! It reads what there is, takes the lock once for a batch of commands, and writes their replies at once. While a client does
+//! not take its replies, its requests are still read, because many clients write a whole pipeline before they read, but they
+//! are not run: what waits is then what was asked, which is mostly shorter than what would be answered.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::blocked;
 use crate::client::{Client, Wants};
-use crate::clock::unix_ms;
+use crate::clock::{unix_ms, unix_us};
 use crate::command;
 use crate::dispatch::dispatch;
-use crate::encode::encode;
 use crate::engine::Engine;
 use crate::inbox::Inbox;
+use crate::outbox::Outbox;
 use crate::peer::{News, Peer};
 use crate::reply::Reply;
-use crate::request::{Bounds, Progress, Request};
+use crate::request::{Bounds, Progress, Request, Slices};
 use crate::server::Server;
 use crate::settings::Settings;
+use crate::slowlog::{self, Slow};
 
 /// Commands that run under one lock at most. Four times as many saved nothing that could be measured and make the others
 /// wait for as long.
@@ -41,10 +42,22 @@ pub(crate) struct Connection<S> {
     client: Client,
     inbox: Inbox,
     request: Request,
-    out: Outbox,
+    outbox: Outbox,
     limits: Limits,
-    /// Waits for elements; until when, unix ms.
+    /// Whether it waits for elements, and until when (unix ms).
     waiting: Option<Option<i64>>,
+    traffic: Traffic,
+    /// What the server counts for its buffers at present.
+    counted_bytes: usize,
+}
+
+/// Bytes since the engine was last told.
+#[derive(Default)]
+struct Traffic {
+    read: u64,
+    written: u64,
+    /// When replies were last taken, or none waited, unix ms.
+    took_ms: i64,
 }
 
 /// What of the settings a connection asks for without the lock.
@@ -52,31 +65,20 @@ struct Limits {
     bulk: usize,
     request_bytes: usize,
     reply_bytes: usize,
+    all_bytes: usize,
+    version: u64,
 }
 
 impl Limits {
     fn of(settings: &Settings) -> Limits {
+        let bound = |bytes| if bytes == 0 { usize::MAX } else { bytes };
         Limits {
             bulk: settings.proto_max_bulk_len,
             request_bytes: settings.client_query_buffer_limit,
-            reply_bytes: match settings.client_output_buffer_limit {
-                0 => usize::MAX,
-                bytes => bytes,
-            },
+            reply_bytes: bound(settings.client_output_buffer_limit),
+            all_bytes: bound(settings.maxmemory_clients),
+            version: settings.version,
         }
-    }
-}
-
-/// Replies that are not yet written.
-#[derive(Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    written: usize,
-}
-
-impl Outbox {
-    fn waiting(&self) -> usize {
-        self.bytes.len() - self.written
     }
 }
 
@@ -87,26 +89,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Connection {
             server,
             stream,
-            peer,
             client,
             inbox: Inbox::new(),
             request: Request::default(),
-            out: Outbox::default(),
+            outbox: Outbox::default(),
             limits: Limits::of(settings),
             waiting: None,
+            traffic: Traffic { took_ms: peer.since_ms, ..Traffic::default() },
+            counted_bytes: 0,
+            peer,
         }
     }
 
     /// Serves it to its end.
     pub(crate) async fn run(mut self) {
-        // Whatever ends it, there is nobody left to tell.
-        let _ = self.turn().await;
+        let ended = self.turns().await;
+        // Whatever ended it, there is nobody left to tell.
+        let is_cut_off = ended.is_err_and(|error| error.kind() == io::ErrorKind::QuotaExceeded);
+        let server = self.server.clone();
+        server.enter(|engine| self.leave(engine, is_cut_off)).await;
     }
 
-    async fn turn(&mut self) -> io::Result<()> {
+    async fn turns(&mut self) -> io::Result<()> {
         loop {
             let is_more = self.work().await?;
-            if self.client.is_leaving && self.out.waiting() == 0 {
+            if self.client.is_leaving && self.outbox.len() == 0 {
                 return Ok(());
             }
             self.exchange(is_more).await?;
@@ -115,12 +122,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs what is there; whether more of it is.
     async fn work(&mut self) -> io::Result<bool> {
-        while self.waiting.is_none() && !self.client.is_leaving && self.out.waiting() < ENOUGH_BYTES {
+        while self.may_run() {
             let Some(length) = self.next_request()? else { return Ok(false) };
             let server = self.server.clone();
             server.enter(|engine| self.batch(engine, length)).await?;
         }
         Ok(self.waiting.is_none() && !self.client.is_leaving)
+    }
+
+    fn may_run(&self) -> bool {
+        self.waiting.is_none() && !self.client.is_leaving && self.outbox.len() < ENOUGH_BYTES
     }
 
     /// The length of the request that stands first, if it is whole.
@@ -129,11 +140,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.request.go_on(self.inbox.bytes(), bounds) {
             Progress::Whole(length) => Ok(Some(length)),
             Progress::Partial => {
-                let held = self.inbox.bytes().len() + self.request.overhead_bytes();
+                let queued = self.client.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
+                let held = self.inbox.bytes().len() + self.request.overhead_bytes() + queued;
                 if held > self.limits.request_bytes { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(None) }
             }
             Progress::Broken(text) => {
-                encode(&Reply::Error(text), self.client.protocol, &mut self.out.bytes);
+                self.outbox.add(&Reply::Error(text), self.client.protocol);
                 self.client.is_leaving = true;
                 Ok(None)
             }
@@ -142,70 +154,118 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs the first request, which is `length` bytes long, and those behind it.
     fn batch(&mut self, engine: &mut Engine, length: usize) -> io::Result<()> {
+        let ran = self.requests(engine, length);
+        engine.stats.read_bytes += std::mem::take(&mut self.traffic.read);
+        engine.stats.written_bytes += std::mem::take(&mut self.traffic.written);
+        self.note(engine.now_ms);
+        ran
+    }
+
+    fn requests(&mut self, engine: &mut Engine, length: usize) -> io::Result<()> {
         let mut next = Some(length);
+        let mut now_us = unix_us();
         for _ in 0..BATCH {
             let Some(length) = next else { break };
-            self.one(engine);
+            now_us = self.one(engine, now_us);
             self.inbox.consume(length);
             self.request.reset();
-            if self.out.waiting() > self.limits.reply_bytes {
+            if engine.settings.version != self.limits.version {
+                self.limits = Limits::of(&engine.settings);
+            }
+            if self.outbox.len() > self.limits.reply_bytes {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
-            if self.client.is_leaving || self.waiting.is_some() || self.out.waiting() >= ENOUGH_BYTES {
-                return Ok(());
+            if !self.may_run() {
+                break;
             }
             next = self.next_request()?;
         }
         Ok(())
     }
 
-    fn one(&mut self, engine: &mut Engine) {
-        let reply = {
-            let args = self.request.args(self.inbox.bytes());
-            if args.is_empty() {
-                return;
-            }
-            engine.now_ms = unix_ms();
-            dispatch(&mut command::Context { engine, client: &mut self.client }, &args)
-        };
+    /// Runs the request that is whole, at `now_us`; when it ended.
+    fn one(&mut self, engine: &mut Engine, now_us: i64) -> i64 {
+        let args = self.request.args(self.inbox.bytes());
+        if args.is_empty() {
+            return now_us;
+        }
+        (engine.now_us, engine.now_ms) = (now_us, now_us / 1000);
+        (self.client.inbox_bytes, self.client.inbox_capacity) = (self.inbox.bytes().len(), self.inbox.capacity());
+        let reply = dispatch(&mut command::Context { engine, client: &mut self.client }, &args);
+        let ended_us = unix_us();
+        self.count(engine, &args, ended_us - now_us);
         if let Some(wait) = self.client.wait.take() {
             self.waiting = Some(wait.until_ms);
             engine.blocked.add(&self.client, wait);
+        } else {
+            answer(&mut self.client, &mut self.outbox, &reply);
         }
         if !engine.ready.is_empty() {
             blocked::serve(engine);
         }
-        self.answer(&reply);
+        ended_us
     }
 
-    fn answer(&mut self, reply: &Reply) {
-        match self.client.wants {
-            Wants::All => encode(reply, self.client.protocol, &mut self.out.bytes),
-            Wants::AllButNext => self.client.wants = Wants::AllButThis,
-            Wants::AllButThis => self.client.wants = Wants::All,
-            Wants::Nothing => {}
+    fn count(&self, engine: &mut Engine, args: &Slices<'_>, us: i64) {
+        engine.stats.took(self.client.command, us);
+        let least = engine.settings.slowlog_slower_us;
+        // What EXEC ran is not told apart, and the whole of it is no command.
+        if least >= 0 && us >= least && self.client.command != "exec" {
+            let name = self.peer.seen.lock().name.clone();
+            let at_s = engine.now_ms / 1000;
+            let slow = Slow { id: 0, at_s, us, args: slowlog::kept(args), addr: Some(self.peer.addr), name };
+            engine.slowlog.add(slow, engine.settings.slowlog_max_len);
         }
+    }
+
+    /// Tells others how it stands.
+    fn note(&mut self, now_ms: i64) {
+        (self.client.inbox_bytes, self.client.inbox_capacity) = (self.inbox.bytes().len(), self.inbox.capacity());
+        let mut seen = self.peer.seen.lock();
+        self.client.note(&mut seen);
+        seen.last_ms = now_ms;
+        seen.took_ms = if self.outbox.len() == 0 { now_ms } else { self.traffic.took_ms };
+        seen.outbox_bytes = self.outbox.len();
+        seen.outbox_capacity = self.outbox.capacity();
+        seen.is_blocked = self.waiting.is_some();
+    }
+
+    /// Counts its buffers among those of all, and ends it where that is too much and it has a part in it.
+    fn weigh(&mut self) -> io::Result<()> {
+        let bytes = self.inbox.capacity() + self.outbox.capacity() + self.request.overhead_bytes();
+        let queued = self.client.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
+        let bytes = bytes + queued;
+        if bytes != self.counted_bytes {
+            let all = self.server.weigh(self.counted_bytes, bytes);
+            self.counted_bytes = bytes;
+            if all > self.limits.all_bytes && bytes > 2 * ENOUGH_BYTES {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+        }
+        Ok(())
     }
 
     /// Writes and reads until there is something to do.
     async fn exchange(&mut self, is_more: bool) -> io::Result<()> {
+        self.weigh()?;
         let Some(until_ms) = self.waiting else {
-            let answer = poll_fn(|cx| self.poll_exchange(cx, is_more)).await?;
-            debug_assert!(answer.is_none(), "an answer for who does not wait");
+            poll_fn(|cx| self.poll_exchange(cx, is_more)).await?;
             return Ok(());
         };
         let left = until_ms.map_or(Duration::MAX, |until| Duration::from_millis((until - unix_ms()).max(0) as u64));
         let answered = tokio::time::timeout(left, poll_fn(|cx| self.poll_exchange(cx, false))).await;
-        let answer = match answered {
-            Ok(answer) => answer?,
+        let answered = match answered {
+            Ok(answered) => answered?,
             Err(_) => {
                 let id = self.client.id;
                 self.server.enter(|engine| engine.blocked.give_up(id)).await
             }
         };
-        if let Some(reply) = answer {
+        // Where its time was over just when it was served, the answer is in the mail already.
+        if let Some(reply) = answered {
             self.waiting = None;
-            self.answer(&reply);
+            answer(&mut self.client, &mut self.outbox, &reply);
+            self.note(unix_ms());
         }
         Ok(())
     }
@@ -214,56 +274,82 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.peer.news(cx.waker()) {
             News::Killed => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             News::Answer(reply) => return Poll::Ready(Ok(Some(reply))),
+            News::Rest => self.rest(),
             News::Nothing => {}
         }
-        let is_written = self.poll_write(cx)?.is_ready();
+        let before = self.traffic.written;
+        let is_written = self.outbox.poll_write(cx, Pin::new(&mut self.stream), &mut self.traffic.written)?.is_ready();
+        if !is_written && self.traffic.written > before {
+            self.traffic.took_ms = unix_ms();
+            self.note(self.traffic.took_ms);
+        }
         if is_written && (is_more || self.client.is_leaving) {
             return Poll::Ready(Ok(None));
         }
-        if self.client.is_leaving || self.inbox.bytes().len() > self.limits.request_bytes {
-            return Poll::Pending;
-        }
-        match ready!(self.inbox.poll_read(cx, Pin::new(&mut self.stream)))? {
-            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            _ if self.waiting.is_some() => {
-                // What comes from who waits is kept for later; this asks to be told of more.
-                cx.waker().wake_by_ref();
-                Poll::Pending
+        self.poll_read(cx, is_written)
+    }
+
+    /// Reads what may be read now; ready when there may be something to run.
+    fn poll_read(&mut self, cx: &mut Context<'_>, is_written: bool) -> Poll<io::Result<Option<Reply>>> {
+        loop {
+            if self.client.is_leaving || self.inbox.bytes().len() > self.limits.request_bytes {
+                return Poll::Pending;
             }
-            _ => Poll::Ready(Ok(None)),
+            let Poll::Ready(count) = self.inbox.poll_read(cx, Pin::new(&mut self.stream))? else {
+                return Poll::Pending;
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.traffic.read += count as u64;
+            if self.waiting.is_none() && is_written {
+                return Poll::Ready(Ok(None));
+            }
+            // What comes from who waits, or does not take its replies, is kept for later.
+            self.weigh()?;
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Outbox { bytes, written } = &mut self.out;
-        while *written < bytes.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[*written..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => *written += count,
-            }
+    fn rest(&mut self) {
+        self.inbox.rest();
+        self.outbox.rest();
+        let mut seen = self.peer.seen.lock();
+        (seen.inbox_capacity, seen.outbox_capacity) = (self.inbox.capacity(), self.outbox.capacity());
+    }
+}
+
+fn answer(client: &mut Client, outbox: &mut Outbox, reply: &Reply) {
+    match client.wants {
+        Wants::All => outbox.add(reply, client.protocol),
+        Wants::AllButNext => client.wants = Wants::AllButThis,
+        Wants::AllButThis => client.wants = Wants::All,
+        Wants::Nothing => {}
+    }
+}
+
+impl<S> Connection<S> {
+    /// Leaves nothing behind. Does nothing the second time.
+    fn leave(&mut self, engine: &mut Engine, is_cut_off: bool) {
+        let (id, client) = (self.client.id, &mut self.client);
+        if engine.clients.remove(&id).is_none() {
+            return;
         }
-        if *written > 0 {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            bytes.clear();
-            bytes.shrink_to(ENOUGH_BYTES);
-            *written = 0;
+        engine.stats.cut_off += u64::from(is_cut_off);
+        engine.blocked.give_up(id);
+        for (db, key) in client.watching.drain() {
+            engine.unwatch(db, &key, &client.is_stale);
         }
-        Poll::Ready(Ok(()))
+        if let Some(live) = &mut engine.live {
+            live.closed(id);
+        }
     }
 }
 
 impl<S> Drop for Connection<S> {
+    /// The future that serves it may be dropped at any time.
     fn drop(&mut self) {
-        let (id, client) = (self.client.id, &mut self.client);
-        self.server.enter_now(|engine| {
-            engine.clients.remove(&id);
-            engine.blocked.give_up(id);
-            for (db, key) in client.watching.drain(..) {
-                engine.unwatch(db, &key, &client.is_stale);
-            }
-            if let Some(live) = &mut engine.live {
-                live.closed(id);
-            }
-        });
+        self.server.weigh(self.counted_bytes, 0);
+        let server = self.server.clone();
+        server.enter_now(|engine| self.leave(engine, false));
     }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::DefaultHashBuilder;
 use indexmap::IndexMap;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -15,10 +14,16 @@ use crate::live::LiveSet;
 use crate::lua::Scripts;
 use crate::peer::Peer;
 use crate::settings::Settings;
+use crate::slowlog::SlowLog;
+use crate::stats::Stats;
 use crate::value::Value;
+use crate::watch::Watched;
 
 /// Databases, as Redis has them unless told otherwise.
 pub(crate) const DATABASES: usize = 16;
+
+/// What an idle connection takes, bytes, measured on two thousand of them.
+const PER_CONNECTION: usize = 4 << 10;
 
 pub(crate) type Key = Box<[u8]>;
 
@@ -49,11 +54,13 @@ pub(crate) struct Engine {
     pub(crate) dbs: Vec<Db>,
     /// Unix time of the command (or script, or transaction) that runs, ms.
     pub(crate) now_ms: i64,
+    /// The same, us: TIME.
+    pub(crate) now_us: i64,
     pub(crate) rng: StdRng,
     pub(crate) settings: Settings,
     pub(crate) live: Option<Box<dyn LiveSet>>,
-    /// Transactions that must not happen once a key changes: (database, key) -> flags of those that watch it.
-    watched: HashMap<(usize, Key), Vec<Arc<AtomicBool>>>,
+    /// Transactions that must not happen once a key changes.
+    pub(crate) watched: Watched,
     /// Keys that got elements which a blocked client may wait for, in order; emptied by whoever serves them.
     pub(crate) ready: Vec<(usize, Key)>,
     /// Clients that wait for such keys.
@@ -66,6 +73,16 @@ pub(crate) struct Engine {
     pub(crate) dirty: u64,
     /// What all entries take, bytes, as far as is counted.
     pub(crate) used_bytes: usize,
+    /// What happened so far, for INFO.
+    pub(crate) stats: Stats,
+    /// What took long.
+    pub(crate) slowlog: SlowLog,
+    /// Whether expired keys are looked for, or only noticed when they are asked for.
+    pub(crate) expires_actively: bool,
+    /// When it began, unix ms.
+    pub(crate) began_ms: i64,
+    /// Which start of a server this is, forty hexadecimal digits.
+    pub(crate) run_id: String,
 }
 
 impl Db {
@@ -103,19 +120,27 @@ impl Db {
 
 impl Engine {
     pub(crate) fn new(seed: u64, live: Option<Box<dyn LiveSet>>) -> Engine {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let run_id = format!("{:032x}{:08x}", rng.random::<u128>(), rng.random::<u32>());
         let mut engine = Engine {
             dbs: (0..DATABASES).map(|_| Db::default()).collect(),
             now_ms: 0,
-            rng: StdRng::seed_from_u64(seed),
+            now_us: 0,
+            rng,
             settings: Settings::default(),
             live,
-            watched: HashMap::new(),
+            watched: Watched::default(),
             ready: Vec::new(),
             blocked: Blocked::default(),
             clients: BTreeMap::new(),
             scripts: Scripts::default(),
             dirty: 0,
             used_bytes: 0,
+            stats: Stats::default(),
+            slowlog: SlowLog::default(),
+            expires_actively: true,
+            began_ms: 0,
+            run_id,
         };
         engine.place_live();
         engine
@@ -132,7 +157,15 @@ impl Engine {
 
     /// The entry of `key`, where it has one that has not expired; one that has is removed.
     pub(crate) fn get(&mut self, db: usize, key: &[u8]) -> Option<&Entry> {
-        self.entry(db, key).map(|entry| &*entry)
+        self.expire(db, key);
+        let Engine { dbs, live, settings, stats, now_ms, .. } = self;
+        let Some(entry) = dbs[db].entries.get_mut(key) else {
+            stats.misses += 1;
+            return None;
+        };
+        stats.hits += 1;
+        entry.used_ms = *now_ms;
+        if entry.is_live { filled(live, settings, entry).map(|entry| &*entry) } else { Some(entry) }
     }
 
     /// The same, to change its value in place; say so with [`Engine::changed`] afterwards. Its expiry is not to be changed here.
@@ -255,31 +288,14 @@ impl Engine {
         self.touch(db, key);
     }
 
-    /// Something about `key` changed: transactions that watch it will not happen.
-    pub(crate) fn touch(&mut self, db: usize, key: &[u8]) {
-        self.dirty += 1;
-        if self.watched.is_empty() {
-            return;
-        }
-        if let Some(flags) = self.watched.get(&(db, Key::from(key))) {
-            flags.iter().for_each(|flag| flag.store(true, Relaxed));
-        }
+    /// What is held in memory, as far as is counted: values, and what connections keep.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.used_bytes + self.clients.len() * PER_CONNECTION
     }
 
-    /// Lets `flag` rise when `key` changes.
-    pub(crate) fn watch(&mut self, db: usize, key: &[u8], flag: &Arc<AtomicBool>) {
-        self.watched.entry((db, key.into())).or_default().push(flag.clone());
-    }
-
-    /// `flag` is watched for no more at `key`.
-    pub(crate) fn unwatch(&mut self, db: usize, key: &[u8], flag: &Arc<AtomicBool>) {
-        let at = (db, Key::from(key));
-        if let Some(flags) = self.watched.get_mut(&at) {
-            flags.retain(|other| !Arc::ptr_eq(other, flag));
-            if flags.is_empty() {
-                self.watched.remove(&at);
-            }
-        }
+    /// Whether commands that take memory are refused (`maxmemory`).
+    pub(crate) fn is_full(&self) -> bool {
+        self.settings.maxmemory > 0 && self.memory_bytes() > self.settings.maxmemory
     }
 
     fn expire(&mut self, db: usize, key: &[u8]) {
@@ -287,6 +303,8 @@ impl Engine {
         let is_over = self.dbs[db].entries.get(key).is_some_and(|entry| entry.expires_ms.is_some_and(|at| at <= now));
         if is_over {
             self.drop_entry(db, key);
+            self.touch(db, key);
+            self.stats.expired += 1;
         }
     }
 
@@ -301,6 +319,7 @@ impl Engine {
                 let key = key.clone();
                 self.drop_entry(db, &key);
                 self.touch(db, &key);
+                self.stats.expired += 1;
                 removed += 1;
             }
         }

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Room for what an ordinary client sends at once. Every connection keeps it, busy or not.
-const ROOM: usize = 4 << 10;
+/// Room for what an ordinary client sends at once.
+const ROOM: usize = 16 << 10;
 /// As much is read at once where a client sends much.
 const MOST_ROOM: usize = 64 << 10;
 
@@ -21,7 +21,14 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) fn new() -> Inbox {
-        Inbox { bytes: vec![0; ROOM], start: 0, end: 0 }
+        Inbox { bytes: Vec::new(), start: 0, end: 0 }
+    }
+
+    /// Gives back its room, if nothing is in it.
+    pub(crate) fn rest(&mut self) {
+        if self.start == self.end {
+            *self = Inbox::new();
+        }
     }
 
     /// What is there.
@@ -66,7 +73,9 @@ impl Inbox {
             return;
         }
         let used = self.end - self.start;
-        if used > self.bytes.len() / 2 {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; ROOM];
+        } else if used > self.bytes.len() / 2 {
             self.bytes.resize(self.bytes.len() * 2, 0);
         } else if self.bytes.len() < MOST_ROOM {
             // It was filled to the last byte, so more waits: a larger piece costs fewer reads.

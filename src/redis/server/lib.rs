@@ -27,14 +27,19 @@ mod inbox;
 mod live;
 mod lua;
 mod options;
+mod outbox;
 mod peer;
+mod process;
 mod reply;
 mod request;
 mod server;
 mod settings;
+mod slowlog;
+mod stats;
 #[cfg(test)]
 mod testing;
 mod value;
+mod watch;
 
 pub use live::{LiveError, LiveSet};
 pub use options::Options;

@@ -23,6 +23,10 @@ pub struct Options {
     pub request_bytes: usize,
     /// The most that may wait for one client to read it, bytes. Beyond, its connection is closed.
     pub reply_bytes: usize,
+    /// What all connections may hold together of requests and replies, bytes. Who would go beyond is closed. Zero: no bound.
+    pub connection_bytes: usize,
+    /// Whether DEBUG is answered, which Redis's test suite wants and nobody else.
+    pub debug: bool,
     /// What random keys and members are drawn with.
     pub seed: u64,
 }
@@ -38,6 +42,8 @@ impl Default for Options {
             string_bytes: settings.proto_max_bulk_len,
             request_bytes: settings.client_query_buffer_limit,
             reply_bytes: settings.client_output_buffer_limit,
+            connection_bytes: settings.maxmemory_clients,
+            debug: settings.has_debug,
             seed: 0,
         }
     }
@@ -53,6 +59,8 @@ impl Options {
             proto_max_bulk_len: self.string_bytes,
             client_query_buffer_limit: self.request_bytes,
             client_output_buffer_limit: self.reply_bytes,
+            maxmemory_clients: self.connection_bytes,
+            has_debug: self.debug,
             ..Settings::default()
         }
     }

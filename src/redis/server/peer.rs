@@ -7,6 +7,12 @@ use parking_lot::Mutex;
 
 use crate::reply::Reply;
 
+/// A connection that has been silent for so long gives back its buffers, so that thousands of idle ones cost little; as Redis.
+const REST_MS: i64 = 2000;
+/// A connection that takes nothing of its replies for so long is closed: nobody reads there any more. TCP alone would keep
+/// one open for ever whose process is stopped. Ten times as long as the slowest link needs for its buffers.
+const DEAF_MS: i64 = 60_000;
+
 /// One connection as others see it.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -19,25 +25,35 @@ pub(crate) struct Peer {
     mail: Mutex<Mail>,
 }
 
-/// What it did last, as CLIENT LIST tells it.
-#[derive(Clone, Debug, Default)]
+/// How it stands and what it did last, as CLIENT LIST tells it.
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
+    /// As it calls itself, and the library that it uses; empty until it does.
     pub(crate) name: Vec<u8>,
+    pub(crate) library: Vec<u8>,
+    pub(crate) library_version: Vec<u8>,
+    /// Whether it asked never to be closed to free memory, which never happens here.
+    pub(crate) is_spared: bool,
     pub(crate) db: usize,
     pub(crate) protocol: u8,
     /// Commands queued in its transaction; -1 outside of one.
     pub(crate) queued: i64,
+    pub(crate) queued_bytes: usize,
     pub(crate) watching: usize,
+    /// Whether a key that it watches changed.
+    pub(crate) is_stale: bool,
     /// The command, `client|list` where it has a second word.
-    pub(crate) command: String,
+    pub(crate) command: &'static str,
     /// When it was last heard, or took bytes, unix ms.
     pub(crate) last_ms: i64,
     pub(crate) inbox_bytes: usize,
     pub(crate) inbox_capacity: usize,
     pub(crate) outbox_bytes: usize,
+    /// When it last took some of it, or had none to take, unix ms.
+    pub(crate) took_ms: i64,
+    pub(crate) outbox_capacity: usize,
     pub(crate) is_blocked: bool,
     pub(crate) is_authenticated: bool,
-    pub(crate) may_be_evicted: bool,
 }
 
 /// What waits for its task.
@@ -45,6 +61,7 @@ pub(crate) struct Seen {
 struct Mail {
     waker: Option<Waker>,
     is_killed: bool,
+    may_rest: bool,
     answer: Option<Reply>,
 }
 
@@ -56,23 +73,66 @@ pub(crate) enum News {
     Killed,
     /// What it was blocked for.
     Answer(Reply),
+    /// It has been idle: its buffers may go.
+    Rest,
+}
+
+impl Seen {
+    fn new(now_ms: i64) -> Seen {
+        Seen {
+            name: Vec::new(),
+            library: Vec::new(),
+            library_version: Vec::new(),
+            is_spared: false,
+            db: 0,
+            protocol: 2,
+            queued: -1,
+            queued_bytes: 0,
+            watching: 0,
+            is_stale: false,
+            command: "NULL",
+            last_ms: now_ms,
+            inbox_bytes: 0,
+            inbox_capacity: 0,
+            outbox_bytes: 0,
+            took_ms: now_ms,
+            outbox_capacity: 0,
+            is_blocked: false,
+            is_authenticated: false,
+        }
+    }
 }
 
 impl Peer {
     pub(crate) fn new(id: u64, addr: SocketAddr, local: SocketAddr, now_ms: i64) -> Peer {
-        let seen = Seen { protocol: 2, queued: -1, last_ms: now_ms, may_be_evicted: true, ..Seen::default() };
-        Peer { id, addr, local, since_ms: now_ms, seen: Mutex::new(seen), mail: Mutex::default() }
+        let seen = Mutex::new(Seen::new(now_ms));
+        Peer { id, addr, local, since_ms: now_ms, seen, mail: Mutex::default() }
     }
 
-    /// Whether it was last heard of before `ms`. Who waits for elements is not idle.
-    pub(crate) fn is_idle(&self, ms: i64) -> bool {
+    /// Looks whether it has been silent for too long (`idle_ms`; 0: it may be), or does not read what it asked for.
+    pub(crate) fn look(&self, now_ms: i64, idle_ms: i64) {
         let seen = self.seen.lock();
-        seen.last_ms < ms && !seen.is_blocked
+        let silent_ms = now_ms - seen.last_ms;
+        // Who waits for elements is not idle.
+        let is_idle = idle_ms > 0 && silent_ms > idle_ms && !seen.is_blocked;
+        let is_deaf = seen.outbox_bytes > 0 && now_ms - seen.took_ms > DEAF_MS;
+        let may_rest = silent_ms > REST_MS && seen.inbox_capacity > 0;
+        drop(seen);
+        if is_idle || is_deaf {
+            self.kill();
+        } else if may_rest {
+            self.rest();
+        }
     }
 
     /// Ends the connection.
     pub(crate) fn kill(&self) {
         self.send(|mail| mail.is_killed = true);
+    }
+
+    /// Lets it give back its buffers.
+    pub(crate) fn rest(&self) {
+        self.send(|mail| mail.may_rest = true);
     }
 
     /// Answers the command that it is blocked in.
@@ -99,6 +159,9 @@ impl Peer {
         }
         if let Some(reply) = mail.answer.take() {
             return News::Answer(reply);
+        }
+        if std::mem::take(&mut mail.may_rest) {
+            return News::Rest;
         }
         if !mail.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             mail.waker = Some(waker.clone());

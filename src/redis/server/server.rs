@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ struct Shared {
     engine: Mutex<Engine>,
     next_client: AtomicU64,
     is_closing: AtomicBool,
+    /// What the buffers of all connections take.
+    buffer_bytes: AtomicUsize,
 }
 
 impl std::fmt::Debug for Server {
@@ -48,8 +50,13 @@ impl Server {
         let mut engine = Engine::new(options.seed, live);
         engine.settings = options.settings();
         engine.now_ms = unix_ms();
-        let shared =
-            Shared { engine: Mutex::new(engine), next_client: AtomicU64::new(1), is_closing: AtomicBool::new(false) };
+        engine.began_ms = engine.now_ms;
+        let shared = Shared {
+            engine: Mutex::new(engine),
+            next_client: AtomicU64::new(1),
+            is_closing: AtomicBool::new(false),
+            buffer_bytes: AtomicUsize::new(0),
+        };
         Server { shared: Arc::new(shared) }
     }
 
@@ -59,7 +66,10 @@ impl Server {
         let peer = Arc::new(Peer::new(id, addr, local, unix_ms()));
         let settings = self.enter(|engine| {
             let is_full = engine.clients.len() >= engine.settings.maxclients;
-            if !is_full {
+            if is_full {
+                engine.stats.rejected += 1;
+            } else {
+                engine.stats.connections += 1;
                 engine.clients.insert(id, peer.clone());
             }
             (!is_full).then(|| engine.settings.clone())
@@ -89,6 +99,12 @@ impl Server {
         self.enter(|engine| engine.clients.values().for_each(|peer| peer.kill())).await;
     }
 
+    /// The buffers of a connection took `before` and take `after`; what those of all take now.
+    pub(crate) fn weigh(&self, before: usize, after: usize) -> usize {
+        let more = after.wrapping_sub(before);
+        self.shared.buffer_bytes.fetch_add(more, Relaxed).wrapping_add(more)
+    }
+
     /// Does `step` under the lock.
     pub(crate) async fn enter<R>(&self, step: impl FnOnce(&mut Engine) -> R) -> R {
         let mut step = Some(step);
@@ -113,9 +129,8 @@ impl Engine {
     fn tidy(&mut self, now_ms: i64, most: usize) -> bool {
         self.now_ms = now_ms;
         let idle_ms = self.settings.timeout_s as i64 * 1000;
-        if idle_ms > 0 {
-            self.clients.values().filter(|peer| peer.is_idle(now_ms - idle_ms)).for_each(|peer| peer.kill());
-        }
-        self.expire_some(most) == most
+        self.clients.values().for_each(|peer| peer.look(now_ms, idle_ms));
+        self.stats.tick(now_ms);
+        self.expires_actively && self.expire_some(most) == most
     }
 }

@@ -7,7 +7,9 @@ use tokio::net::TcpListener;
 async fn main() -> std::io::Result<()> {
     let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:6380".into());
     let listener = TcpListener::bind(&listen).await?;
-    let server = Server::new(&Options::default(), None);
+    let mut options = Options::default();
+    options.debug = std::env::args().any(|arg| arg == "--debug");
+    let server = Server::new(&options, None);
     let housekeeper = server.clone();
     tokio::spawn(async move { housekeeper.housekeeping().await });
     println!("listening on {}", listener.local_addr()?);

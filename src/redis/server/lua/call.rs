@@ -159,7 +159,7 @@ impl Run {
     }
 
     fn permitted(&self, args: &[&[u8]]) -> Result<&'static Command, &'static str> {
-        let command = command::lookup(args[0]).ok_or("ERR Unknown Redis command called from script")?;
+        let command = command::resolve(args).map_err(|_| "ERR Unknown Redis command called from script")?;
         if !command.takes(args.len()) {
             return Err("ERR Wrong number of args calling Redis command from script");
         }

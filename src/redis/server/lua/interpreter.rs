@@ -176,7 +176,7 @@ impl Interpreter {
 /// What a script may do, or why it may not start.
 fn rules(context: &Context<'_>, flags: Flags, is_readonly_call: bool) -> Result<Rules, Reply> {
     let engine = &context.engine;
-    let is_full = engine.settings.maxmemory > 0 && engine.used_bytes > engine.settings.maxmemory;
+    let is_full = engine.is_full();
     if flags.is_declared {
         if is_readonly_call && !flags.no_writes {
             return Err(Reply::error("ERR Can not execute a script with write flag using *_ro command."));
