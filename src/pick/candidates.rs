@@ -4,7 +4,6 @@
 //! looks at two pods costs two reads, however many there are.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use super::places::{Place, Serving};
 use super::scratch::Scratch;
@@ -203,18 +202,17 @@ pub(super) struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// Of the first rank those not ejected: of the first `used` pods, or of all where fewer than [`ENOUGH`] of these
+    /// Of the first rank those not ejected: of the pods that this node uses, or of all where fewer than [`ENOUGH`] of these
     /// are left. Where there is none, what [`last_resort`] leaves. Those that start slowly take part as `draw` has
     /// it, and those that are on trial with one request at a time, while they are few. `any_out` says whether there are any of
     /// these at all.
     pub(super) fn of(
         (serving, model): (&'a Serving, &Model),
-        used: usize,
         request: &Request<'_>,
         any_out: bool,
         draw: &Draw,
     ) -> Choice<'a> {
-        let (places, first) = (&serving.places[..], serving.first);
+        let (places, used, first) = (&serving.places[..], serving.used, serving.first);
         let parted = used < first;
         let restricted = !request.exclude.is_empty() || !request.among.is_empty() || request.at_most.is_some();
         if !any_out && !restricted && (!parted || used >= ENOUGH) {
@@ -275,9 +273,9 @@ impl<'a> Choice<'a> {
     }
 
     /// All of them.
-    pub(super) fn pods(&self) -> impl Iterator<Item = &'a Arc<Pod>> {
+    pub(super) fn places(&self) -> impl Iterator<Item = &'a Place> {
         let count = self.some.as_ref().map_or(self.places.len(), |some| some.len());
-        (0..count).map(|k| &self.place(k).pod)
+        (0..count).map(|k| self.place(k))
     }
 
     /// The one at position `k`.

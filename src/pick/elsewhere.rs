@@ -16,16 +16,17 @@ impl Picker {
         request.cost.unwrap_or_else(|| self.model(request.model).cost.estimate(request.bytes))
     }
 
-    /// Tells `each` of the pods among which somebody else may choose for `request`: those that a pick would fall on, but of all
-    /// pods, not only of those that this node uses, because the other knows what is in flight on every one. None where no pod is
-    /// left but one that is ejected: which of these may answer is this node's own guess.
-    pub fn offer(&self, request: &Request<'_>, each: impl FnMut(&Arc<Pod>)) {
+    /// The pods that a pick would choose among now and that [`Picker::pick_at`] would charge, each with what it can do at once,
+    /// relative to the others. None where a pick could only fall on a last resort: which of these may answer is this node's own
+    /// guess.
+    pub fn may_take(&self, now: Time, request: &Request<'_>) -> Vec<(Arc<Pod>, f32)> {
         let Shared { table, seed, hub, .. } = &*self.shared;
         let (table, model) = (table.load(), self.model(request.model));
+        hub.saw(now);
         let draw = Draw::new(*seed, hub.next_number());
-        let serving = table.serving(model);
-        let choice = Choice::of((serving, model), serving.first, request, hub.out.is_any(), &draw);
-        choice.pods().filter(|pod| !pod.is_ejected()).for_each(each);
+        let choice = Choice::of((table.serving(model), model), request, hub.out.is_any(), &draw);
+        let chosen = choice.places().filter(|place| !place.pod.is_ejected() && !place.is_tried_now(model));
+        chosen.map(|place| (place.pod.clone(), place.pod.capacity() as f32)).collect()
     }
 
     /// Charges `pod` for `request`; none, and nothing charged, where it is gone, ejected, on trial with another request, or not
@@ -34,8 +35,9 @@ impl Picker {
         let Shared { table, hub, .. } = &*self.shared;
         let (table, model) = (table.load(), self.model(request.model));
         let is_out = |place: &Place| place.pod.is_ejected() || place.is_tried_now(model);
-        let named = request.among.is_empty() || request.among.contains(&pod);
-        let may = |place: &&Place| place.pod.id() == pod && !is_out(place) && !request.exclude.contains(&pod) && named;
+        let is_full = |place: &Place| request.at_most.is_some_and(|most| place.pod.in_flight() >= most as f32);
+        let is_asked = !request.exclude.contains(&pod) && (request.among.is_empty() || request.among.contains(&pod));
+        let may = |place: &&Place| place.pod.id() == pod && is_asked && !is_out(place) && !is_full(place);
         let place = table.serving(model).firsts().iter().find(may)?;
         hub.saw(now);
         Some(self.charge(now, request, (model, self.cost_of(request), hub.next_number()), place))
@@ -67,17 +69,17 @@ mod tests {
 
     const NOW: Time = Time::ZERO;
 
-    fn picker(pods: usize, interest: Interest) -> Picker {
+    fn picker(pods: usize) -> Picker {
         let picker = Picker::new(PolicyKind::default().policy(), 1, Formulas::new(), Box::new(NoWake));
         let spec = |k| PodSpec::new(format!("pod-{k}"), format!("http://127.0.0.1:{k}"));
         let pod = |k| Arc::new(Pod::new(spec(k), 0, picker.out().clone()));
-        picker.set_pods(Arc::new((0..pods).map(pod).collect()), interest);
+        picker.set_pods(Arc::new((0..pods).map(pod).collect()), Interest::All);
         picker
     }
 
     fn offered(picker: &Picker, request: &Request<'_>) -> Vec<String> {
-        let mut names = Vec::new();
-        picker.offer(request, |pod| names.push(pod.name().to_owned()));
+        let mut names: Vec<String> =
+            picker.may_take(NOW, request).iter().map(|(pod, _)| pod.name().to_owned()).collect();
         names.sort();
         names
     }
@@ -86,7 +88,7 @@ mod tests {
     /// the request is bound to must not be offered; and whoever is offered can be charged.
     #[test]
     fn who_is_offered_can_be_charged_and_nobody_else_is() {
-        let picker = picker(5, Interest::All);
+        let picker = picker(5);
         let pods = picker.pods();
         assert_eq!(pods[0].eject(), Ejection::Now);
         assert!(picker.set_available(NOW, pods[1].id(), "m", false));
@@ -104,23 +106,9 @@ mod tests {
     /// Where all pods are out somebody must guess which one answers, and that is the node's own pick.
     #[test]
     fn nobody_is_offered_where_all_are_out() {
-        let picker = picker(3, Interest::All);
+        let picker = picker(3);
         picker.pods().iter().for_each(|pod| assert_eq!(pod.eject(), Ejection::Now));
         assert_eq!(offered(&picker, &Request::new("m")), [""; 0]);
         assert!(picker.pick(NOW, &Request::new("m")).is_ok());
-    }
-
-    /// A node of many pods is told of some; a store knows of all.
-    #[test]
-    fn pods_that_the_node_does_not_use_are_offered_too() {
-        let mut ids: Vec<PodId> = picker(12, Interest::All).pods().iter().map(|pod| pod.id()).collect();
-        ids.sort();
-        let picker = picker(12, Interest::Arc { first: ids[0], last: ids[7] });
-        let mut picked: Vec<String> =
-            (0..100).map(|_| picker.pick(NOW, &Request::new("m")).unwrap().pod().name().to_owned()).collect();
-        picked.sort();
-        picked.dedup();
-        assert!(picked.len() < 12, "{picked:?}");
-        assert_eq!(offered(&picker, &Request::new("m")).len(), 12);
     }
 }

@@ -163,8 +163,7 @@ impl Picker {
         let table = table.load();
         let number = hub.next_number();
         let draw = Draw::new(*seed, number);
-        let serving = table.serving(model);
-        let choice = Choice::of((serving, model), serving.used, request, hub.out.is_any(), &draw);
+        let choice = Choice::of((table.serving(model), model), request, hub.out.is_any(), &draw);
         let pods = choice.candidates(model, now);
         if pods.is_empty() {
             return Err(self.none_left(&table, request, choice.any_full));

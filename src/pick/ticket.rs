@@ -265,9 +265,16 @@ impl Ticket {
         }
     }
 
+    /// Until when its pod works on it if it ends so at `now`, as far as anybody knows.
+    pub fn remains(&self, now: Time, outcome: Outcome) -> Option<Time> {
+        let runs_on = matches!(outcome, Outcome::Failed | Outcome::Cancelled);
+        let matters = self.cost.as_ms() >= LEAST_REMAINDER_MS && self.predicted_end > now;
+        (runs_on && matters).then_some(self.predicted_end)
+    }
+
     /// Keeps the cost charged until the predicted end, under the remainders' name; says whether it did.
     fn leave_remainder(&self, now: Time, outcome: Outcome) -> bool {
-        if self.cost.as_ms() < LEAST_REMAINDER_MS || self.predicted_end <= now || mutant::is(Mutant::NoRemainder) {
+        if self.remains(now, outcome).is_none() || mutant::is(Mutant::NoRemainder) {
             return false;
         }
         let Account { pod, lane, hub } = &*self.account;
