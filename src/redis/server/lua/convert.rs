@@ -9,8 +9,8 @@ use mlua::{Lua, LuaString, Table, Value};
 use crate::args;
 use crate::reply::Reply;
 
-/// Replies that a script returns are nested no deeper: both Lua's stack and this thread's have an end.
-const DEEPEST: usize = 1000;
+/// Replies that a script returns are nested no deeper: this thread's stack has an end, here and where they are encoded.
+const DEEPEST: usize = 256;
 
 /// What `reply` takes inside Lua, bytes, about.
 pub(super) fn weight(reply: &Reply) -> usize {

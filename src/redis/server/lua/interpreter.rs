@@ -49,7 +49,7 @@ impl Interpreter {
         // What panics here is a bug, and goes on panicking outside of Lua.
         let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
         let shared = Shared::new(watch.clone(), limits.memory_bytes);
-        let native = native::functions(&lua, &shared, &watch, seed)?;
+        let native = native::functions(&lua, &shared, &watch, limits, seed)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=sandbox").set_mode(ChunkMode::Text);
         let (run, globals) = prelude.call::<(Function, Table)>(native)?;
         // Lua's parser does not hold the name of what it parses; this does.

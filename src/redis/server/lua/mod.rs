@@ -16,12 +16,15 @@
 //! [`pattern`]). Cached scripts: [`Limits::scripts`], of which those that were not used for longest go first; who sends
 //! EVALSHA for one of them is told NOSCRIPT, as after a restart.
 
+mod bits;
 mod call;
 mod convert;
 mod interpreter;
+mod json;
 mod native;
 mod number;
 mod raised;
+mod random;
 mod shebang;
 #[cfg(test)]
 mod tests;

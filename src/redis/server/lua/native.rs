@@ -7,12 +7,18 @@ use mlua::{Lua, LuaString, MultiValue, Table, Value};
 use super::call::{self, Shared};
 use super::raised::{self, Raised};
 use super::watch::Watch;
-use super::{digest_of_text, hex_of_digest};
+use super::{Limits, bits, digest_of_text, hex_of_digest, json, random};
 
 /// Redis's version, as scripts ask for it.
 const VERSION: (&str, u32) = ("7.0.15", 0x0007_000f);
 
-pub(super) fn functions(lua: &Lua, shared: &Shared, watch: &Arc<Watch>, _seed: u64) -> mlua::Result<Table> {
+pub(super) fn functions(
+    lua: &Lua,
+    shared: &Shared,
+    watch: &Arc<Watch>,
+    limits: Limits,
+    seed: u64,
+) -> mlua::Result<Table> {
     let native = lua.create_table()?;
     let run = shared.clone();
     native.set("call", lua.create_function(move |lua, args: MultiValue| call::call(lua, &args, &run, true))?)?;
@@ -31,8 +37,11 @@ pub(super) fn functions(lua: &Lua, shared: &Shared, watch: &Arc<Watch>, _seed: u
     native.set("position", lua.create_function(|lua, ()| Ok(position(lua)))?)?;
     native.set("unwrapped", lua.create_function(raised::unwrapped)?)?;
 
-    native.set("math", lua.create_table()?)?;
-    native.set("libraries", lua.create_table()?)?;
+    native.set("math", random::functions(lua, seed)?)?;
+    let libraries = lua.create_table()?;
+    libraries.set("bit", bits::library(lua)?)?;
+    libraries.set("cjson", json::library(lua, limits.memory_bytes, watch)?)?;
+    native.set("libraries", libraries)?;
     Ok(native)
 }
 

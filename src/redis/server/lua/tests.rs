@@ -16,7 +16,7 @@ impl Caller {
         Caller { engine: Engine::new(7, None), client: Client::new(1) }
     }
 
-    fn with(limits: Limits) -> Caller {
+    pub(super) fn with(limits: Limits) -> Caller {
         let mut caller = Caller::new();
         caller.engine.scripts = Scripts::new(limits);
         caller
