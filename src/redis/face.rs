@@ -83,7 +83,7 @@ impl Face {
         of_server.string_bytes = options.query_limit;
         of_server.reply_bytes = options.output_limit;
         of_server.seed = SysRng.try_next_u64().map_err(io::Error::other)?;
-        let server = Server::new(&of_server, Some(Box::new(LoadView::new(node, options.set.clone()))));
+        let server = Server::new(&of_server, Some(Box::new(LoadView::new(node.picker().clone(), options.set.clone()))));
         let listener = listener.into_std()?;
         let room = Room::new(options.maxclients.saturating_add(TOLD_NO));
         let tls = tls.filter(|_| options.tls);

@@ -10,7 +10,6 @@ use plimsoll_redis::{LiveError, LiveSet};
 
 use super::charges::Charges;
 use super::{LoadSet, Zadd};
-use crate::node::Node;
 use crate::observe::Pod;
 use crate::pick::Picker;
 
@@ -33,8 +32,7 @@ pub(crate) struct LoadView {
 }
 
 impl LoadView {
-    pub(crate) fn new(node: &Node, options: LoadSet) -> LoadView {
-        let picker = node.picker().clone();
+    pub(crate) fn new(picker: Picker, options: LoadSet) -> LoadView {
         let charges = Charges::new(picker.clone(), options.unit, &options.model);
         LoadView { picker, options, charges, strangers: BTreeMap::new(), hidden: Vec::new(), clients: HashMap::new() }
     }
@@ -154,5 +152,140 @@ fn named(member: &[u8]) -> Result<&str, LiveError> {
             "`{}` cannot name a pod: take 1 to {LONGEST_NAME} bytes of UTF-8",
             String::from_utf8_lossy(&member[..member.len().min(64)]).escape_debug()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::Interest;
+    use crate::observe::{Because, Cost, Formulas, PodSpec};
+    use crate::pick::{PolicyKind, Request, Wake};
+    use crate::redis::Unit;
+    use crate::time::Time;
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    fn picker(pods: &[&str]) -> Picker {
+        let picker = Picker::new(PolicyKind::Plimsoll.policy(), 1, Formulas::new(), Box::new(NoWake));
+        let spec = |name: &&str| PodSpec::new(*name, format!("http://{name}:1"));
+        let pods = pods.iter().map(|name| Arc::new(Pod::new(spec(name), 0, picker.out().clone()))).collect();
+        picker.set_pods(Arc::new(pods), Interest::All);
+        picker
+    }
+
+    fn view(pods: &[&str], options: LoadSet) -> (LoadView, Picker) {
+        let picker = picker(pods);
+        (LoadView::new(picker.clone(), options), picker)
+    }
+
+    fn score(view: &mut LoadView, name: &str) -> Option<f64> {
+        let members = view.members();
+        members.into_iter().find(|(member, _)| member == name.as_bytes()).map(|(_, score)| score)
+    }
+
+    fn charged_us(picker: &Picker) -> Vec<u64> {
+        picker.pods().iter().map(|pod| pod.gauge.all_us()).collect()
+    }
+
+    /// What a caller reads back must be what it wrote, to the last digit; what picks and peers see must be the same in
+    /// milliseconds, and nothing once all is given back, in whatever pieces and order.
+    #[test]
+    fn what_is_charged_is_read_back_and_what_is_given_back_is_gone() {
+        let options = LoadSet { unit: Unit::Ms(0.5), ..LoadSet::default() };
+        let (mut view, picker) = view(&["a", "b"], options);
+        assert_eq!(view.add(1, b"a", 100.25), Ok(100.25));
+        assert_eq!(view.add(1, b"a", 40.0), Ok(140.25));
+        assert_eq!(charged_us(&picker), [70_125, 0]);
+        assert_eq!(view.add(2, b"a", -60.25), Ok(80.0), "of no charge by itself: the oldest gives way");
+        assert_eq!(charged_us(&picker), [40_000, 0]);
+        assert_eq!(view.add(1, b"a", -80.0), Ok(0.0));
+        assert_eq!((charged_us(&picker), picker.pods()[0].own_in_flight()), (vec![0, 0], 0));
+        assert_eq!(view.add(1, b"a", -5.0), Ok(-5.0), "as a Redis answers; who floors it does so himself");
+        assert_eq!((charged_us(&picker), score(&mut view, "b")), (vec![0, 0], Some(0.0)));
+    }
+
+    /// A caller that reads the set must see what everybody has in flight, not only what it charged itself.
+    #[test]
+    fn requests_that_go_through_the_node_are_seen() {
+        let (mut view, picker) = view(&["a"], LoadSet::default());
+        let request = Request::new("m").cost(Cost::from_ms(7.5).unwrap());
+        let ticket = picker.pick(Time::ZERO, &request).unwrap();
+        assert_eq!(view.add(1, b"a", 2.0), Ok(9.5));
+        ticket.finish(Time::ZERO, crate::pick::Outcome::Served);
+        assert_eq!(score(&mut view, "a"), Some(2.0));
+    }
+
+    /// Counts are requests: each is one ticket, of which peers learn as of any other.
+    #[test]
+    fn a_count_is_so_many_tickets() {
+        let (mut view, picker) = view(&["a"], LoadSet { unit: Unit::Count, ..LoadSet::default() });
+        assert_eq!(view.add(1, b"a", 3.0), Ok(3.0));
+        assert_eq!(picker.pods()[0].own_in_flight(), 3);
+        assert_eq!(view.add(1, b"a", -1.0), Ok(2.0));
+        assert_eq!(picker.pods()[0].own_in_flight(), 2);
+    }
+
+    /// A client that dies must not leave its load behind, nor take back what another one gave back for it already.
+    #[test]
+    fn a_connection_that_closes_returns_what_it_charged() {
+        let (mut view, picker) = view(&["a"], LoadSet::default());
+        view.add(1, b"a", 10.0).unwrap();
+        view.add(2, b"a", 5.0).unwrap();
+        view.closed(1);
+        assert_eq!((score(&mut view, "a"), charged_us(&picker)), (Some(5.0), vec![5_000]));
+        view.add(3, b"a", -5.0).unwrap();
+        view.closed(2);
+        assert_eq!((score(&mut view, "a"), charged_us(&picker)), (Some(0.0), vec![0]));
+        let (mut pooled, picker) = self::view(&["a"], LoadSet { return_on_close: false, ..LoadSet::default() });
+        pooled.add(1, b"a", 10.0).unwrap();
+        pooled.closed(1);
+        assert_eq!(charged_us(&picker), [10_000]);
+        drop(pooled);
+        assert_eq!((charged_us(&picker), picker.pods()[0].own_remainders()), (vec![0], 0));
+    }
+
+    /// The least loaded of a set is the pod that answers nothing: it must not be in it, unless there is no other.
+    #[test]
+    fn pods_that_are_out_are_not_shown_unless_all_are() {
+        let (mut view, picker) = view(&["a", "b"], LoadSet::default());
+        view.add(1, b"a", 3.0).unwrap();
+        picker.pods()[0].eject_because(Because::Unreachable);
+        assert_eq!(view.members(), [(b"b".to_vec(), 0.0)]);
+        assert_eq!(view.add(1, b"a", -3.0), Ok(0.0), "what is given back is taken all the same");
+        picker.pods()[1].eject_because(Because::Unreachable);
+        assert_eq!(view.members().len(), 2);
+    }
+
+    /// Teams register their pods, reconcile by ZADD and take pods out by ZREM; names that are no pods are kept as in any Redis.
+    #[test]
+    fn members_are_set_added_and_taken_out() {
+        let (mut view, picker) = view(&["a"], LoadSet::default());
+        view.add(1, b"a", 3.0).unwrap();
+        view.set(1, b"a", 8.0).unwrap();
+        assert_eq!(charged_us(&picker), [8_000]);
+        assert_eq!(view.add(1, b"gpu-9", 2.5), Ok(2.5));
+        assert_eq!(score(&mut view, "gpu-9"), Some(2.5));
+        assert_eq!((view.remove(1, b"gpu-9"), view.remove(1, b"gpu-9")), (Ok(true), Ok(false)));
+        assert_eq!((view.remove(1, b"a"), view.remove(1, b"a")), (Ok(true), Ok(false)));
+        assert_eq!((view.members(), charged_us(&picker)), (vec![], vec![0]));
+        view.set(1, b"a", 0.0).unwrap();
+        assert_eq!(view.members(), [(b"a".to_vec(), 0.0)]);
+        assert!(view.add(1, b"a", f64::INFINITY).is_err() && view.add(1, b"\xff", 1.0).is_err());
+        assert_eq!(charged_us(&picker), [0]);
+    }
+
+    /// A script that reads the fleet's score and writes another one means the fleet's.
+    #[test]
+    fn zadd_may_mean_the_fleet() {
+        let (mut view, picker) = view(&["a"], LoadSet { zadd: Zadd::Fleet, ..LoadSet::default() });
+        let request = Request::new("m").cost(Cost::from_ms(7.5).unwrap());
+        let _ticket = picker.pick(Time::ZERO, &request).unwrap();
+        view.set(1, b"a", 9.5).unwrap();
+        assert_eq!((charged_us(&picker), score(&mut view, "a")), (vec![9_500], Some(9.5)));
     }
 }
