@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::commands;
 use crate::engine::{Engine, Entry};
 use crate::live;
-use crate::reply::Reply;
+use crate::reply::{Reply, Room};
 use crate::value::{Kind, Value};
 
 /// What a command is like, as COMMAND INFO tells it; bits.
@@ -142,6 +142,11 @@ pub(crate) fn unknown(args: Args<'_>) -> Reply {
 impl Context<'_> {
     pub(crate) fn now_ms(&self) -> i64 {
         self.engine.now_ms
+    }
+
+    /// What one answer may take.
+    pub(crate) fn room(&self) -> Room {
+        Room::new(self.engine.settings.proto_max_bulk_len)
     }
 
     pub(crate) fn get(&mut self, key: &[u8]) -> Option<&Entry> {

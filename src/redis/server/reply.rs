@@ -35,6 +35,37 @@ pub(crate) enum Reply {
     Silent,
 }
 
+/// What one answer may still take. Only answers that can be much larger than what is stored count: those that name the same
+/// value again and again.
+pub(crate) struct Room {
+    left_bytes: usize,
+}
+
+/// What an element of an answer takes beside its bytes.
+const PER_ELEMENT: usize = 64;
+
+impl Room {
+    pub(crate) fn new(bytes: usize) -> Room {
+        Room { left_bytes: bytes }
+    }
+
+    /// Takes room for an element of `bytes`.
+    ///
+    /// # Errors
+    /// There is no room: to be answered in the place of what was built.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Reply> {
+        self.take_all(1, bytes)
+    }
+
+    /// The same for `count` elements of `bytes` each.
+    pub(crate) fn take_all(&mut self, count: usize, bytes: usize) -> Result<(), Reply> {
+        let left = self.left_bytes.checked_sub(count.saturating_mul(bytes.saturating_add(PER_ELEMENT)));
+        self.left_bytes =
+            left.ok_or_else(|| Reply::error("ERR value is out of range: the reply would be too large"))?;
+        Ok(())
+    }
+}
+
 impl Reply {
     /// `+OK`.
     pub(crate) const OK: Reply = Reply::Status(Cow::Borrowed("OK"));

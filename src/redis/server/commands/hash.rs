@@ -80,9 +80,11 @@ fn hget(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
 }
 
 fn hmget(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    let mut room = context.room();
     let hash = context.find::<Hash>(args[1])?;
-    let one = |field: &&[u8]| Reply::maybe(hash.and_then(|hash| hash.get(field)));
-    Ok(Reply::Array(args[2..].iter().map(one).collect()))
+    let values = args[2..].iter().map(|field| hash.and_then(|hash| hash.get(field)));
+    let values = values.map(|value| room.take(value.map_or(0, <[u8]>::len)).map(|()| Reply::maybe(value)));
+    Ok(Reply::Array(values.collect::<Result<_, _>>()?))
 }
 
 fn hgetall(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
@@ -163,13 +165,13 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply>
     let is_nested = context.client.protocol > 2;
     let db = context.client.db;
     context.find::<Hash>(args[1])?;
-    let most_bytes = context.engine.settings.proto_max_bulk_len;
+    let mut room = context.room();
     let engine = &mut *context.engine;
     let Some(hash) = engine.dbs[db].held(args[1]).and_then(Hash::of) else {
         return Ok(if count.is_some() { Reply::Array(Vec::new()) } else { Reply::Null });
     };
     let average = hash.bytes() / hash.len().max(1);
-    let found = picks(&mut engine.rng, hash.len(), count.unwrap_or(1), average, most_bytes)?;
+    let found = picks(&mut engine.rng, hash.len(), count.unwrap_or(1), average, &mut room)?;
     let mut found = found.into_iter().filter_map(|index| hash.at(index));
     if count.is_none() {
         return Ok(Reply::maybe(found.next().map(|(field, _)| field)));

@@ -21,6 +21,7 @@ pub(crate) mod scripting;
 pub(crate) mod server;
 pub(crate) mod set;
 pub(crate) mod set_algebra;
+pub(crate) mod sort;
 pub(crate) mod strings;
 pub(crate) mod table;
 pub(crate) mod transactions;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         server::COMMANDS,
         set::COMMANDS,
         set_algebra::COMMANDS,
+        sort::COMMANDS,
         strings::COMMANDS,
         table::COMMANDS,
         transactions::COMMANDS,

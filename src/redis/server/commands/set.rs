@@ -86,12 +86,12 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
     };
     let (key, db) = (args[1], context.client.db);
     context.find::<Set>(key)?;
+    let mut room = context.room();
     let engine = &mut *context.engine;
     let none = if count.is_some() { Reply::Set(Vec::new()) } else { Reply::Null };
     let Some(Value::Set(set)) = engine.dbs[db].held_mut(key) else { return Ok(none) };
     let wanted = i64::try_from(count.unwrap_or(1)).unwrap_or(i64::MAX);
-    // Nothing is refused: what differs cannot be more than the set has.
-    let found = picks(&mut engine.rng, set.len(), wanted, 0, usize::MAX)?;
+    let found = picks(&mut engine.rng, set.len(), wanted, 0, &mut room)?;
     let members: Vec<Vec<u8>> = found.into_iter().filter_map(|index| set.at(index)).map(Into::into).collect();
     if members.is_empty() {
         return Ok(none);
@@ -112,13 +112,13 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply
     };
     let (key, db) = (args[1], context.client.db);
     context.find::<Set>(key)?;
+    let mut room = context.room();
     let engine = &mut *context.engine;
-    let most_bytes = engine.settings.proto_max_bulk_len;
     let Some(set) = engine.dbs[db].held(key).and_then(Set::of) else {
         return Ok(if count.is_some() { Reply::Array(Vec::new()) } else { Reply::Null });
     };
     let average = set.bytes() / set.len().max(1);
-    let found = picks(&mut engine.rng, set.len(), count.unwrap_or(1), average, most_bytes)?;
+    let found = picks(&mut engine.rng, set.len(), count.unwrap_or(1), average, &mut room)?;
     let mut members = found.into_iter().filter_map(|index| set.at(index)).map(Reply::bulk);
     Ok(if count.is_some() { Reply::Array(members.collect()) } else { members.next().unwrap_or(Reply::Null) })
 }

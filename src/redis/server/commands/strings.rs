@@ -263,10 +263,15 @@ fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
 }
 
 fn mget(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
-    // A key of another kind is as good as none here.
-    let one =
-        |key: &&[u8]| Reply::maybe(context.get(key).and_then(|entry| Text::of(&entry.value)).map(|text| &text.bytes));
-    Ok(Reply::Array(args[1..].iter().map(one).collect()))
+    let mut room = context.room();
+    let mut values = Vec::new();
+    for key in &args[1..] {
+        // A key of another kind is as good as none here.
+        let text = context.get(key).and_then(|entry| Text::of(&entry.value));
+        room.take(text.map_or(0, |text| text.bytes.len()))?;
+        values.push(Reply::maybe(text.map(|text| &text.bytes)));
+    }
+    Ok(Reply::Array(values))
 }
 
 fn mset(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
