@@ -89,6 +89,10 @@ impl Request {
     }
 
     fn advance(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Progress, Stop> {
+        // It was whole before: who asks again has not taken it yet.
+        if self.left == 0 && self.at > 0 {
+            return Ok(Progress::Whole(self.at));
+        }
         if self.left == 0 {
             match bytes.first() {
                 None => return Ok(Progress::Partial),
@@ -295,4 +299,25 @@ fn unescaped(byte: u8) -> u8 {
 
 fn hex(digit: u8) -> u8 {
     (digit as char).to_digit(16).unwrap_or(0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipeline is served in batches. The request behind a batch is found whole before the next batch begins and looked
+    /// at again there; read on, it would swallow the arguments of the one behind it.
+    #[test]
+    fn a_request_that_is_whole_stays_as_it_is_until_it_is_taken() {
+        let bytes = b"*2\r\n$3\r\nget\r\n$1\r\na\r\n*2\r\n$3\r\nget\r\n$1\r\nb\r\n";
+        let bounds = Bounds { bulk: 512, is_stranger: false };
+        let mut request = Request::default();
+        for _ in 0..2 {
+            assert_eq!(request.go_on(bytes, bounds), Progress::Whole(20));
+            assert_eq!(request.args(bytes).as_slice(), [b"get".as_slice(), b"a"]);
+        }
+        request.reset();
+        assert_eq!(request.go_on(&bytes[20..], bounds), Progress::Whole(20));
+        assert_eq!(request.args(&bytes[20..]).as_slice(), [b"get".as_slice(), b"b"]);
+    }
 }
