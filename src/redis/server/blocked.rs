@@ -130,7 +130,7 @@ fn try_again(engine: &mut Engine, turn: u64, key: &Key, kind: &str) {
         return;
     }
     engine.blocked.remove(turn);
-    if let Some(peer) = engine.clients.get(&client.id) {
+    if let Some(peer) = engine.clients.get(client.id) {
         peer.answer(reply);
     }
 }

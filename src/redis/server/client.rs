@@ -24,6 +24,8 @@ pub(crate) struct Client {
     /// The keys that it watches, and whether one of them changed.
     pub(crate) watching: HashSet<(usize, Key)>,
     pub(crate) is_stale: Arc<AtomicBool>,
+    /// Whether all that is to be forgotten before the next command.
+    pub(crate) stops_watching: bool,
     /// Whether what runs is called by a script: `blocking` commands do not wait then.
     pub(crate) in_script: bool,
     /// Whether what runs is part of a transaction that is being executed.
@@ -77,6 +79,7 @@ impl Client {
             transaction: None,
             watching: HashSet::new(),
             is_stale: Arc::default(),
+            stops_watching: false,
             in_script: false,
             in_exec: false,
             wait: None,

@@ -81,7 +81,8 @@ pub(crate) fn lookup(name: &[u8]) -> Option<&'static Command> {
 /// # Errors
 /// Redis's words for what it does not know.
 pub(crate) fn resolve(args: Args<'_>) -> Result<&'static Command, Reply> {
-    let command = lookup(args[0]).ok_or_else(|| unknown(args))?;
+    // What is called `client|list` in the table is called by two words.
+    let command = lookup(args[0]).filter(|command| !command.name.contains('|')).ok_or_else(|| unknown(args))?;
     if !command.has(flag::CONTAINER) || args.len() < 2 {
         return Ok(command);
     }

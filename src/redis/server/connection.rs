@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::blocked;
+use crate::busy;
 use crate::client::{Client, Wants};
 use crate::clock::{unix_ms, unix_us};
 use crate::command;
@@ -24,7 +25,7 @@ use crate::outbox::Outbox;
 use crate::peer::{News, Peer};
 use crate::reply::Reply;
 use crate::request::{Bounds, Progress, Request, Slices};
-use crate::server::Server;
+use crate::server::{Busy, Server};
 use crate::settings::Settings;
 use crate::slowlog::{self, Slow};
 
@@ -47,8 +48,12 @@ pub(crate) struct Connection<S> {
     /// Whether it waits for elements, and until when (unix ms).
     waiting: Option<Option<i64>>,
     traffic: Traffic,
+    /// Whether replies wait to be taken, as others were told.
+    is_behind: bool,
     /// What the server counts for its buffers at present.
     counted_bytes: usize,
+    /// Whether the engine has forgotten it.
+    has_left: bool,
 }
 
 /// Bytes since the engine was last told.
@@ -56,8 +61,6 @@ pub(crate) struct Connection<S> {
 struct Traffic {
     read: u64,
     written: u64,
-    /// When replies were last taken, or none waited, unix ms.
-    took_ms: i64,
 }
 
 /// What of the settings a connection asks for without the lock.
@@ -95,8 +98,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outbox: Outbox::default(),
             limits: Limits::of(settings),
             waiting: None,
-            traffic: Traffic { took_ms: peer.since_ms, ..Traffic::default() },
+            traffic: Traffic::default(),
+            is_behind: false,
             counted_bytes: 0,
+            has_left: false,
             peer,
         }
     }
@@ -106,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let ended = self.turns().await;
         // Whatever ended it, there is nobody left to tell.
         let is_cut_off = ended.is_err_and(|error| error.kind() == io::ErrorKind::QuotaExceeded);
+        self.server.registry().remove(self.client.id);
         let server = self.server.clone();
         server.enter(|engine| self.leave(engine, is_cut_off)).await;
     }
@@ -125,7 +131,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.may_run() {
             let Some(length) = self.next_request()? else { return Ok(false) };
             let server = self.server.clone();
-            server.enter(|engine| self.batch(engine, length)).await?;
+            match server.enter_unless_busy(|engine| self.batch(engine, length)).await {
+                Ok(ran) => ran?,
+                Err(Busy) if self.answer_while_busy(length) => {}
+                Err(Busy) => server.enter(|engine| self.batch(engine, length)).await?,
+            }
         }
         Ok(self.waiting.is_none() && !self.client.is_leaving)
     }
@@ -150,6 +160,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(None)
             }
         }
+    }
+
+    /// Answers the first request, if that can be done while a script runs for too long.
+    fn answer_while_busy(&mut self, length: usize) -> bool {
+        let args = self.request.args(self.inbox.bytes());
+        let reply = if args.is_empty() {
+            Some(Reply::Silent)
+        } else {
+            busy::answer(&mut self.client, &args, self.server.watch())
+        };
+        let Some(reply) = reply else { return false };
+        drop(args);
+        answer(&mut self.client, &mut self.outbox, &reply);
+        self.inbox.consume(length);
+        self.request.reset();
+        true
     }
 
     /// Runs the first request, which is `length` bytes long, and those behind it.
@@ -224,9 +250,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut seen = self.peer.seen.lock();
         self.client.note(&mut seen);
         seen.last_ms = now_ms;
-        seen.took_ms = if self.outbox.len() == 0 { now_ms } else { self.traffic.took_ms };
-        seen.outbox_bytes = self.outbox.len();
-        seen.outbox_capacity = self.outbox.capacity();
         seen.is_blocked = self.waiting.is_some();
     }
 
@@ -277,16 +300,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             News::Rest => self.rest(),
             News::Nothing => {}
         }
-        let before = self.traffic.written;
-        let is_written = self.outbox.poll_write(cx, Pin::new(&mut self.stream), &mut self.traffic.written)?.is_ready();
-        if !is_written && self.traffic.written > before {
-            self.traffic.took_ms = unix_ms();
-            self.note(self.traffic.took_ms);
-        }
+        let is_written = self.poll_write(cx)?;
         if is_written && (is_more || self.client.is_leaving) {
             return Poll::Ready(Ok(None));
         }
         self.poll_read(cx, is_written)
+    }
+
+    /// Writes what can be written now; whether that is all.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let before = self.traffic.written;
+        let is_written = self.outbox.poll_write(cx, Pin::new(&mut self.stream), &mut self.traffic.written)?.is_ready();
+        // Most replies are written at once, and nobody has to know of them.
+        if self.is_behind || !is_written {
+            let mut seen = self.peer.seen.lock();
+            if self.traffic.written > before || !self.is_behind {
+                seen.took_ms = unix_ms();
+                seen.last_ms = seen.took_ms;
+            }
+            (seen.outbox_bytes, seen.outbox_capacity) = (self.outbox.len(), self.outbox.capacity());
+            self.is_behind = !is_written;
+        }
+        Ok(is_written)
     }
 
     /// Reads what may be read now; ready when there may be something to run.
@@ -331,7 +366,7 @@ impl<S> Connection<S> {
     /// Leaves nothing behind. Does nothing the second time.
     fn leave(&mut self, engine: &mut Engine, is_cut_off: bool) {
         let (id, client) = (self.client.id, &mut self.client);
-        if engine.clients.remove(&id).is_none() {
+        if std::mem::replace(&mut self.has_left, true) {
             return;
         }
         engine.stats.cut_off += u64::from(is_cut_off);
@@ -349,6 +384,10 @@ impl<S> Drop for Connection<S> {
     /// The future that serves it may be dropped at any time.
     fn drop(&mut self) {
         self.server.weigh(self.counted_bytes, 0);
+        self.server.registry().remove(self.client.id);
+        if self.has_left {
+            return;
+        }
         let server = self.server.clone();
         server.enter_now(|engine| self.leave(engine, false));
     }

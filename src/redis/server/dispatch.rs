@@ -12,6 +12,9 @@ const PER_ARGUMENT: usize = 40;
 
 /// Runs one command of the client, or queues it, or refuses it.
 pub(crate) fn dispatch(context: &mut Context<'_>, args: Args<'_>) -> Reply {
+    if context.client.stops_watching {
+        transactions::stop_watching(context);
+    }
     let found = resolve(args);
     let known = found.as_ref().ok().copied();
     let allowed = found.and_then(|command| is_allowed(context, command, args).map(|()| command));
@@ -24,7 +27,7 @@ pub(crate) fn dispatch(context: &mut Context<'_>, args: Args<'_>) -> Reply {
             }
         }
         Err(refusal) => {
-            let refusal = transactions::refused(context, known, refusal);
+            let refusal = transactions::refused(context.client, known, refusal);
             context.engine.stats.refused(known, &refusal);
             refusal
         }

@@ -1,6 +1,6 @@
 //! The keyspace and what stands around it. Pure: the time comes in with each command, chance from a seeded generator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
@@ -12,7 +12,7 @@ use crate::blocked::Blocked;
 use crate::commands::zset::SortedSet;
 use crate::live::LiveSet;
 use crate::lua::Scripts;
-use crate::peer::Peer;
+use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::slowlog::SlowLog;
 use crate::stats::Stats;
@@ -65,8 +65,8 @@ pub(crate) struct Engine {
     pub(crate) ready: Vec<(usize, Key)>,
     /// Clients that wait for such keys.
     pub(crate) blocked: Blocked,
-    /// All connections, by id.
-    pub(crate) clients: BTreeMap<u64, Arc<Peer>>,
+    /// All connections.
+    pub(crate) clients: Arc<Registry>,
     /// The scripts that it knows.
     pub(crate) scripts: Scripts,
     /// Changes made so far.
@@ -132,7 +132,7 @@ impl Engine {
             watched: Watched::default(),
             ready: Vec::new(),
             blocked: Blocked::default(),
-            clients: BTreeMap::new(),
+            clients: Arc::default(),
             scripts: Scripts::default(),
             dirty: 0,
             used_bytes: 0,

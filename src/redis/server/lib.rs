@@ -13,6 +13,7 @@
 
 mod args;
 mod blocked;
+mod busy;
 mod client;
 mod clock;
 mod command;
@@ -30,6 +31,7 @@ mod options;
 mod outbox;
 mod peer;
 mod process;
+mod registry;
 mod reply;
 mod request;
 mod server;

@@ -13,9 +13,6 @@ const ERRORS_MAX: usize = 128;
 /// Counts since the start or since CONFIG RESETSTAT.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    pub(crate) connections: u64,
-    /// Connections that were one too many.
-    pub(crate) rejected: u64,
     /// Connections that were closed because they took up too much.
     pub(crate) cut_off: u64,
     pub(crate) commands: u64,

@@ -42,7 +42,7 @@ fn id(context: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
 }
 
 fn get_name(context: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
-    let name = context.engine.clients.get(&context.client.id).map(|peer| peer.seen.lock().name.clone());
+    let name = context.engine.clients.get(context.client.id).map(|peer| peer.seen.lock().name.clone());
     Ok(Reply::maybe(name.filter(|name| !name.is_empty())))
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn call(context: &mut Context<'_>, name: Vec<u8>) {
 }
 
 fn see(context: &mut Context<'_>, change: impl FnOnce(&mut Seen)) {
-    if let Some(peer) = context.engine.clients.get(&context.client.id) {
+    if let Some(peer) = context.engine.clients.get(context.client.id) {
         change(&mut peer.seen.lock());
     }
 }
@@ -86,7 +86,7 @@ fn set_info(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
 }
 
 fn info(context: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
-    let own = context.engine.clients.get(&context.client.id).cloned();
+    let own = context.engine.clients.get(context.client.id);
     let mut text = String::new();
     if let Some(peer) = own {
         write_line(context, &peer, &mut text);
@@ -97,16 +97,16 @@ fn info(context: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
     let mut text = String::new();
     let peers: Vec<Arc<Peer>> = match &args[2..] {
-        [] => context.engine.clients.values().cloned().collect(),
+        [] => context.engine.clients.all(),
         [option, kind] if is(option, "TYPE") => match is_normal(kind)? {
-            true => context.engine.clients.values().cloned().collect(),
+            true => context.engine.clients.all(),
             false => Vec::new(),
         },
         [option, first, rest @ ..] if is(option, "ID") => {
             let ids = [&[*first], rest].concat();
             let ids: Option<Vec<i64>> = ids.iter().map(|id| int(id)).collect();
             let ids = ids.ok_or_else(|| refusal("ERR Invalid client ID"))?;
-            ids.iter().filter_map(|id| context.engine.clients.get(&(*id as u64)).cloned()).collect()
+            ids.iter().filter_map(|id| context.engine.clients.get(*id as u64)).collect()
         }
         _ => return Err(syntax()),
     };
@@ -220,7 +220,7 @@ fn kill(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
         _ => (Target::of(&args[2..])?, false),
     };
     let mut killed = 0;
-    for peer in context.engine.clients.values().filter(|peer| target.is(peer, context.client.id)) {
+    for peer in context.engine.clients.all().iter().filter(|peer| target.is(peer, context.client.id)) {
         killed += 1;
         // Who kills itself is told so first.
         if peer.id == context.client.id {
@@ -273,7 +273,7 @@ fn unblock(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
     let id = u64::try_from(integer(args[2])?).map_err(|_| not_an_integer())?;
     let engine = &mut *context.engine;
     let Some(otherwise) = engine.blocked.give_up(id) else { return Ok(Reply::Int(0)) };
-    if let Some(peer) = engine.clients.get(&id) {
+    if let Some(peer) = engine.clients.get(id) {
         peer.answer(if with_error { refusal("UNBLOCKED client unblocked via CLIENT UNBLOCK") } else { otherwise });
     }
     Ok(Reply::Int(1))

@@ -3,6 +3,8 @@
 //! There is what means something here, and what clients and tools ask for and has one answer: nothing is saved, nothing is
 //! evicted. A few say how Redis lays lists out in memory; they are kept as they were set and decide nothing.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::args::refusal;
 use crate::command::{Args, Command, Context, contained, flag::*};
 use crate::commands::docs;
@@ -69,6 +71,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
         parameter.apply(&mut settings, value).map_err(|why| failed(parameter.name, &why))?;
     }
     settings.version += 1;
+    context.engine.clients.set(&settings);
     context.engine.settings = settings;
     Ok(Reply::OK)
 }
@@ -79,6 +82,8 @@ fn failed(name: &str, why: &str) -> Reply {
 
 fn reset_stat(context: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
     context.engine.stats.reset();
+    context.engine.clients.admitted.store(0, Relaxed);
+    context.engine.clients.rejected.store(0, Relaxed);
     Ok(Reply::OK)
 }
 

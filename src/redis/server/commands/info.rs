@@ -4,6 +4,7 @@
 //! is known to read it.
 
 use std::fmt::{Display, Write as _};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::command::{Args, Command, Context, flag::*};
@@ -80,7 +81,7 @@ fn human(bytes: usize) -> String {
 
 fn server(context: &mut Context<'_>, to: &mut Lines) {
     let engine = &*context.engine;
-    let port = engine.clients.get(&context.client.id).map_or(0, |peer| peer.local.port());
+    let port = engine.clients.get(context.client.id).map_or(0, |peer| peer.local.port());
     let uptime_s = (engine.now_ms - engine.began_ms).max(0) / 1000;
     to.add("redis_version", REDIS_VERSION);
     to.add("plimsoll_version", env!("CARGO_PKG_VERSION"));
@@ -127,13 +128,13 @@ fn persistence(context: &mut Context<'_>, to: &mut Lines) {
 }
 
 fn stats(context: &mut Context<'_>, to: &mut Lines) {
-    let stats = &context.engine.stats;
-    to.add("total_connections_received", stats.connections);
+    let Engine { stats, clients, .. } = &*context.engine;
+    to.add("total_connections_received", clients.admitted.load(Relaxed));
     to.add("total_commands_processed", stats.commands);
     to.add("instantaneous_ops_per_sec", stats.rate());
     to.add("total_net_input_bytes", stats.read_bytes);
     to.add("total_net_output_bytes", stats.written_bytes);
-    to.add("rejected_connections", stats.rejected);
+    to.add("rejected_connections", clients.rejected.load(Relaxed));
     to.add("expired_keys", stats.expired);
     to.add("evicted_keys", 0);
     to.add("evicted_clients", 0);

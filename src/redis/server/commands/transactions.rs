@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::args::refusal;
-use crate::client::Transaction;
+use crate::client::{Client, Transaction};
 use crate::command::{Args, Command, Context, flag::*, resolve, run};
 use crate::reply::Reply;
 
@@ -123,15 +123,18 @@ pub(crate) fn stop_watching(context: &mut Context<'_>) {
         engine.unwatch(db, &key, &client.is_stale);
     }
     client.is_stale.store(false, Relaxed);
+    client.stops_watching = false;
 }
 
 /// A command was refused before it ran: the transaction in which it stands will not happen. What the client is told.
-pub(crate) fn refused(context: &mut Context<'_>, command: Option<&Command>, reply: Reply) -> Reply {
-    let Some(transaction) = &mut context.client.transaction else { return reply };
+pub(crate) fn refused(client: &mut Client, command: Option<&Command>, reply: Reply) -> Reply {
+    let Some(transaction) = &mut client.transaction else { return reply };
     transaction.is_spoiled = true;
     match reply {
         Reply::Error(text) if command.is_some_and(|command| command.name == "exec") => {
-            end(context);
+            client.transaction = None;
+            // The engine may be out of reach.
+            client.stops_watching = true;
             let why = text.strip_prefix("ERR ").unwrap_or(&text);
             refusal(format!("EXECABORT Transaction discarded because of: {why}"))
         }

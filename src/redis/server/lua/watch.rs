@@ -1,6 +1,7 @@
 //! What the rest of the server knows of a script that runs, without the engine's lock, which the script holds: since when,
 //! whether it has written, and the wish to end it. It owns the clock that scripts are measured by.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,11 @@ const WROTE: u8 = 1;
 const KILLED: u8 = 1 << 1;
 /// It has been told that it must end: by whom or by what stands in the other bits.
 const OVER: u8 = 1 << 2;
+/// It has been said that it takes long.
+const LONG: u8 = 1 << 3;
+
+/// What a script that takes so long keeps a thread from is seen to, ms.
+const LONG_MS: u64 = 5;
 
 /// One engine's running script, if any.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(crate) struct Watch {
     most_ms: AtomicU64,
     /// In one word, so that a script that begins to write and somebody who kills it cannot miss each other.
     bits: AtomicU8,
+    /// Told once of each script that takes long, on its thread.
+    when_long: OnceLock<fn()>,
 }
 
 /// Why SCRIPT KILL did nothing.
@@ -45,6 +53,7 @@ impl Watch {
             slow_ms: AtomicU64::new(0),
             most_ms: AtomicU64::new(0),
             bits: AtomicU8::new(0),
+            when_long: OnceLock::new(),
         }
     }
 
@@ -59,6 +68,11 @@ impl Watch {
     /// It ended.
     pub(super) fn stop(&self) {
         self.started_ms.store(0, SeqCst);
+    }
+
+    /// `tell` is called, on the thread that a script runs on, when it takes long.
+    pub(crate) fn when_long(&self, tell: fn()) {
+        self.when_long.get_or_init(|| tell);
     }
 
     /// Whether a script runs for so long that others are to be answered BUSY.
@@ -91,7 +105,12 @@ impl Watch {
             self.bits.fetch_or(OVER, SeqCst);
             return Some(End::Killed);
         }
-        if bits & OVER != 0 || self.ran_ms().is_some_and(|ran| ran >= self.most_ms.load(Relaxed)) {
+        let ran_ms = self.ran_ms().unwrap_or(0);
+        if ran_ms >= LONG_MS && bits & LONG == 0 {
+            self.bits.fetch_or(LONG, SeqCst);
+            self.when_long.get().inspect(|tell| tell());
+        }
+        if bits & OVER != 0 || ran_ms >= self.most_ms.load(Relaxed) {
             self.bits.fetch_or(OVER, SeqCst);
             return Some(End::TooLong);
         }
