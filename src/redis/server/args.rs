@@ -73,15 +73,56 @@ pub(crate) fn span(start: i64, end: i64, len: usize) -> Range<usize> {
     if start < end.min(len) { start..end.min(len) } else { 0..0 }
 }
 
-/// A number as Redis reads it (`strtod` without spaces): `inf`, `-inf` and exponents too, never NaN, and none that is too
-/// large or too small for a double.
+/// A number as Redis reads it (`strtod` without spaces): `inf`, `-inf`, exponents and `0x1p4` too, never NaN, and none that is
+/// too large or too small for a double.
 pub(crate) fn float(arg: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(arg).ok()?;
-    let number: f64 = text.parse().ok()?;
-    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let number = any_float(text)?;
+    let mantissa = text.split(['e', 'E', 'p', 'P']).next().unwrap_or_default();
     let is_overflow = number.is_infinite() && mantissa.bytes().any(|byte| byte.is_ascii_digit());
     let is_underflow = number == 0.0 && mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
-    (!number.is_nan() && !is_overflow && !is_underflow).then_some(number)
+    (!is_overflow && !is_underflow).then_some(number)
+}
+
+/// The same, where what is too large is infinite and what is too small is zero.
+pub(crate) fn any_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let Some(digits) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) else {
+        return text.parse().ok().filter(|number: &f64| !number.is_nan());
+    };
+    let number = hexadecimal(digits)?;
+    Some(if text.starts_with('-') { -number } else { number })
+}
+
+/// `1A`, `.8p3`, without a sign and a prefix. What a double cannot hold of many digits is rounded.
+fn hexadecimal(text: &str) -> Option<f64> {
+    let (digits, exponent) = text.split_once(['p', 'P']).unwrap_or((text, "0"));
+    // So far from it every mantissa of a request's length is infinite or zero.
+    let mut exponent = exponent.parse::<i64>().ok()?.clamp(-1 << 40, 1 << 40);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let mut mantissa: u64 = 0;
+    for (place, digit) in whole.chars().chain(fraction.chars()).enumerate() {
+        let digit = u64::from(digit.to_digit(16)?);
+        if mantissa >> 60 == 0 {
+            mantissa = mantissa << 4 | digit;
+            exponent -= if place >= whole.len() { 4 } else { 0 };
+        } else {
+            // The last bit stands for all that follow: it decides between two halves.
+            mantissa |= u64::from(digit > 0);
+            exponent += if place < whole.len() { 4 } else { 0 };
+        }
+    }
+    let mut number = mantissa as f64;
+    // In steps, as the power of two alone may be too large or too small where the product is not.
+    while exponent != 0 && number != 0.0 && number.is_finite() {
+        let step = exponent.clamp(-1000, 1000);
+        number *= 2f64.powi(step as i32);
+        exponent -= step;
+    }
+    Some(number)
 }
 
 /// Whether `arg` is the option `name`, in any case.
@@ -160,5 +201,20 @@ mod tests {
         assert_eq!(float(b"-inf"), Some(f64::NEG_INFINITY));
         assert_eq!(float(b"+Infinity"), Some(f64::INFINITY));
         assert_eq!(float(b"1e-310"), Some(1e-310));
+        assert_eq!(float(b"0x1p1024"), None);
+    }
+
+    /// Nobody writes scores like this, but Redis's reader comes with it, and what it takes must not be refused here.
+    #[test]
+    fn hexadecimal_numbers_are_numbers() {
+        assert_eq!(float(b"0x10"), Some(16.0));
+        assert_eq!(float(b"-0X.8p3"), Some(-4.0));
+        assert_eq!(float(b"0x1.8p-1"), Some(0.75));
+        assert_eq!(float(b"0xffffffffffffffffffff"), Some(2f64.powi(80)));
+        assert_eq!(float(b"0x1p-1074"), Some(5e-324));
+        assert_eq!(float(b"0x0p99999999999"), Some(0.0));
+        for wrong in ["0x", "0x.", "0xg", "0x1p", "0x1p1.5", "x10", "0x-1", "0x1.1.1"] {
+            assert_eq!(float(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::view::{Lone, View};
-use crate::args::{Refusal, integer, refusal};
+use crate::args::{self, Refusal, any_float, integer, refusal};
 
 /// A range as the client gave it.
 pub(crate) enum Span<'a> {
@@ -76,7 +76,7 @@ impl<'a> Span<'a> {
     /// The ranks that it comes to, none of which is beyond the end.
     pub(crate) fn ranks(&self, view: &View<'_>) -> Range<usize> {
         let (start, end) = match *self {
-            Span::Ranks(first, last) => return whole_ranks(first, last, view.len()),
+            Span::Ranks(first, last) => return args::span(first, last, view.len()),
             Span::Scores(min, max) => {
                 (view.split_at_score(min.at, min.is_open), view.split_at_score(max.at, !max.is_open))
             }
@@ -86,14 +86,6 @@ impl<'a> Span<'a> {
         };
         start..end.max(start)
     }
-}
-
-/// The ranks `first` to `last`, both counted from the end where negative, as far as there are any of `len`.
-fn whole_ranks(first: i64, last: i64, len: usize) -> Range<usize> {
-    let from_start = |rank: i64| if rank < 0 { rank.saturating_add(len as i64) } else { rank };
-    let start = from_start(first).max(0);
-    let end = from_start(last).min(len as i64 - 1);
-    if start > end { 0..0 } else { start as usize..end as usize + 1 }
 }
 
 /// How many stand before `edge`, those that are it among them where `is_after`.
@@ -119,7 +111,7 @@ fn lenient_float(arg: &[u8]) -> Option<f64> {
         return Some(0.0);
     }
     let text = std::str::from_utf8(text).ok()?.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
-    text.parse().ok().filter(|number: &f64| !number.is_nan())
+    any_float(text)
 }
 
 fn member_bound(arg: &[u8]) -> Option<Bound<Edge<'_>>> {

@@ -118,7 +118,7 @@ impl<'a> Query<'a> {
                     let mut number = || options.next().map_or_else(|| Err(syntax()), |arg| integer(arg));
                     query.limit = Limit { skip: number()?, show: number()? };
                 }
-                option if is(option, "rev") && is_reverse.is_none() => query.is_reverse = Some(true),
+                option if is(option, "rev") && query.is_reverse.is_none() => query.is_reverse = Some(true),
                 option if is(option, "bylex") && query.by.is_none() => query.by = Some(By::Lex),
                 option if is(option, "byscore") && query.by.is_none() => query.by = Some(By::Score),
                 _ => return Err(syntax()),
@@ -131,6 +131,9 @@ impl<'a> Query<'a> {
         }
         if query.with_scores && by == By::Lex {
             return Err(refusal("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
+        }
+        if by == By::Rank {
+            query.limit = NO_LIMIT;
         }
         Ok(query)
     }
