@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::command::Args;
 use crate::reply::Reply;
 
 /// What a command answers where it cannot do what it was asked: always a [`Reply::Error`].
@@ -64,6 +65,24 @@ pub(crate) fn at_least(arg: &[u8], least: i64, otherwise: &'static str) -> Resul
 /// A count that is not negative: what is no integer has its own refusal.
 pub(crate) fn positive(arg: &[u8]) -> Result<usize, Refusal> {
     usize::try_from(integer(arg)?).map_err(|_| refusal("ERR value is out of range, must be positive"))
+}
+
+/// The keys that the first of `args` counts, and what stands behind them.
+pub(crate) fn counted_keys(args: Args<'_>) -> Result<(Args<'_>, Args<'_>), Refusal> {
+    let (count, rest) = args.split_first().ok_or_else(syntax)?;
+    rest.split_at_checked(at_least(count, 1, "ERR numkeys should be greater than 0")?).ok_or_else(syntax)
+}
+
+/// How many elements `COUNT count` wants at most: one, where it is not there.
+pub(crate) fn most(options: Args<'_>) -> Result<usize, Refusal> {
+    match options {
+        [] => Ok(1),
+        [option, count, rest @ ..] if is(option, "count") => {
+            let count = at_least(count, 1, "ERR count should be greater than 0")?;
+            if rest.is_empty() { Ok(count) } else { Err(syntax()) }
+        }
+        _ => Err(syntax()),
+    }
 }
 
 /// What the indexes `start` to `end` (that one too) mean in `len` elements, negative ones from the end.

@@ -121,7 +121,7 @@ fn try_again(engine: &mut Engine, turn: u64, key: &Key, kind: &str) {
     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
     let Some(command) = lookup(args[0]) else { return };
     // A value of another kind is not what it waits for.
-    if (command.group == "sorted-set") != (kind == "zset") {
+    if kind != if command.group == "list" { "list" } else { "zset" } {
         return;
     }
     client.offered = Some(key.clone());

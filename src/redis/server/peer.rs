@@ -160,12 +160,10 @@ impl Peer {
         if let Some(reply) = mail.answer.take() {
             return News::Answer(reply);
         }
-        if std::mem::take(&mut mail.may_rest) {
-            return News::Rest;
-        }
+        // It rests and waits on, in one step: what comes then must find the waker.
         if !mail.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             mail.waker = Some(waker.clone());
         }
-        News::Nothing
+        if std::mem::take(&mut mail.may_rest) { News::Rest } else { News::Nothing }
     }
 }

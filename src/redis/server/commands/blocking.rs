@@ -3,12 +3,31 @@
 //! Such a command tries its keys in order. Where it finds nothing it leaves a [`Wait`] with its client and is run again when
 //! one of its keys got elements; then it looks at that key alone, as Redis does, even if another one is ready, too.
 
-use crate::args::{Refusal, float, int, is, refusal, syntax};
+use crate::args::{Refusal, float, refusal, syntax};
 use crate::blocked::Wait;
 use crate::command::{Args, Command, Context, flag::*};
+use crate::commands::list::pop_some;
+use crate::commands::list_move::{PopFirst, end, move_one};
 use crate::reply::Reply;
+use crate::value::End;
 
-pub(crate) const COMMANDS: &[Command] = &[];
+/// These wait, and scripts are better told so.
+const WAITS: u32 = WRITE | NOSCRIPT | BLOCKING;
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command { name: "blpop", arity: -3, flags: WAITS, keys: (1, -2, 1), group: "list", run: blpop },
+    Command { name: "brpop", arity: -3, flags: WAITS, keys: (1, -2, 1), group: "list", run: brpop },
+    Command { name: "blmove", arity: 6, flags: WAITS | DENYOOM, keys: (1, 2, 1), group: "list", run: blmove },
+    Command { name: "brpoplpush", arity: 4, flags: WAITS | DENYOOM, keys: (1, 2, 1), group: "list", run: brpoplpush },
+    Command {
+        name: "blmpop",
+        arity: -5,
+        flags: WRITE | BLOCKING | MOVABLEKEYS,
+        keys: (0, 0, 0),
+        group: "list",
+        run: blmpop,
+    },
+];
 
 /// How long a command waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,23 +75,49 @@ pub(crate) fn first_or_wait(
     Ok(if may_wait { Reply::Silent } else { Reply::NullArray })
 }
 
-/// The keys that the first of `args` counts, and what stands behind them.
-pub(crate) fn counted_keys(args: Args<'_>) -> Result<(Args<'_>, Args<'_>), Refusal> {
-    let (count, rest) = args.split_first().ok_or_else(syntax)?;
-    let count = int(count).filter(|count| *count > 0);
-    let count = count.ok_or_else(|| refusal("ERR numkeys should be greater than 0"))?;
-    usize::try_from(count).ok().and_then(|count| rest.split_at_checked(count)).ok_or_else(syntax)
+fn blpop(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    pop_one_or_wait(context, args, End::Left)
 }
 
-/// How many elements are wanted at most: one, unless `options` say it.
-pub(crate) fn most(options: Args<'_>) -> Result<usize, Refusal> {
-    match options {
-        [] => Ok(1),
-        [option, count, rest @ ..] if is(option, "count") => {
-            let count = int(count).and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
-            let count = count.ok_or_else(|| refusal("ERR count should be greater than 0"))?;
-            if rest.is_empty() { Ok(count) } else { Err(syntax()) }
-        }
-        _ => Err(syntax()),
-    }
+fn brpop(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    pop_one_or_wait(context, args, End::Right)
+}
+
+fn pop_one_or_wait(context: &mut Context<'_>, args: Args<'_>, end: End) -> Result<Reply, Reply> {
+    let [_, keys @ .., timeout] = args else { return Err(syntax()) };
+    let timeout = Timeout::parse(timeout)?;
+    first_or_wait(context, args, keys, timeout, |context, key| {
+        let popped = pop_some(context, key, end, 1)?.and_then(|popped| popped.into_iter().next());
+        Ok(popped.map(|element| Reply::Array(vec![Reply::bulk(key), Reply::Bulk(element)])))
+    })
+}
+
+fn blmpop(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    let pop = PopFirst::parse(&args[2..])?;
+    let timeout = Timeout::parse(args[1])?;
+    first_or_wait(context, args, pop.keys, timeout, |context, key| pop.run(context, key))
+}
+
+fn blmove(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    let (from_end, to_end) = (end(args[3])?, end(args[4])?);
+    move_or_wait(context, args, from_end, to_end, Timeout::parse(args[5])?)
+}
+
+fn brpoplpush(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    move_or_wait(context, args, End::Right, End::Left, Timeout::parse(args[3])?)
+}
+
+fn move_or_wait(
+    context: &mut Context<'_>,
+    args: Args<'_>,
+    from_end: End,
+    to_end: End,
+    timeout: Timeout,
+) -> Result<Reply, Reply> {
+    let to = args[2];
+    let moved = first_or_wait(context, args, &args[1..2], timeout, |context, from| {
+        Ok(move_one(context, from, to, from_end, to_end)?.map(Reply::Bulk))
+    })?;
+    // Who may not wait is told that there is no element, not that there is no list of them.
+    Ok(if moved == Reply::NullArray { Reply::Null } else { moved })
 }

@@ -1,7 +1,7 @@
 //! Elements of lists that go elsewhere: to another list, or to whoever asks for those of the first list that has some.
 //! What waits for elements is made of the same pieces.
 
-use crate::args::{Refusal, at_least, is, syntax};
+use crate::args::{Refusal, counted_keys, is, most, syntax};
 use crate::command::{Args, Command, Context, flag::*};
 use crate::commands::list::pop_some;
 use crate::reply::Reply;
@@ -65,7 +65,12 @@ pub(crate) fn move_one(
 
 fn lmpop(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
     let pop = PopFirst::parse(&args[1..])?;
-    Ok(pop.run(context)?.unwrap_or(Reply::NullArray))
+    for key in pop.keys {
+        if let Some(reply) = pop.run(context, key)? {
+            return Ok(reply);
+        }
+    }
+    Ok(Reply::NullArray)
 }
 
 /// What LMPOP and BLMPOP are told: which keys, which end, how many.
@@ -78,32 +83,17 @@ pub(crate) struct PopFirst<'a> {
 impl<'a> PopFirst<'a> {
     /// From `numkeys key ... LEFT|RIGHT [COUNT count]`.
     pub(crate) fn parse(args: Args<'a>) -> Result<PopFirst<'a>, Refusal> {
-        let [numkeys, rest @ ..] = args else { return Err(syntax()) };
-        let numkeys = at_least(numkeys, 1, "ERR numkeys should be greater than 0")?;
-        let (keys, [where_from, options @ ..]) = rest.split_at_checked(numkeys).ok_or_else(syntax)? else {
-            return Err(syntax());
-        };
-        let end = end(where_from)?;
-        let count = match *options {
-            [] => 1,
-            [name, count] if is(name, "count") => at_least(count, 1, "ERR count should be greater than 0")?,
-            [name, count, ..] if is(name, "count") => {
-                at_least(count, 1, "ERR count should be greater than 0")?;
-                return Err(syntax());
-            }
-            _ => return Err(syntax()),
-        };
+        let (keys, rest) = counted_keys(args)?;
+        let (where_from, options) = rest.split_first().ok_or_else(syntax)?;
+        let (end, count) = (end(where_from)?, most(options)?);
         Ok(PopFirst { keys, end, count })
     }
 
-    /// The key and the elements of the first list that has some.
-    pub(crate) fn run(&self, context: &mut Context<'_>) -> Result<Option<Reply>, Refusal> {
-        for key in self.keys {
-            if let Some(popped) = pop_some(context, key, self.end, self.count)? {
-                let popped = Reply::Array(popped.into_iter().map(Reply::Bulk).collect());
-                return Ok(Some(Reply::Array(vec![Reply::bulk(key), popped])));
-            }
-        }
-        Ok(None)
+    /// `key` and its elements, where it has some.
+    pub(crate) fn run(&self, context: &mut Context<'_>, key: &[u8]) -> Result<Option<Reply>, Refusal> {
+        Ok(pop_some(context, key, self.end, self.count)?.map(|popped| {
+            let popped = Reply::Array(popped.into_iter().map(Reply::Bulk).collect());
+            Reply::Array(vec![Reply::bulk(key), popped])
+        }))
     }
 }

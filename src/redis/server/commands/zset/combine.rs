@@ -9,7 +9,7 @@ use super::listed;
 use super::ranges::store;
 use super::set::{Limits, SortedSet};
 use super::view::order;
-use crate::args::{Refusal, float, int, integer, is, refusal, syntax, wrong_type};
+use crate::args::{Refusal, at_least, float, integer, is, refusal, syntax, wrong_type};
 use crate::command::{Args, Context};
 use crate::reply::Reply;
 use crate::value::{Shared, Value};
@@ -134,8 +134,7 @@ impl<'a> Plan<'a> {
                     rest
                 }
                 [limit, rest @ ..] if is(option, "limit") && self.op == Op::InterCount => {
-                    let limit = int(limit).and_then(|limit| usize::try_from(limit).ok());
-                    self.limit = limit.ok_or_else(|| refusal("ERR LIMIT can't be negative"))?;
+                    self.limit = at_least(limit, 0, "ERR LIMIT can't be negative")?;
                     rest
                 }
                 _ => return Err(syntax()),

@@ -4,9 +4,9 @@ use super::listed;
 use super::remove::remove_live;
 use super::set::SortedSet;
 use super::view::{Lone, View};
-use crate::args::{Refusal, int, is, refusal, syntax};
+use crate::args::{Refusal, at_least, counted_keys, is, most, syntax};
 use crate::command::{Args, Context};
-use crate::commands::blocking::{Timeout, counted_keys, first_or_wait, most};
+use crate::commands::blocking::{Timeout, first_or_wait};
 use crate::live::LiveSet;
 use crate::reply::Reply;
 
@@ -21,10 +21,7 @@ pub(super) fn zpopmax(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply
 fn pop_some(context: &mut Context<'_>, args: Args<'_>, end: Lone) -> Result<Reply, Reply> {
     let count = match &args[2..] {
         [] => None,
-        [count] => {
-            let count = int(count).and_then(|count| usize::try_from(count).ok());
-            Some(count.ok_or_else(|| refusal("ERR value is out of range, must be positive"))?)
-        }
+        [count] => Some(at_least(count, 0, "ERR value is out of range, must be positive")?),
         _ => return Err(syntax()),
     };
     let popped = pop(context, args[1], end, count.unwrap_or(1))?.unwrap_or_default();
