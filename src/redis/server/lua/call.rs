@@ -6,6 +6,7 @@ use mlua::{BorrowedBytes, Lua, MultiValue, Value};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use super::convert::Answer;
 use super::raised::Raised;
 use super::watch::Watch;
 use super::{convert, number};
@@ -121,22 +122,13 @@ fn held(args: &MultiValue) -> Result<Held, &'static str> {
 }
 
 /// `redis.call`, which raises what is an error, and `redis.pcall`, which does not.
-pub(super) fn call(lua: &Lua, args: &MultiValue, shared: &Shared, raises: bool) -> mlua::Result<Value> {
+pub(super) fn call(lua: &Lua, args: &MultiValue, shared: &Shared, raises: bool) -> mlua::Result<Answer> {
     let run = &mut *shared.run();
-    let reply = match held(args) {
-        Ok(held) => {
-            let bytes: SmallVec<[&[u8]; 8]> = held.iter().map(Arg::bytes).collect();
-            run.command(&bytes)
-        }
-        Err(problem) => Reply::error(format!("ERR {problem}")),
-    };
-    match reply {
-        Reply::Error(text) if raises => Err(Raised::reply(text.into_owned())),
-        reply if convert::weight(&reply) + lua.used_memory() > run.memory_bytes => {
-            Err(mlua::Error::MemoryError("not enough memory".into()))
-        }
-        reply => convert::to_lua(lua, reply, run.client.protocol),
-    }
+    // Where Lua has a limit, each value that is made for it costs a protected call. What is made here is weighed instead.
+    let limit = lua.set_memory_limit(0)?;
+    let answer = run.answer(lua, args, raises);
+    lua.set_memory_limit(limit)?;
+    answer
 }
 
 /// `redis.acl_check_cmd`: everybody may do everything, so it is about whether there is such a command.
@@ -149,6 +141,23 @@ pub(super) fn may(args: &MultiValue) -> mlua::Result<bool> {
 }
 
 impl Run {
+    fn answer(&mut self, lua: &Lua, args: &MultiValue, raises: bool) -> mlua::Result<Answer> {
+        let reply = match held(args) {
+            Ok(held) => {
+                let bytes: SmallVec<[&[u8]; 8]> = held.iter().map(Arg::bytes).collect();
+                self.command(&bytes)
+            }
+            Err(problem) => Reply::error(format!("ERR {problem}")),
+        };
+        match reply {
+            Reply::Error(text) if raises => Err(Raised::reply(text.into_owned())),
+            reply if convert::weight(&reply) + lua.used_memory() > self.memory_bytes => {
+                Err(mlua::Error::MemoryError("not enough memory".into()))
+            }
+            reply => convert::to_lua(lua, reply, self.client.protocol),
+        }
+    }
+
     fn command(&mut self, args: &[&[u8]]) -> Reply {
         match self.permitted(args) {
             Ok(command) => {

@@ -4,7 +4,7 @@
 //! script sees `false` where there is nothing and flat lists for maps; in RESP3 `nil`, and tables that name their kind
 //! (`{map = ..}`, `{double = ..}`). A number that a script returns loses its fraction; a list ends at its first `nil`.
 
-use mlua::{Lua, LuaString, Table, Value};
+use mlua::{Either, IntoLua, Lua, LuaString, Table, Value};
 
 use crate::args;
 use crate::reply::Reply;
@@ -25,61 +25,98 @@ pub(super) fn weight(reply: &Reply) -> usize {
         }
 }
 
-/// `reply` as a script sees it.
-pub(super) fn to_lua(lua: &Lua, reply: Reply, protocol: u8) -> mlua::Result<Value> {
-    let is_new = protocol >= 3;
-    Ok(match reply {
-        Reply::Status(text) => named(lua, "ok", text.as_ref())?,
-        Reply::Error(text) => error(lua, &text)?,
-        Reply::Int(number) => Value::Integer(number),
-        Reply::Bulk(bytes) => Value::String(lua.create_string(bytes)?),
-        Reply::Null | Reply::NullArray | Reply::Silent if is_new => Value::Nil,
-        Reply::Null | Reply::NullArray | Reply::Silent => Value::Boolean(false),
-        Reply::Array(replies) => list(lua, replies, protocol)?,
-        Reply::Map(pairs) if is_new => {
-            let table = lua.create_table_with_capacity(0, pairs.len())?;
-            for (key, value) in pairs {
-                table.raw_set(to_lua(lua, key, protocol)?, to_lua(lua, value, protocol)?)?;
-            }
-            named(lua, "map", table)?
-        }
-        Reply::Map(pairs) => list(lua, pairs.into_iter().flat_map(|(key, value)| [key, value]).collect(), protocol)?,
-        Reply::Set(members) if is_new => {
-            let table = lua.create_table_with_capacity(0, members.len())?;
-            for member in members {
-                table.raw_set(to_lua(lua, member, protocol)?, true)?;
-            }
-            named(lua, "set", table)?
-        }
-        Reply::Set(members) => list(lua, members, protocol)?,
-        Reply::Double(number) if is_new => named(lua, "double", number)?,
-        Reply::Double(number) => Value::String(lua.create_string(args::shown(number))?),
-        Reply::Bool(truth) if is_new => Value::Boolean(truth),
-        Reply::Bool(truth) => Value::Integer(truth.into()),
-        Reply::BigNumber(digits) if is_new => named(lua, "big_number", lua.create_string(digits)?)?,
-        Reply::BigNumber(digits) => Value::String(lua.create_string(digits)?),
-        Reply::Verbatim(format, bytes) if is_new => {
-            let table = lua.create_table_with_capacity(0, 2)?;
-            table.raw_set("format", format)?;
-            table.raw_set("string", lua.create_string(bytes)?)?;
-            named(lua, "verbatim_string", table)?
-        }
-        Reply::Verbatim(_, bytes) => Value::String(lua.create_string(bytes)?),
+/// A value on its way to Lua. Text goes there directly, where it is UTF-8 as it nearly always is: `mlua` keeps no reference
+/// for that, which costs as much as the string itself.
+pub(super) type Answer = Either<String, Either<i64, Value>>;
+
+/// `bytes` on their way to Lua.
+pub(super) fn text<'a>(lua: &Lua, bytes: &'a [u8]) -> mlua::Result<Either<&'a str, Value>> {
+    Ok(match std::str::from_utf8(bytes) {
+        Ok(text) => Either::Left(text),
+        Err(_) => Either::Right(Value::String(lua.create_string(bytes)?)),
     })
 }
 
-fn named(lua: &Lua, name: &str, value: impl mlua::IntoLua) -> mlua::Result<Value> {
+/// A list of `items` in Lua.
+pub(super) fn list<T: IntoLua>(lua: &Lua, items: impl Iterator<Item = mlua::Result<T>>) -> mlua::Result<Table> {
+    let mut problem = None;
+    // Not a `map_while`: the table is made for as many items as the iterator says that it has.
+    let items = items.map(|item| item.map_err(|error| problem = Some(error)).ok());
+    let table = lua.create_sequence_from(items)?;
+    problem.map_or(Ok(table), Err)
+}
+
+/// `reply` as a script sees it.
+pub(super) fn to_lua(lua: &Lua, reply: Reply, protocol: u8) -> mlua::Result<Answer> {
+    Ok(match reply {
+        Reply::Int(number) => Either::Right(Either::Left(number)),
+        Reply::Bulk(bytes) => bytes_to_lua(lua, bytes)?,
+        Reply::Array(replies) => value(Value::Table(array(lua, replies, protocol)?)),
+        reply if protocol >= 3 => to_lua_3(lua, reply)?,
+        Reply::Status(text) => value(named(lua, "ok", text.as_ref())?),
+        Reply::Error(text) => value(error(lua, &text)?),
+        Reply::Null | Reply::NullArray | Reply::Silent => value(Value::Boolean(false)),
+        Reply::Map(pairs) => {
+            let flat = pairs.into_iter().flat_map(|(key, value)| [key, value]).collect();
+            value(Value::Table(array(lua, flat, protocol)?))
+        }
+        Reply::Set(members) => value(Value::Table(array(lua, members, protocol)?)),
+        Reply::Double(number) => Either::Left(args::shown(number)),
+        Reply::Bool(truth) => Either::Right(Either::Left(truth.into())),
+        Reply::BigNumber(bytes) | Reply::Verbatim(_, bytes) => bytes_to_lua(lua, bytes)?,
+    })
+}
+
+/// The same for what RESP3 tells apart.
+fn to_lua_3(lua: &Lua, reply: Reply) -> mlua::Result<Answer> {
+    Ok(value(match reply {
+        Reply::Null | Reply::NullArray | Reply::Silent => Value::Nil,
+        Reply::Map(pairs) => {
+            let table = lua.create_table_with_capacity(0, pairs.len())?;
+            for (key, value) in pairs {
+                table.raw_set(to_lua(lua, key, 3)?, to_lua(lua, value, 3)?)?;
+            }
+            named(lua, "map", table)?
+        }
+        Reply::Set(members) => {
+            let table = lua.create_table_with_capacity(0, members.len())?;
+            for member in members {
+                table.raw_set(to_lua(lua, member, 3)?, true)?;
+            }
+            named(lua, "set", table)?
+        }
+        Reply::Double(number) => named(lua, "double", number)?,
+        Reply::Bool(truth) => Value::Boolean(truth),
+        Reply::BigNumber(digits) => named(lua, "big_number", bytes_to_lua(lua, digits)?)?,
+        Reply::Verbatim(format, bytes) => {
+            let table = lua.create_table_with_capacity(0, 2)?;
+            table.raw_set("format", format)?;
+            table.raw_set("string", bytes_to_lua(lua, bytes)?)?;
+            named(lua, "verbatim_string", table)?
+        }
+        other => return to_lua(lua, other, 2),
+    }))
+}
+
+fn value(value: Value) -> Answer {
+    Either::Right(Either::Right(value))
+}
+
+fn bytes_to_lua(lua: &Lua, bytes: Vec<u8>) -> mlua::Result<Answer> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Either::Left(text)),
+        Err(error) => Ok(value(Value::String(lua.create_string(error.as_bytes())?))),
+    }
+}
+
+fn named(lua: &Lua, name: &str, value: impl IntoLua) -> mlua::Result<Value> {
     let table = lua.create_table_with_capacity(0, 1)?;
     table.raw_set(name, value)?;
     Ok(Value::Table(table))
 }
 
-fn list(lua: &Lua, replies: Vec<Reply>, protocol: u8) -> mlua::Result<Value> {
-    let table = lua.create_table_with_capacity(replies.len(), 0)?;
-    for (reply, index) in replies.into_iter().zip(1i64..) {
-        table.raw_set(index, to_lua(lua, reply, protocol)?)?;
-    }
-    Ok(Value::Table(table))
+fn array(lua: &Lua, replies: Vec<Reply>, protocol: u8) -> mlua::Result<Table> {
+    list(lua, replies.into_iter().map(|reply| to_lua(lua, reply, protocol)))
 }
 
 /// An error as scripts see it, with a code whatever it says.

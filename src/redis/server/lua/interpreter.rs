@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
-use mlua::{Function, HookTriggers, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
+use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use super::call::{Rules, Shared};
 use super::convert::Replies;
@@ -21,10 +21,8 @@ const EVERY: u32 = 10_000;
 pub(super) struct Interpreter {
     /// Calls a compiled script, so that its errors come back with their place.
     run: Function,
-    /// Where `KEYS` and `ARGV` are put.
-    globals: Table,
-    keys: LuaString,
-    argv: LuaString,
+    /// Lets go of the last script's `KEYS` and `ARGV`.
+    clear: Function,
     replies: Replies,
     shared: Shared,
     watch: Arc<Watch>,
@@ -46,12 +44,11 @@ struct Compiled {
 impl Interpreter {
     pub(super) fn new(seed: u64, limits: Limits, watch: Arc<Watch>) -> mlua::Result<Interpreter> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
-        // What panics here is a bug, and goes on panicking outside of Lua.
-        let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let shared = Shared::new(watch.clone(), limits.memory_bytes);
         let native = native::functions(&lua, &shared, &watch, limits, seed)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("=sandbox").set_mode(ChunkMode::Text);
-        let (run, globals) = prelude.call::<(Function, Table)>(native)?;
+        let (run, clear) = prelude.call::<(Function, Function)>(native)?;
         // Lua's parser does not hold the name of what it parses; this does.
         lua.set_named_registry_value("user_script", "@user_script")?;
         let ender = watch.clone();
@@ -59,12 +56,10 @@ impl Interpreter {
             None => Ok(VmState::Continue),
             Some(_) => Err(mlua::Error::runtime("the script must end")),
         })?;
-        let (keys, argv) = (lua.create_string("KEYS")?, lua.create_string("ARGV")?);
         lua.gc_collect()?;
-        lua.set_memory_limit(limits.memory_bytes)?;
         let replies = Replies::new(&lua)?;
         let compiled = HashMap::new();
-        Ok(Interpreter { run, globals, keys, argv, replies, shared, watch, limits, compiled, clock: 0, lua })
+        Ok(Interpreter { run, clear, replies, shared, watch, limits, compiled, clock: 0, lua })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -138,17 +133,16 @@ impl Interpreter {
     }
 
     fn called(&self, function: &Function, call: &Call<'_>) -> mlua::Result<(bool, Value)> {
-        self.globals.raw_set(&self.keys, self.list(call.keys)?)?;
-        self.globals.raw_set(&self.argv, self.list(call.args)?)?;
-        self.run.call(function)
+        let (keys, args) = (self.list(call.keys)?, self.list(call.args)?);
+        // The limit is on while Lua allocates by itself: with it, what is made for Lua here would be made twice as slowly.
+        self.lua.set_memory_limit(self.limits.memory_bytes)?;
+        let answer = self.run.call((function, keys, args));
+        self.lua.set_memory_limit(0)?;
+        answer
     }
 
     fn list(&self, items: &[&[u8]]) -> mlua::Result<Table> {
-        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
-        for (item, index) in items.iter().zip(1i64..) {
-            table.raw_set(index, self.lua.create_string(item)?)?;
-        }
-        Ok(table)
+        convert::list(&self.lua, items.iter().map(|item| convert::text(&self.lua, item)))
     }
 
     fn ended(&self, end: Option<End>, digest: &Digest) -> Reply {
@@ -165,10 +159,7 @@ impl Interpreter {
         if self.lua.used_memory() < much {
             return true;
         }
-        // KEYS and ARGV of the last script are garbage too.
-        let is_cleared = self.globals.raw_set(&self.keys, Value::Nil).is_ok()
-            && self.globals.raw_set(&self.argv, Value::Nil).is_ok()
-            && self.lua.gc_collect().is_ok();
+        let is_cleared = self.clear.call::<()>(()).is_ok() && self.lua.gc_collect().is_ok();
         is_cleared && self.lua.used_memory() < much
     }
 }

@@ -383,9 +383,14 @@ local function explained(problem)
   return problem
 end
 
-local function run(script)
+local function run(script, keys, argv)
   depth = 0
+  base.KEYS, base.ARGV = keys, argv
   return xpcall(script, explained)
 end
 
-return run, base
+local function clear()
+  base.KEYS, base.ARGV = nil, nil
+end
+
+return run, clear
