@@ -7,7 +7,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::command::{Args, Command, Context, flag::*};
+use crate::command::{Args, Command, Context};
 use crate::commands::connection::REDIS_VERSION;
 use crate::engine::Engine;
 use crate::process;
@@ -114,6 +114,8 @@ fn memory(context: &mut Context<'_>, to: &mut Lines) {
     to.add("used_memory_dataset", engine.used_bytes);
     to.add("used_memory_overhead", engine.memory_bytes() - engine.used_bytes);
     to.add_bytes("used_memory_rss", process::resident_bytes());
+    to.add_bytes("used_memory_vm_eval", engine.scripts.used_bytes());
+    to.add("number_of_cached_scripts", engine.scripts.len());
     to.add_bytes("maxmemory", engine.settings.maxmemory);
     to.add("maxmemory_policy", "noeviction");
 }

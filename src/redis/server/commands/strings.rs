@@ -1,6 +1,6 @@
 //! Strings, whole and in part. Numbers in them are `counters`, what two have in common is `lcs`.
 
-use crate::args::{Refusal, integer, is, refusal, syntax, wrong_arity, wrong_type};
+use crate::args::{Refusal, integer, is, refusal, syntax, wrong_arity};
 use crate::command::{Args, Command, Context, flag::*};
 use crate::reply::Reply;
 use crate::value::{Form, Kind, Text};

@@ -33,7 +33,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Args, Context};
+use crate::command::Context;
 use crate::reply::Reply;
 use interpreter::Interpreter;
 pub(crate) use watch::{Unkilled, Watch};
