@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::{pod_url, shown};
 use crate::core::{Health, Strict};
 use crate::observe::{Cost, Formula, PodSpec};
+use crate::redis::StateOptions;
 
 /// Gossip budget, bit/s: less than a few datagrams a second tells nothing, more than a network card is no bound.
 pub(crate) const BUDGET_BITS: RangeInclusive<u64> = 10_000..=10_000_000_000;
@@ -31,6 +32,15 @@ pub(crate) const PANIC_SHARE: RangeInclusive<f64> = 0.0..=1.0;
 const LEAST_HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 /// How much higher pods in other zones may stand, ms.
 pub(crate) const ZONE_PENALTY_MS: RangeInclusive<f64> = 0.0..=60_000.0;
+/// How long a pick may wait for the shared Redis, ms.
+pub(crate) const STATE_DEADLINE_MS: RangeInclusive<f64> = 0.1..=1000.0;
+/// How often a node says there that it lives, and after which silence it is dead, s.
+pub(crate) const STATE_HEARTBEAT_S: RangeInclusive<f64> = 0.1..=60.0;
+pub(crate) const STATE_RECLAIM_S: RangeInclusive<f64> = 0.3..=3600.0;
+/// Heartbeats that may be lost before a node is dead.
+const HEARTBEATS: u32 = 3;
+/// The longest prefix of keys.
+const LONGEST_PREFIX: usize = 128;
 /// A pod's speed relative to the others.
 pub(crate) const WEIGHT: RangeInclusive<f64> = 0.001..=1000.0;
 /// Requests, or batches, that a pod runs at once, at most.
@@ -90,6 +100,43 @@ pub(crate) fn check_budget(bits: u64) -> Result<(), InvalidSetting> {
 pub(crate) fn check_strict(strict: &Strict) -> Result<(), InvalidSetting> {
     // Wider than in a file: next to nothing makes picks local, seconds let a slow machine be tried.
     float("strict.timeout (ms)", ms(strict.timeout), &(0.0..=60_000.0))
+}
+
+pub(crate) fn check_state(state: &StateOptions) -> Result<(), InvalidSetting> {
+    let wrong = |field: &str, (problem, remedy)| InvalidSetting::new(field, problem, remedy);
+    // Wider than in a file, as strict mode's.
+    float("state.deadline (ms)", ms(state.deadline), &(0.0..=60_000.0))?;
+    float("state.heartbeat (s)", state.heartbeat.as_secs_f64(), &STATE_HEARTBEAT_S)?;
+    float("state.reclaim (s)", state.reclaim.as_secs_f64(), &STATE_RECLAIM_S)?;
+    state_reclaim(state.heartbeat, state.reclaim).map_err(|answer| wrong("state.reclaim (s)", answer))?;
+    let prefix = state.prefix.as_deref();
+    prefix.map_or(Ok(()), state_prefix).map_err(|answer| wrong("state.prefix", answer))
+}
+
+/// What to answer where nodes that live would be taken for dead.
+pub(crate) fn state_reclaim(heartbeat: Duration, reclaim: Duration) -> Result<(), (String, String)> {
+    let least = heartbeat * HEARTBEATS;
+    if reclaim >= least {
+        return Ok(());
+    }
+    let problem = format!("`{}` would take nodes for dead that live", number(reclaim.as_secs_f64()));
+    let remedy = format!("write {HEARTBEATS} heartbeats at least: {}", number(least.as_secs_f64()));
+    Err((problem, remedy))
+}
+
+/// What to answer where keys could lie apart, or be told from nobody's.
+pub(crate) fn state_prefix(prefix: &str) -> Result<(), (String, String)> {
+    let wrong = |problem: &str| Err((format!("{} {problem}", shown(prefix)), "write it as in `{fleet}:`".to_owned()));
+    let inner = prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    match inner {
+        _ if prefix.len() > LONGEST_PREFIX => wrong("is longer than 128 bytes"),
+        _ if prefix.chars().any(|c| c.is_control() || c.is_whitespace()) => {
+            wrong("has white space or control characters")
+        }
+        // Redis keeps keys together by what stands in the first braces.
+        None | Some(("", _)) => wrong("has nothing in braces, which keeps all keys in one slot"),
+        Some(_) => Ok(()),
+    }
 }
 
 pub(crate) fn check_costs(costs: &BTreeMap<Box<str>, Formula>) -> Result<(), InvalidSetting> {
@@ -220,6 +267,17 @@ mod tests {
         assert_eq!(said(check_health(&health)), "health.panic_share: `NaN` is out of range; write 0 to 1");
         assert!(said(check_zone_penalty(Duration::MAX)).ends_with("is out of range; write 0 to 60000"));
         let formula = |base_ms, max_ms| Formula { max_ms, ..Formula::new(base_ms) };
+        let redis = || StateOptions::new("redis://h".parse().unwrap());
+        assert_eq!(check_state(&redis()), Ok(()));
+        let hasty = StateOptions { heartbeat: Duration::from_secs(5), ..redis() };
+        assert_eq!(
+            said(check_state(&hasty)),
+            "state.reclaim (s): `10` would take nodes for dead that live; write 3 heartbeats at least: 15"
+        );
+        for prefix in ["", "a:", "{}:", "{a b}", "{a"] {
+            let bare = StateOptions { prefix: Some(prefix.into()), ..redis() };
+            assert!(said(check_state(&bare)).starts_with(&format!("state.prefix: `{prefix}` has ")), "{prefix}");
+        }
         let costs = |formula| check_costs(&BTreeMap::from([("m".into(), formula)]));
         assert_eq!(said(costs(formula(-1.0, 5.0))), "costs[`m`].base_ms: `-1` is out of range; write 0 to 3600000");
         assert!(said(costs(formula(1e300, 5.0))).starts_with("costs[`m`].base_ms: `1e300` is out of range"));

@@ -12,6 +12,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::bounds;
 use crate::bounds::{
     check_budget, check_costs, check_health, check_pods, check_slow_start, check_strict, check_zone_penalty,
 };
@@ -23,6 +24,11 @@ use crate::forward::look_after;
 use crate::id::Epoch;
 use crate::observe::{Formula, MemberView, Pod, PodSpec, View};
 use crate::pick::{self, Outcome, PickError, Picker, PolicyKind, Request};
+use crate::redis::StateOptions;
+#[cfg(feature = "redis")]
+use crate::redis::StateView;
+#[cfg(feature = "redis")]
+use crate::redis::shared::{Shared, Told};
 use crate::time::Time;
 
 pub use crate::bounds::InvalidSetting;
@@ -84,6 +90,8 @@ pub struct NodeConfig {
     pub budget_bits: u64,
     /// Whether [`Node::pick_strict`] asks the owners of shards, and how.
     pub strict: Option<Strict>,
+    /// Whether [`Node::pick_strict`] asks a Redis that all nodes share, and which. Needs the feature `redis`.
+    pub state: Option<StateOptions>,
     /// How long a pod that is new, or back after it was ejected, takes part in a growing share of the picks only, an hour at
     /// most; zero: in all at once.
     pub slow_start: Duration,
@@ -113,6 +121,7 @@ impl NodeConfig {
             policy: PolicyKind::default(),
             budget_bits: 1_000_000,
             strict: None,
+            state: None,
             slow_start: SLOW_START,
             health: Health::default(),
             zone: None,
@@ -139,6 +148,9 @@ pub enum JoinError {
     /// Certificates that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A shared Redis beside strict mode, or in a build that has none: set one of both to none.
+    #[error("{0}")]
+    State(&'static str),
     /// The gossip address cannot be bound.
     #[error("cannot gossip on `{addr}`: {source}; take another address or end what uses it")]
     Bind {
@@ -163,6 +175,9 @@ pub struct Node {
     picker: Picker,
     /// How long picks of strict mode wait at most; none where it is off.
     patience: Option<Duration>,
+    /// The Redis that picks ask, where they do.
+    #[cfg(feature = "redis")]
+    state: Option<Arc<Shared>>,
     /// How it looks after its pods, and whether it does: only once it forwards.
     health: Health,
     looks_after_pods: Arc<AtomicBool>,
@@ -192,6 +207,8 @@ impl Node {
         check_zone_penalty(config.zone_penalty)?;
         check_costs(&config.costs)?;
         check_pods(&config.pods)?;
+        check_who_is_asked(&config)?;
+        config.state.as_ref().map_or(Ok(()), bounds::check_state)?;
         let identity = tls::identity(&config.name, &config.cluster, &config.credentials)?;
         let (socket, advertise) = bind(config.gossip, config.advertise)?;
         let entropy = || SysRng.try_next_u64().map_err(|error| JoinError::Start(io::Error::other(error)));
@@ -219,6 +236,11 @@ impl Node {
         let (commands, receiver) = mpsc::unbounded_channel();
         let picker = core.picker().clone();
         let me = tls::PeerName { cluster: config.cluster, name: config.name.clone() };
+        #[cfg(feature = "redis")]
+        let state = {
+            let who = (&*me.cluster, &*me.name, entropy()?);
+            config.state.map(|options| Shared::start(options, who, picker.clone())).transpose()?
+        };
         let start = Start { core, socket, identity, me, join: config.join, wake, commands: receiver };
         runner::start(start).await.map_err(JoinError::Start)?;
         let patience = config.strict.map(|strict| strict.timeout.saturating_add(OVERDUE));
@@ -227,6 +249,8 @@ impl Node {
             gossip: advertise,
             picker,
             patience,
+            #[cfg(feature = "redis")]
+            state,
             health: config.health,
             looks_after_pods: Arc::default(),
             commands,
@@ -248,24 +272,62 @@ impl Node {
     /// # Errors
     /// [`PickError`]; nothing is charged then.
     pub fn pick(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
-        self.picker.pick(clock::now(), request).map(|inner| Ticket { inner: Some(inner) })
+        let ticket = self.pick_alone(request)?;
+        #[cfg(feature = "redis")]
+        let ticket = match &self.state {
+            Some(state) => ticket.told_by(state),
+            None => ticket,
+        };
+        Ok(ticket)
     }
 
-    /// The same by the word of the owner of a shard of the pods, a round trip away, where [`NodeConfig::strict`] is set;
-    /// by this node's own view where no owner answers in time, and where it is not set.
+    /// The same by the word of somebody who knows better, a round trip away: the owner of a shard of the pods where
+    /// [`NodeConfig::strict`] is set, the Redis of [`NodeConfig::state`] where that is. By this node's own view where no
+    /// answer comes in time, and where neither is set.
     ///
     /// # Errors
     /// [`PickError`]; nothing is charged then.
     pub async fn pick_strict(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
+        #[cfg(feature = "redis")]
+        if let Some(state) = &self.state {
+            return state.pick(request, None).await.map(Ticket::told);
+        }
         // Owners know of no pods that a request is bound to, nor of bounds.
         let Some(patience) = self.patience.filter(|_| request.is_free()) else { return self.pick(request) };
         let (to, answer) = oneshot::channel();
         self.tell(Command::Reserve(request.into(), to));
         match tokio::time::timeout(patience, answer).await {
-            Ok(Ok(unclaimed)) => unclaimed.claim().map(|inner| Ticket { inner: Some(inner) }),
+            Ok(Ok(unclaimed)) => unclaimed.claim().map(Ticket::new),
             // It left, or its thread is held up: neither is a reason to let a request wait.
             Ok(Err(_)) | Err(_) => self.pick(request),
         }
+    }
+
+    /// A ticket by this node's view that nobody else was asked about or told of: [`Node::agreed`] does, where somebody is.
+    pub(crate) fn pick_alone(&self, request: &Request<'_>) -> Result<Ticket, PickError> {
+        self.picker.pick(clock::now(), request).map(Ticket::new)
+    }
+
+    /// The ticket, or the one that the Redis of [`NodeConfig::state`] prefers for its request.
+    pub(crate) async fn agreed(&self, mut ticket: Ticket, request: &Request<'_>) -> Result<Ticket, PickError> {
+        #[cfg(feature = "redis")]
+        if let Some(state) = &self.state {
+            return state.pick(request, ticket.inner.take()).await.map(Ticket::told);
+        }
+        let _ = (&mut ticket, request);
+        Ok(ticket)
+    }
+
+    /// Who decides its picks, and how that goes; none where only its own view does.
+    #[cfg(feature = "redis")]
+    pub fn state(&self) -> Option<StateView> {
+        self.state.as_deref().map(Shared::view)
+    }
+
+    /// The shared state itself.
+    #[cfg(feature = "redis")]
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        self.state.as_deref()
     }
 
     /// The picker itself: pods, policy, rung.
@@ -290,7 +352,12 @@ impl Node {
 
     /// What it believes about pods; none once it left.
     pub async fn view(&self) -> Option<View> {
-        self.ask(Command::View).await
+        let view = self.ask(Command::View).await;
+        #[cfg(feature = "redis")]
+        if self.state.is_some() {
+            return view.map(|view| View { policy: "redis", ..view });
+        }
+        view
     }
 
     /// What it believes about members, itself first; empty once it left.
@@ -319,6 +386,10 @@ impl Node {
                 () = tokio::time::sleep(Duration::from_millis(5)) => {}
             }
         }
+        #[cfg(feature = "redis")]
+        if let Some(state) = &self.state {
+            state.leave().await;
+        }
         // None: it left already.
         let _ = self.ask(Command::Leave).await;
     }
@@ -344,6 +415,17 @@ impl Node {
     }
 }
 
+/// Who is asked for picks must be one.
+fn check_who_is_asked(config: &NodeConfig) -> Result<(), JoinError> {
+    match config.state {
+        Some(_) if cfg!(not(feature = "redis")) => Err(JoinError::State("this build knows no Redis (feature `redis`)")),
+        Some(_) if config.strict.is_some() => {
+            Err(JoinError::State("picks can ask owners of shards or a Redis, not both: set strict or state to none"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Binds the gossip socket and says what peers should dial.
 fn bind(gossip: SocketAddr, advertise: Option<SocketAddr>) -> Result<(UdpSocket, SocketAddr), JoinError> {
     let failed = |source| JoinError::Bind { addr: gossip, source };
@@ -361,9 +443,31 @@ fn bind(gossip: SocketAddr, advertise: Option<SocketAddr>) -> Result<(UdpSocket,
 pub struct Ticket {
     /// Taken only by the end.
     inner: Option<pick::Ticket>,
+    /// What the shared Redis knows of it.
+    #[cfg(feature = "redis")]
+    told: Option<Told>,
 }
 
 impl Ticket {
+    fn new(inner: pick::Ticket) -> Ticket {
+        Ticket {
+            inner: Some(inner),
+            #[cfg(feature = "redis")]
+            told: None,
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    fn told_by(mut self, state: &Arc<Shared>) -> Ticket {
+        self.told = state.told(self.held());
+        self
+    }
+
+    #[cfg(feature = "redis")]
+    fn told((inner, told): (pick::Ticket, Option<Told>)) -> Ticket {
+        Ticket { inner: Some(inner), told }
+    }
+
     /// The pod that was picked.
     pub fn pod(&self) -> &Arc<Pod> {
         self.held().pod()
@@ -420,9 +524,13 @@ impl Ticket {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        if let Some(inner) = self.inner.take() {
-            inner.finish(clock::now(), outcome);
+        let Some(inner) = self.inner.take() else { return };
+        let now = clock::now();
+        #[cfg(feature = "redis")]
+        if let Some(told) = self.told.take() {
+            told.end(inner.remains(now, outcome));
         }
+        inner.finish(now, outcome);
     }
 }
 

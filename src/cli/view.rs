@@ -1,6 +1,8 @@
 //! What `plimsoll view` and `plimsoll members` print. Fields that an older node does not send are shown as zero; fields
 //! that a newer one adds are ignored.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use serde::Deserialize;
 
@@ -13,6 +15,31 @@ pub(super) struct View {
     rung: String,
     unseen_ms: f64,
     pods: Vec<Pod>,
+    state: Option<State>,
+}
+
+/// A Redis that all nodes share.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct State {
+    redis: String,
+    rung: String,
+    steps_down: u64,
+    steps_up: u64,
+    asked: u64,
+    answered: u64,
+    missed: BTreeMap<String, u64>,
+    unasked: u64,
+    waiting: u64,
+    ask_ms: Quantiles,
+    last_trouble: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Quantiles {
+    p50: f64,
+    p99: f64,
 }
 
 #[derive(Default, Deserialize)]
@@ -104,12 +131,28 @@ pub(super) fn view(view: View) -> String {
             number(pod.cancelled),
         ]);
     }
-    let View { node, policy, rung, unseen_ms, pods } = &view;
+    let View { node, policy, rung, unseen_ms, pods, state } = &view;
     format!(
-        "node {node}  policy {policy}  rung {rung}  pods {}  in flight {}  unseen {unseen_ms:.1} ms\n{table}{}",
+        "node {node}  policy {policy}  rung {rung}  pods {}  in flight {}  unseen {unseen_ms:.1} ms\n{}{table}{}",
         pods.len(),
         rounded(in_flight),
+        state.as_ref().map_or_else(String::new, shared),
         models_out(pods),
+    )
+}
+
+/// How it goes with the shared Redis: a line, and another one where something went wrong last.
+fn shared(state: &State) -> String {
+    let State { redis, rung, steps_down, steps_up, asked, answered, unasked, waiting, .. } = state;
+    let Quantiles { p50, p99 } = state.ask_ms;
+    let missed: u64 = state.missed.values().sum();
+    let why = state.missed.iter().filter(|(_, count)| **count > 0).map(|(why, count)| format!("{why} {count}"));
+    let why = why.collect::<Vec<_>>().join(", ");
+    let why = if why.is_empty() { why } else { format!(" ({why})") };
+    let trouble = state.last_trouble.as_ref().map_or_else(String::new, |trouble| format!("it last {trouble}\n"));
+    format!(
+        "state {redis}  decides {rung}  steps {steps_down} down {steps_up} up  asked {asked}  answered {answered}  \
+         missed {missed}{why}  unasked {unasked}  waiting {waiting}  ask p50 {p50:.2} ms p99 {p99:.2} ms\n{trouble}"
     )
 }
 
@@ -227,6 +270,18 @@ mod tests {
             ]
         );
         assert!(!text.contains('\u{1b}'), "no colour without a terminal");
+        let state = r#""state":{"mode":"redis","redis":"redis://h:6379","rung":"gossip","steps_down":1,"steps_up":1,"asked":9,
+            "answered":6,"missed":{"late":3,"failed":0},"unasked":40,"waiting":0,"ask_ms":{"p50":0.2,"p99":5.01},
+            "last_trouble":"does not answer within 5 ms"},"pods""#;
+        let text = view(serde_json::from_str(&json.replace("\"pods\"", state)).unwrap());
+        let lines: Vec<&str> = text.lines().skip(1).take(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "state redis://h:6379  decides gossip  steps 1 down 1 up  asked 9  answered 6  missed 3 (late 3)  unasked 40  waiting 0  ask p50 0.20 ms p99 5.01 ms",
+                "it last does not answer within 5 ms"
+            ]
+        );
         let starting = json.replace("\"ejected\":true", "\"ejected\":false,\"start_share\":0.25");
         assert!(view(serde_json::from_str(&starting).unwrap()).contains(" starting:25% "));
         let draining = json.replace("\"ejected\":true", "\"draining\":true");

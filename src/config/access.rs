@@ -106,7 +106,7 @@ pub(super) fn read_pod_tls(
 }
 
 /// A certificate and its key, or neither.
-fn read_pair(
+pub(super) fn read_pair(
     layers: &Layers,
     keys: [&str; 2],
     written: [&Option<String>; 2],

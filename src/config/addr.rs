@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::error::shown;
 
 /// What is wrong, and what to do.
-pub(super) type Problem = (String, String);
+pub(crate) type Problem = (String, String);
 
 /// `IP:port` to listen on; port 0 takes any free one.
 pub(super) fn socket(written: &str) -> Result<SocketAddr, Problem> {
@@ -21,7 +21,7 @@ pub(super) fn socket(written: &str) -> Result<SocketAddr, Problem> {
 }
 
 /// `host:port` to dial: a name or an IP address, IPv6 in brackets.
-pub(super) fn host_port(written: &str) -> Result<(String, u16), Problem> {
+pub(crate) fn host_port(written: &str) -> Result<(String, u16), Problem> {
     let problem = |remedy: &str| (format!("{} is not host:port", shown(written)), remedy.to_owned());
     let plain = "write it as in `triton.svc:8001`, `10.0.0.7:8001` or `[fd00::7]:8001`";
     let (host, port) = written.rsplit_once(':').ok_or_else(|| problem(plain))?;

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use crate::core::{Health, SLOW_START, ZONE_PENALTY};
 use crate::forward::{Limits, Retry};
-use crate::redis::FaceOptions;
+use crate::redis::{FaceOptions, RedisAddress, StateOptions};
 
 /// Where Triton itself listens, so that a caller beside a node changes nothing but the host.
 pub(super) const GRPC: &str = "127.0.0.1:8001";
@@ -97,8 +97,21 @@ pub(super) fn table() -> Table {
         ("gossip".to_owned(), section(vec![("budget_mbit", BUDGET_MBIT.into())])),
         ("strict".to_owned(), section(vec![("enabled", false.into()), ("timeout_ms", STRICT_TIMEOUT_MS.into())])),
         ("redis".to_owned(), redis()),
+        ("state".to_owned(), state()),
         ("log".to_owned(), section(log)),
     ])
+}
+
+/// See [`StateOptions`].
+fn state() -> Value {
+    let usual = StateOptions::new(RedisAddress::local());
+    let keys: [(&str, Value); 4] = [
+        ("mode", "gossip".into()),
+        ("deadline_ms", (usual.deadline.as_secs_f64() * 1e3).into()),
+        ("heartbeat_s", usual.heartbeat.as_secs_f64().into()),
+        ("reclaim_s", usual.reclaim.as_secs_f64().into()),
+    ];
+    Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// See [`Health`] for what each buys.

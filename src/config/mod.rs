@@ -32,6 +32,7 @@ mod layers;
 mod pods;
 mod raw;
 mod redis;
+mod state;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,11 +40,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::access::{AccessLogConfig, AdminAccess};
-pub(crate) use self::addr::{bracketed, pod_url};
+pub(crate) use self::addr::{bracketed, host_port, pod_url};
 #[cfg(feature = "cli")]
 pub(crate) use self::credentials::random_secret;
 pub use self::discovery::{DiscoveryConfig, DnsName, KubernetesService, Port};
-#[cfg(any(feature = "kubernetes", feature = "cli"))]
+#[cfg(any(feature = "kubernetes", feature = "cli", feature = "redis"))]
 pub(crate) use self::error::one_line;
 pub(crate) use self::error::shown;
 pub use self::error::{ConfigError, CredentialsError, Source};
@@ -56,7 +57,7 @@ use crate::forward::{FrontOptions, Limits, ModelOptions, Retry};
 use crate::node::NodeConfig;
 use crate::observe::{Formula, PodSpec, PodTls};
 use crate::pick::PolicyKind;
-use crate::redis::FaceOptions;
+use crate::redis::{FaceOptions, StateOptions};
 
 /// Where a node's admin API is unless it is told otherwise; where `plimsoll view` asks.
 pub const DEFAULT_ADMIN: &str = defaults::ADMIN;
@@ -107,6 +108,8 @@ pub struct Config {
     pub budget_bits: u64,
     /// Whether picks ask the owners of shards, and how.
     pub strict: Option<Strict>,
+    /// The Redis that picks ask, where they do.
+    pub state: Option<StateOptions>,
     /// The front's limits.
     pub front: FrontConfig,
     /// When a request is sent a second time.
@@ -221,6 +224,7 @@ impl Config {
             policy: self.policy,
             budget_bits: self.budget_bits,
             strict: self.strict,
+            state: self.state.clone(),
             slow_start: self.slow_start,
             health: self.health,
             zone: self.zone.clone(),

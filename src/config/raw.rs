@@ -18,6 +18,7 @@ use super::forward::{RawLimits, RawModel, RawRetry, read_limits, read_models, re
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
 use super::redis::{RawRedis, read_redis};
+use super::state::{RawState, read_state};
 use super::{Config, FrontConfig, Identity, LogFormat};
 use crate::bounds;
 use crate::core::{Health, Strict};
@@ -41,6 +42,7 @@ struct Raw {
     gossip: RawGossip,
     strict: RawStrict,
     redis: RawRedis,
+    state: RawState,
     log: RawLog,
     #[serde(default)]
     costs: Vec<RawCost>,
@@ -176,6 +178,7 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         costs: read_costs(raw.costs, &r)?,
         budget_bits: (r.float("gossip.budget_mbit", raw.gossip.budget_mbit, budget_mbit())? * 1e6) as u64,
         strict: strict(&raw.strict, &r)?,
+        state: read_state(layers, &raw.state, raw.strict.enabled, &r)?,
         front: FrontConfig {
             max_message_bytes: (r.integer("front.max_message_mib", front.max_message_mib, 1..=2047)? as u64) << 20,
             connect_timeout: Duration::from_millis(r.integer(
@@ -260,7 +263,10 @@ fn identity(layers: &Layers, node: &RawNode, r: &Reader<'_>) -> Result<Identity,
 fn policy(written: &str, r: &Reader<'_>) -> Result<PolicyKind, ConfigError> {
     written.parse().map_err(|_| {
         let names: Vec<&str> = PolicyKind::ALL.into_iter().map(PolicyKind::name).collect();
-        let remedy = format!("take one of {}", names.join(", "));
+        let remedy = match written {
+            "redis" => "write mode = \"redis\" under [state], where its address stands too".to_owned(),
+            _ => format!("take one of {}", names.join(", ")),
+        };
         r.invalid("pick.policy", (format!("{} is no policy", shown(written)), remedy))
     })
 }

@@ -71,7 +71,11 @@ impl Metrics {
     /// All of it, as Prometheus text; none once the node has left.
     pub async fn render(&self, node: &Node) -> Option<String> {
         let view = node.view().await?;
-        let mut text = render(&view, &node.members().await, &node.gossip_stats().await.values());
+        let mut text = render(&view, &node.members().await, &node.gossip_stats().await.values(), || shared_state(node));
+        #[cfg(feature = "redis")]
+        if let Some(state) = node.shared() {
+            state.write_ask_times(&mut text);
+        }
         if let Some(events) = &self.events {
             // Without this the recorder's histograms would grow from scrape to scrape.
             events.run_upkeep();
@@ -81,8 +85,24 @@ impl Metrics {
     }
 }
 
-/// One scrape.
-fn render(view: &View, members: &[MemberView], gossip: &[(&'static str, &'static str, u64)]) -> String {
+/// What a node with a shared Redis says of that.
+fn shared_state(node: &Node) {
+    #[cfg(feature = "redis")]
+    if let Some(state) = node.state() {
+        crate::redis::metrics::describe();
+        crate::redis::metrics::values(&state);
+    }
+    #[cfg(not(feature = "redis"))]
+    let _ = node;
+}
+
+/// One scrape, with what `more` says.
+fn render(
+    view: &View,
+    members: &[MemberView],
+    gossip: &[(&'static str, &'static str, u64)],
+    more: impl FnOnce(),
+) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     with_local_recorder(&recorder, || {
         describe();
@@ -93,6 +113,7 @@ fn render(view: &View, members: &[MemberView], gossip: &[(&'static str, &'static
         member_values(members);
         gossip_values(gossip);
         process_values();
+        more();
         let left_out = view.pods.len().saturating_sub(MOST_SERIES) + members.len().saturating_sub(MOST_SERIES);
         gauge!("plimsoll_series_left_out").set(left_out as f64);
     });
@@ -379,7 +400,7 @@ mod tests {
         ejected.ejected = true;
         let members = [member("a", "alive", true), member("b", "alive", false), member("c", "down", false)];
         let gossip = [("messages_sent_total", "rows", 7), ("connections", "", 2)];
-        let text = render(&view(vec![pod("t0"), ejected]), &members, &gossip);
+        let text = render(&view(vec![pod("t0"), ejected]), &members, &gossip, || {});
         for line in [
             "plimsoll_pod_in_flight{pod=\"t0\"} 3.5",
             "plimsoll_pod_own_in_flight{pod=\"t0\"} 1",
@@ -428,8 +449,8 @@ mod tests {
     /// A pod that left must not stay on dashboards as a line that never moves.
     #[test]
     fn what_left_is_gone_from_the_next_scrape() {
-        assert!(render(&view(vec![pod("t0")]), &[], &[]).contains("t0"));
-        assert!(!render(&view(Vec::new()), &[], &[]).contains("t0"));
+        assert!(render(&view(vec![pod("t0")]), &[], &[], || {}).contains("t0"));
+        assert!(!render(&view(Vec::new()), &[], &[], || {}).contains("t0"));
     }
 
     /// The order must come from the names, or every scrape is a new text.
@@ -439,14 +460,14 @@ mod tests {
         let stable = |text: String| -> Vec<String> {
             text.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned).collect()
         };
-        assert_eq!(stable(render(&view(pods()), &[], &[])), stable(render(&view(pods()), &[], &[])));
+        assert_eq!(stable(render(&view(pods()), &[], &[], || {})), stable(render(&view(pods()), &[], &[], || {})));
     }
 
     /// Over the bound series are left out, and the number of them is said.
     #[test]
     fn series_are_bounded() {
         let pods = (0..MOST_SERIES + 5).map(|n| pod(&format!("t{n}"))).collect();
-        let text = render(&view(pods), &[], &[]);
+        let text = render(&view(pods), &[], &[], || {});
         assert_eq!(text.lines().filter(|line| line.starts_with("plimsoll_picks_total{")).count(), MOST_SERIES);
         assert!(text.contains("plimsoll_series_left_out 5"));
     }

@@ -69,7 +69,7 @@ impl Forwarder {
                 let priority = call.peek.parameters.priority();
                 // Those that may go to the same pods stand in one line: one that waits for its pod holds up nobody else.
                 let line = Line::new(call.model(), &among);
-                let waited = self.queue.wait(line, priority, trip.until, || self.node.pick(&wanted));
+                let waited = self.queue.wait(line, priority, trip.until, || self.node.pick_alone(&wanted));
                 let waited = match trip.waits_until {
                     // As Triton says it of its own queue.
                     Some(until) => tokio::time::timeout(until.since(clock::now()), waited).await.map_err(|_| {
@@ -78,10 +78,14 @@ impl Forwarder {
                     })?,
                     None => waited.await,
                 };
-                waited.map_err(|full| {
+                let waited = waited.map_err(|full| {
                     turned_down("queue_full");
                     refused(full.to_string(), Duration::from_secs(1))
-                })?
+                })?;
+                match waited {
+                    Ok(ticket) => self.node.agreed(ticket, &wanted).await,
+                    none => none,
+                }
             }
         };
         match picked {

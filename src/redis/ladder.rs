@@ -133,7 +133,13 @@ impl Ladder {
             return None;
         }
         self.debt += PAYS;
-        if self.debt < PAYS * self.config.misses.max(1) {
+        if self.debt < PAYS * self.config.misses.max(1) { None } else { self.lost(now) }
+    }
+
+    /// There is nobody to ask any more: the connection is gone, or Redis refuses.
+    pub fn lost(&mut self, now: Time) -> Option<Step> {
+        if self.rung == Rung::Gossip {
+            (self.good, self.probe_at) = (0, Some(now + self.config.probe_every));
             return None;
         }
         let relapsed = self.up_since.is_some_and(|since| now.since(since) < RELAPSE);
@@ -220,6 +226,15 @@ mod tests {
         assert_eq!((ladder.missed(at(4)), ladder.missed(at(5))), (None, None));
         assert!(!ladder.asks());
         assert_eq!(ladder.steps(), (1, 1));
+    }
+
+    /// Who is gone answers nobody: no request should have to find out.
+    #[test]
+    fn a_lost_connection_is_a_step_at_once() {
+        let mut ladder = up(at(0));
+        assert_eq!(ladder.lost(at(1)), Some(Step::Down));
+        assert_eq!(ladder.lost(at(100)), None);
+        assert_eq!((ladder.probe_at(), ladder.steps()), (Some(at(350)), (1, 1)));
     }
 
     /// One late answer in ten is a busy Redis, one in three is one that nobody should wait for.

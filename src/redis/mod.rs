@@ -7,6 +7,8 @@
 //! The face of a node that speaks Redis (`face.rs`) is a server of a crate of its own, `src/redis/server`, which knows nothing of
 //! pods; what it shows of them is the [`LoadSet`].
 
+#[cfg(feature = "driver")]
+mod address;
 pub mod book;
 #[cfg(feature = "redis")]
 mod charges;
@@ -14,11 +16,27 @@ mod charges;
 mod face;
 pub mod ladder;
 #[cfg(feature = "redis")]
+mod link;
+#[cfg(feature = "redis")]
 mod load_view;
+#[cfg(feature = "redis")]
+pub(crate) mod metrics;
 #[cfg(feature = "driver")]
 mod options;
+#[cfg(feature = "redis")]
+pub mod scripts;
+#[cfg(feature = "redis")]
+pub(crate) mod shared;
+#[cfg(feature = "redis")]
+mod spread;
+#[cfg(feature = "driver")]
+mod state;
 
+#[cfg(feature = "driver")]
+pub use self::address::{NoRedisAddress, RedisAddress};
 #[cfg(feature = "redis")]
 pub use self::face::{Face, FaceError};
 #[cfg(feature = "driver")]
 pub use self::options::{FaceOptions, LoadSet, Unit, Zadd};
+#[cfg(feature = "driver")]
+pub use self::state::{Missed, Quantiles, StateOptions, StateView};

@@ -5,7 +5,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/metrics` | Prometheus text |
-//! | `/v1/view` | what it believes about pods ([`crate::observe::View`]) |
+//! | `/v1/view` | what it believes about pods ([`crate::observe::View`]), and what it says of its shared state as `state`, if any |
 //! | `/v1/members` | what it believes about members (a list of [`crate::observe::MemberView`]) |
 //! | `/v1/drain` | how far its drain is; a POST begins it |
 //! | `/health/live` | 200 while the process runs |
@@ -38,6 +38,7 @@ use super::metrics::Metrics;
 use super::tls::ServerTls;
 use crate::node::Node;
 use crate::observe::View;
+use crate::redis::StateView;
 
 const HAS_LEFT: &str = "this node has left";
 
@@ -165,6 +166,28 @@ async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Resp
     refusal
 }
 
+/// The view, and who decides picks where that is not the view alone.
+#[derive(serde::Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    view: View,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<StateView>,
+}
+
+impl Whole {
+    fn of(node: &Node, view: View) -> Whole {
+        #[cfg(feature = "redis")]
+        let state = node.state();
+        #[cfg(not(feature = "redis"))]
+        let state = {
+            let _ = node;
+            None
+        };
+        Whole { view, state }
+    }
+}
+
 async fn metrics(State(admin): State<Admin>) -> Response {
     match admin.metrics.render(&admin.node).await {
         Some(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
@@ -173,7 +196,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn view(State(admin): State<Admin>) -> Response {
-    admin.node.view().await.map_or_else(has_left, |view| Json(view).into_response())
+    admin.node.view().await.map_or_else(has_left, |view| Json(Whole::of(&admin.node, view)).into_response())
 }
 
 async fn members(State(admin): State<Admin>) -> Response {

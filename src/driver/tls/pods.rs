@@ -24,6 +24,9 @@ pub(crate) enum Wanted {
     H2,
     /// HTTP/1.1.
     Http1,
+    /// Something that has no name among protocols: Redis.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "nobody else speaks so"))]
+    Plain,
 }
 
 /// The TLS of connections to pods with the same settings: read once, shared by all of them, read again when the files change.
@@ -33,6 +36,7 @@ pub(crate) struct ClientTls(Arc<Watched<Configs, TlsError>>);
 struct Configs {
     h2: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
+    plain: Arc<ClientConfig>,
 }
 
 /// The files of some settings, without the name that goes with them.
@@ -73,6 +77,7 @@ impl ClientTls {
         let config = match wanted {
             Wanted::H2 => &configs.h2,
             Wanted::Http1 => &configs.http1,
+            Wanted::Plain => &configs.plain,
         };
         TlsConnector::from(config.clone()).connect(name, stream).await
     }
@@ -112,7 +117,7 @@ fn configs(ca: Option<&Text>, shown: Option<&[Text; 2]>) -> Result<Configs, TlsE
         config.alpn_protocols = vec![protocol.to_vec()];
         Arc::new(config)
     };
-    Ok(Configs { h2: speaking(b"h2"), http1: speaking(b"http/1.1") })
+    Ok(Configs { h2: speaking(b"h2"), http1: speaking(b"http/1.1"), plain: Arc::new(config) })
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {
