@@ -33,7 +33,7 @@ use crate::driver::tls::ServerTls;
 use crate::driver::tls::pods::ClientTls;
 use crate::forward::{self, FrontOptions};
 use crate::node::{JoinError, Node};
-use crate::redis::{Face, FaceError, FaceOptions};
+use crate::redis::{Bridge, Face, FaceError, FaceOptions};
 
 /// How long the first answers of discovery are waited for before the node calls itself ready. A dead resolver must not
 /// keep a node from serving the pods it knows.
@@ -120,6 +120,8 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
     let face =
         redis.zip(config.redis.as_ref()).map(|(listener, face)| speak_redis(&node, face, keys.tls.clone(), listener));
     let face = face.transpose()?;
+    let bridge = config.bridge.as_ref().map(|bridge| Bridge::start(&node, bridge, &config.cluster)).transpose();
+    let bridge = bridge.map_err(Failure::bad_input)?;
     // Both protocols come in by each of them.
     let doors: Vec<TcpListener> = [Some(grpc), http].into_iter().flatten().collect();
     let options = front_options(&config, keys.tls.clone(), access_log.clone());
@@ -159,6 +161,9 @@ async fn serve(config: Config, until_stdin_ends: bool) -> Result<(), Failure> {
         front.close().await;
         if let Some(face) = face {
             face.close().await;
+        }
+        if let Some(bridge) = bridge {
+            bridge.close().await;
         }
         drain.end();
         node.leave(LAST_WORDS).await;

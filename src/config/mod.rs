@@ -57,7 +57,7 @@ use crate::forward::{FrontOptions, Limits, ModelOptions, Retry};
 use crate::node::NodeConfig;
 use crate::observe::{Formula, PodSpec, PodTls};
 use crate::pick::PolicyKind;
-use crate::redis::{FaceOptions, StateOptions};
+use crate::redis::{BridgeOptions, FaceOptions, StateOptions};
 
 /// Where a node's admin API is unless it is told otherwise; where `plimsoll view` asks.
 pub const DEFAULT_ADMIN: &str = defaults::ADMIN;
@@ -124,6 +124,8 @@ pub struct Config {
     pub pods: Vec<PodSpec>,
     /// How it speaks Redis, where it does.
     pub redis: Option<FaceOptions>,
+    /// The Redis of callers that are still there, where both shall see each other.
+    pub bridge: Option<BridgeOptions>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The access log, where there is one.

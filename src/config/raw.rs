@@ -17,7 +17,7 @@ use super::error::{ConfigError, Source, one_line, shown};
 use super::forward::{RawLimits, RawModel, RawRetry, read_limits, read_models, read_retry};
 use super::layers::Layers;
 use super::pods::{RawPod, read_pods};
-use super::redis::{RawRedis, read_redis};
+use super::redis::{RawRedis, read_bridge, read_redis};
 use super::state::{RawState, read_state};
 use super::{Config, FrontConfig, Identity, LogFormat};
 use crate::bounds;
@@ -195,7 +195,8 @@ pub(super) fn read(layers: &Layers) -> Result<Config, ConfigError> {
         models: read_models(raw.models, &r)?,
         discovery: discovery::read(layers, raw.discovery, &r)?,
         pods,
-        redis: read_redis(layers, raw.redis, raw.tls.has_certificate(), &r)?,
+        redis: read_redis(layers, &raw.redis, raw.tls.has_certificate(), &r)?,
+        bridge: read_bridge(layers, &raw.redis, &r)?,
         log_format: log_format(&raw.log.format, &r)?,
         access_log: access::read_log(layers, &raw.log.access, raw.log.access_sample, &r)?,
     };

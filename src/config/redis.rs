@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::error::{ConfigError, shown};
 use super::layers::Layers;
 use super::raw::Reader;
-use crate::redis::{FaceOptions, LoadSet, Unit, Zadd};
+use crate::redis::{BridgeOptions, FaceOptions, LoadSet, NoRedisAddress, Unit, Zadd};
 
 /// Milliseconds of one point of a score: from microseconds to hours.
 const SCALE: std::ops::RangeInclusive<f64> = 1e-6..=3.6e6;
@@ -41,17 +41,21 @@ pub(super) struct RawRedis {
     script_limit_s: f64,
     script_memory_mib: i64,
     threads: i64,
+    bridge: Option<String>,
+    bridge_key: Option<String>,
+    bridge_password_file: Option<String>,
+    bridge_ca_file: Option<String>,
 }
 
 /// All is judged whether the face is on or not: who turns it on at night should not find out then.
 pub(super) fn read_redis(
     layers: &Layers,
-    raw: RawRedis,
+    raw: &RawRedis,
     has_certificate: bool,
     r: &Reader<'_>,
 ) -> Result<Option<FaceOptions>, ConfigError> {
     let mib = |key: &str, value: i64| r.integer(key, value, 1..=MOST_MIB).map(|mib| (mib as usize) << 20);
-    let set = load_set(&raw, r)?;
+    let set = load_set(raw, r)?;
     let (maxmemory, output_limit) =
         (mib("redis.maxmemory_mib", raw.maxmemory_mib)?, mib("redis.output_limit_mib", raw.output_limit_mib)?);
     let query_limit = mib("redis.query_limit_mib", raw.query_limit_mib)?;
@@ -89,12 +93,37 @@ pub(super) fn read_redis(
     }))
 }
 
-fn load_set(raw: &RawRedis, r: &Reader<'_>) -> Result<LoadSet, ConfigError> {
-    if raw.key.is_empty() || raw.key.len() > LONGEST_NAME {
-        let problem =
-            (format!("{} is no key for the set", shown(&raw.key)), format!("write 1 to {LONGEST_NAME} bytes"));
-        return Err(r.invalid("redis.key", problem));
+/// The bridge's set is in the unit of the face's, under a key of its own where they give it another name.
+pub(super) fn read_bridge(
+    layers: &Layers,
+    raw: &RawRedis,
+    r: &Reader<'_>,
+) -> Result<Option<BridgeOptions>, ConfigError> {
+    let path = |key: &str, path: &Option<String>| path.as_deref().map(|path| layers.path(key, path));
+    let mut set = load_set(raw, r)?;
+    if let Some(key) = &raw.bridge_key {
+        set.key = named("redis.bridge_key", key, r)?;
     }
+    let Some(url) = raw.bridge.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
+    let wrong = |error: NoRedisAddress| r.invalid("redis.bridge", (error.problem, error.remedy));
+    Ok(Some(BridgeOptions {
+        redis: url.parse().map_err(wrong)?,
+        password_file: path("redis.bridge_password_file", &raw.bridge_password_file),
+        ca_file: path("redis.bridge_ca_file", &raw.bridge_ca_file),
+        set,
+    }))
+}
+
+fn named(path: &str, key: &str, r: &Reader<'_>) -> Result<String, ConfigError> {
+    if key.is_empty() || key.len() > LONGEST_NAME {
+        let problem = (format!("{} is no key for the set", shown(key)), format!("write 1 to {LONGEST_NAME} bytes"));
+        return Err(r.invalid(path, problem));
+    }
+    Ok(key.to_owned())
+}
+
+fn load_set(raw: &RawRedis, r: &Reader<'_>) -> Result<LoadSet, ConfigError> {
+    let key = named("redis.key", &raw.key, r)?;
     let scale = r.float("redis.scale", raw.scale, SCALE)?;
     let unit = match raw.unit.as_str() {
         "ms" => Unit::Ms(scale),
@@ -118,6 +147,6 @@ fn load_set(raw: &RawRedis, r: &Reader<'_>) -> Result<LoadSet, ConfigError> {
     if !raw.model.is_empty() {
         r.label("redis.model", &raw.model)?;
     }
-    let (key, model) = (raw.key.clone(), raw.model.clone());
+    let model = raw.model.clone();
     Ok(LoadSet { key, unit, zadd, model, return_on_close: raw.return_on_close })
 }

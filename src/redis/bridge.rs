@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::BridgeOptions;
 use super::charges::Charges;
 use super::link::{Link, LinkError, Server};
-use super::options::BridgeOptions;
 use crate::driver::clock;
+use crate::driver::tls::TlsError;
 use crate::node::Node;
 use crate::pick::Picker;
 use crate::time::Time;
@@ -45,8 +46,13 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts it on the runtime that it is called on.
-    pub(crate) fn start(node: &Node, server: Server, options: &BridgeOptions, cluster: &str, epoch: u64) -> Bridge {
+    /// Starts it for a node of `cluster`, on the runtime that it is called on.
+    ///
+    /// # Errors
+    /// [`TlsError`] where a certificate cannot be used; nothing runs then.
+    pub fn start(node: &Node, options: &BridgeOptions, cluster: &str) -> Result<Bridge, TlsError> {
+        let files = (options.ca_file.clone(), None);
+        let server = Server::new(options.redis.clone(), options.password_file.clone(), files)?;
         let (end, ended) = watch::channel(false);
         let key = &options.set.key;
         let keys = [
@@ -58,7 +64,12 @@ impl Bridge {
             picker: node.picker().clone(),
             charges: Charges::new(node.picker().clone(), options.set.unit, &options.set.model),
             keys,
-            token: format!("{}/{epoch}", node.name()),
+            // A node that starts again is another one, with nothing charged.
+            token: format!(
+                "{}/{:016x}",
+                node.name(),
+                clock::unix_seconds() << 16 | u64::from(std::process::id() & 0xffff)
+            ),
             turn: Script::new(include_str!("scripts/bridge.lua")),
             leave: Script::new(include_str!("scripts/unbridge.lua")),
             holds_since: None,
@@ -66,7 +77,7 @@ impl Bridge {
             said: None,
         };
         let task = tokio::spawn(async move { turns.run(&server, ended).await });
-        Bridge { end, task }
+        Ok(Bridge { end, task })
     }
 
     /// Takes out of their set what this fleet had put there, where this is the bridge, and ends.
@@ -130,11 +141,12 @@ impl Turns {
                 self.forget();
             }
         }
-        if let (Some(link), Some(_)) = (&link, self.holds_since) {
+        if let (Some(link), true) = (&link, self.holds_since.is_some()) {
             let [theirs, lease, put] = &self.keys;
             let mut leave = self.leave.key(theirs);
             leave.key(lease).key(put).arg(&self.token);
-            if let Err(error) = link.run(&leave).await as Result<i64, LinkError> {
+            let left: Result<i64, LinkError> = link.run(&leave).await;
+            if let Err(error) = left {
                 warn!(%error, "the bridge could not take out what it had put; the next one will");
             }
         }
@@ -168,7 +180,9 @@ impl Turns {
             Turn::Other(holder) => {
                 self.forget();
                 let whom = holder.clone();
-                self.say(Said::StandsBy(holder), || info!(bridge = whom, "another node is the bridge; this one stands by"));
+                self.say(Said::StandsBy(holder), || {
+                    info!(bridge = whom, "another node is the bridge; this one stands by")
+                });
             }
             Turn::Held(theirs) => {
                 self.holds_since.get_or_insert(asked_at);

@@ -109,6 +109,11 @@ impl Charges {
         }
     }
 
+    /// Gives everything back.
+    pub(crate) fn clear(&mut self) {
+        std::mem::take(&mut self.accounts).values_mut().for_each(Account::end_all);
+    }
+
     fn charge(&mut self, name: &str, pod: Option<&Arc<Pod>>, score: f64) {
         let (Some(account), Some(pod)) = (self.accounts.get_mut(name), pod) else { return };
         if !account.is_on(pod) {
@@ -154,6 +159,6 @@ impl Charges {
 impl Drop for Charges {
     /// Gives everything back: tickets that are dropped would leave remainders, as if somebody had cancelled.
     fn drop(&mut self) {
-        self.accounts.values_mut().for_each(Account::end_all);
+        self.clear();
     }
 }

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, ServerErrorKind};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, ScriptInvocation,
+    ServerErrorKind,
+};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -178,6 +181,16 @@ impl Link {
         let mut connection = self.connection.clone();
         let answer = command.query_async(&mut connection);
         let answer = timeout(ANSWER, answer).await.map_err(|_| LinkError::Late(ANSWER))?;
+        answer.map_err(LinkError::from)
+    }
+}
+
+impl Link {
+    /// The answer to a script, in time.
+    pub(crate) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, LinkError> {
+        let mut connection = self.connection.clone();
+        let answer =
+            timeout(ANSWER, script.invoke_async(&mut connection)).await.map_err(|_| LinkError::Late(ANSWER))?;
         answer.map_err(LinkError::from)
     }
 }

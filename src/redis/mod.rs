@@ -11,6 +11,8 @@
 mod address;
 pub mod book;
 #[cfg(feature = "redis")]
+mod bridge;
+#[cfg(feature = "redis")]
 mod charges;
 #[cfg(feature = "redis")]
 mod face;
@@ -35,8 +37,10 @@ mod state;
 #[cfg(feature = "driver")]
 pub use self::address::{NoRedisAddress, RedisAddress};
 #[cfg(feature = "redis")]
+pub use self::bridge::Bridge;
+#[cfg(feature = "redis")]
 pub use self::face::{Face, FaceError};
 #[cfg(feature = "driver")]
-pub use self::options::{FaceOptions, LoadSet, Unit, Zadd};
+pub use self::options::{BridgeOptions, FaceOptions, LoadSet, Unit, Zadd};
 #[cfg(feature = "driver")]
 pub use self::state::{Missed, Quantiles, StateOptions, StateView};

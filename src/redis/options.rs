@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::RedisAddress;
+
 /// What scores are in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -52,6 +54,20 @@ impl Default for LoadSet {
             return_on_close: true,
         }
     }
+}
+
+/// The way between callers that balance over a Redis of their own, and this fleet.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BridgeOptions {
+    /// Their Redis.
+    pub redis: RedisAddress,
+    /// The file of its password.
+    pub password_file: Option<PathBuf>,
+    /// Certificates of the CA to trust, over TLS; those of the system where none is given.
+    pub ca_file: Option<PathBuf>,
+    /// Their sorted set; what ZADD means is of no concern here.
+    pub set: LoadSet,
 }
 
 /// A node's Redis face.
