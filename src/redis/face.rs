@@ -142,7 +142,7 @@ async fn serve(mut door: Door, server: Server, tls: Option<ServerTls>, mut ended
     }
     drop(door);
     housekeeping.abort();
-    server.shutdown().await;
+    server.shutdown();
     while connections.join_next().await.is_some() {}
 }
 
