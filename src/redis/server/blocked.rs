@@ -134,3 +134,146 @@ fn try_again(engine: &mut Engine, turn: u64, key: &Key, kind: &str) {
         peer.answer(reply);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::peer::{News, Peer};
+    use crate::testing::{Bench, text};
+
+    /// Several clients of one engine.
+    struct Story(Bench);
+
+    impl Story {
+        fn new() -> Story {
+            Story(Bench::new(None))
+        }
+
+        /// The client `id` comes, and finds nothing to be answered with.
+        fn waits(&mut self, id: u64, line: &str) {
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            let settings = self.0.engine.settings.clone();
+            self.0.engine.clients.set(&settings);
+            self.0.engine.clients.admit(&Arc::new(Peer::new(id, addr, addr, 0)));
+            self.0.client = Client::new(id);
+            assert_eq!(self.0.run(line), Reply::Silent, "{line}");
+            let wait = self.0.client.wait.take().expect("a command that waits");
+            self.0.engine.blocked.add(&self.0.client, wait);
+        }
+
+        /// Another client does one thing after the other, as one step.
+        fn does(&mut self, lines: &[&str]) {
+            self.0.client = Client::new(99);
+            lines.iter().for_each(|line| drop(self.0.run(line)));
+            serve(&mut self.0.engine);
+        }
+
+        fn told(&self, id: u64) -> Option<String> {
+            match self.0.engine.clients.get(id)?.news(Waker::noop()) {
+                News::Answer(reply) => Some(text(&reply)),
+                _ => None,
+            }
+        }
+    }
+
+    /// Two workers wait for one queue. Jobs must go to who waited longest, and one job to one worker.
+    #[test]
+    fn who_waited_longest_is_served_first() {
+        let mut story = Story::new();
+        story.waits(1, "blpop jobs 0");
+        story.waits(2, "blpop other jobs 0");
+        story.does(&["rpush jobs a"]);
+        assert_eq!((story.told(1), story.told(2)), (Some("jobs a".into()), None));
+        story.does(&["rpush jobs b c"]);
+        assert_eq!(story.told(2), Some("jobs b".into()));
+        assert_eq!(story.0.ask("lrange jobs 0 -1"), "c");
+        assert_eq!(story.0.engine.blocked.len(), 0);
+    }
+
+    /// An element that is moved on must wake who waits behind: a chain of workers is one step, however long.
+    #[test]
+    fn a_chain_of_moves_runs_to_its_end() {
+        let mut story = Story::new();
+        story.waits(1, "blmove a b left right 0");
+        story.waits(2, "blmove b c left right 0");
+        story.waits(3, "brpop c 0");
+        story.does(&["rpush a job"]);
+        assert_eq!(story.told(1), Some("job".into()));
+        assert_eq!(story.told(2), Some("job".into()));
+        assert_eq!(story.told(3), Some("c job".into()));
+        assert_eq!(story.0.ask("exists a b c"), "0");
+    }
+
+    /// A transaction is one step: what it filled and emptied again was never there for who waits.
+    #[test]
+    fn what_is_gone_when_the_step_ends_wakes_nobody() {
+        let mut story = Story::new();
+        story.waits(1, "bzpopmin loads 0");
+        story.does(&["zadd loads 1 a", "del loads"]);
+        story.does(&["rpush loads x"]);
+        story.does(&["del loads", "set loads x"]);
+        assert_eq!(story.told(1), None);
+        story.does(&["del loads", "zadd loads 2 b 1 a"]);
+        assert_eq!(story.told(1), Some("loads a 1".into()));
+    }
+
+    /// Every way in which a list or a sorted set may come to a key is one in which elements come.
+    #[test]
+    fn a_key_may_be_filled_by_a_store_or_a_rename() {
+        let mut story = Story::new();
+        story.waits(1, "bzmpop 0 1 loads max count 2");
+        story.does(&["zadd other 1 a 2 b 3 c", "zunionstore loads 1 other"]);
+        assert_eq!(story.told(1), Some("loads [[c 3] [b 2]]".into()));
+        story.waits(2, "blpop jobs 0");
+        story.does(&["rpush others x", "rename others jobs"]);
+        assert_eq!(story.told(2), Some("jobs x".into()));
+    }
+
+    /// The destination turned out to be no list: that is an answer, the element stays, and the next is served.
+    #[test]
+    fn a_wrong_destination_is_an_answer() {
+        let mut story = Story::new();
+        story.does(&["set taken x"]);
+        story.waits(1, "brpoplpush jobs taken 0");
+        story.waits(2, "brpoplpush jobs free 0");
+        story.does(&["rpush jobs a"]);
+        assert_eq!(story.told(1), Some("WRONGTYPE Operation against a key holding the wrong kind of value".into()));
+        assert_eq!(story.told(2), Some("a".into()));
+    }
+
+    /// A client went away while it waited: what comes must not be popped for nobody.
+    #[test]
+    fn who_gave_up_is_served_no_more() {
+        let mut story = Story::new();
+        story.waits(1, "blpop jobs 0");
+        assert_eq!(story.0.engine.blocked.give_up(1), Some(Reply::NullArray));
+        story.does(&["rpush jobs a"]);
+        assert_eq!(story.0.ask("llen jobs"), "1");
+        assert_eq!(story.0.engine.blocked.give_up(1), None);
+    }
+
+    /// Timeouts come as text from the client: what Redis refuses is refused with its words.
+    #[test]
+    fn timeouts_are_read_as_redis_reads_them() {
+        let mut story = Story::new();
+        for (line, words) in [
+            ("blpop jobs x", "ERR timeout is not a float or out of range"),
+            ("blpop jobs -0.1", "ERR timeout is negative"),
+            ("bzpopmin loads 1e30", "ERR timeout is negative"),
+            ("blmpop -1 1 jobs left", "ERR timeout is negative"),
+            ("blmpop 0 0 jobs left", "ERR numkeys should be greater than 0"),
+            ("bzmpop 0 1 loads min count 0", "ERR count should be greater than 0"),
+            ("blmove a b up left 0", "ERR syntax error"),
+        ] {
+            assert_eq!(story.0.ask(line), words, "{line}");
+            assert!(story.0.client.wait.is_none());
+        }
+        story.0.engine.now_ms = 1000;
+        story.0.run("blpop jobs 0.0001");
+        assert_eq!(story.0.client.wait.take().and_then(|wait| wait.until_ms), Some(1001));
+    }
+}

@@ -167,3 +167,39 @@ impl Peer {
         if std::mem::take(&mut mail.may_rest) { News::Rest } else { News::Nothing }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::task::{Wake, Waker};
+
+    use super::{News, Peer};
+    use crate::reply::Reply;
+
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Bell>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    /// A client waits in BLPOP. After two silent seconds its connection is told to give back its buffers, and sleeps on. The
+    /// element that comes then must wake it.
+    #[test]
+    fn who_rests_is_woken_by_what_comes_later() {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let peer = Peer::new(1, addr, addr, 0);
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let waker = Waker::from(bell.clone());
+        assert_eq!(peer.news(&waker), News::Nothing);
+        peer.rest();
+        assert_eq!(peer.news(&waker), News::Rest);
+        bell.0.store(false, Relaxed);
+        peer.answer(Reply::OK);
+        assert!(bell.0.load(Relaxed));
+        assert_eq!(peer.news(&waker), News::Answer(Reply::OK));
+    }
+}

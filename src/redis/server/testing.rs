@@ -30,7 +30,8 @@ impl Bench {
     }
 }
 
-fn text(reply: &Reply) -> String {
+/// `reply` as [`Bench::ask`] has it.
+pub(crate) fn text(reply: &Reply) -> String {
     let all = |replies: &[Reply]| {
         let texts = replies.iter().map(|reply| match reply {
             Reply::Array(_) => format!("[{}]", text(reply)),
