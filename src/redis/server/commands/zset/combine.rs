@@ -79,7 +79,7 @@ fn show(context: &mut Context<'_>, args: Args<'_>, op: Op) -> Result<Reply, Repl
     let plan = Plan::parse(context, args, 1, op)?;
     let mut pairs: Vec<(Shared, f64)> = plan.run(context).into_iter().collect();
     pairs.sort_unstable_by(|one, other| order((&one.0, one.1), (&other.0, other.1)));
-    let pairs = pairs.iter().map(|(member, score)| (&**member, *score));
+    let pairs = pairs.iter().map(|(member, score)| (member.to_vec(), *score));
     Ok(listed(pairs, plan.with_scores, context.client.protocol))
 }
 

@@ -72,13 +72,13 @@ pub(crate) const COMMANDS: &[Command] = &[
 ];
 
 /// Members with their scores: in one flat array in RESP2, each pair in its own in RESP3. Members alone where not `with_scores`.
-fn listed<'a>(pairs: impl Iterator<Item = (&'a [u8], f64)>, with_scores: bool, protocol: u8) -> Reply {
-    let mut replies = Vec::with_capacity(pairs.size_hint().0);
+fn listed(pairs: impl Iterator<Item = (Vec<u8>, f64)>, with_scores: bool, protocol: u8) -> Reply {
+    let mut replies = Vec::with_capacity(pairs.size_hint().0 * if with_scores && protocol == 2 { 2 } else { 1 });
     for (member, score) in pairs {
         match (with_scores, protocol) {
-            (false, _) => replies.push(Reply::bulk(member)),
-            (true, 2) => replies.extend([Reply::bulk(member), Reply::Double(score)]),
-            (true, _) => replies.push(Reply::Array(vec![Reply::bulk(member), Reply::Double(score)])),
+            (false, _) => replies.push(Reply::Bulk(member)),
+            (true, 2) => replies.extend([Reply::Bulk(member), Reply::Double(score)]),
+            (true, _) => replies.push(Reply::Array(vec![Reply::Bulk(member), Reply::Double(score)])),
         }
     }
     Reply::Array(replies)

@@ -27,7 +27,7 @@ fn pop_some(context: &mut Context<'_>, args: Args<'_>, end: Lone) -> Result<Repl
     let popped = pop(context, args[1], end, count.unwrap_or(1))?.unwrap_or_default();
     // One alone, not asked for by a count, is no list of pairs in RESP3 either.
     let protocol = if count.is_some() { context.client.protocol } else { 2 };
-    Ok(shown(&popped, protocol))
+    Ok(listed(popped.into_iter(), true, protocol))
 }
 
 pub(super) fn zmpop(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
@@ -59,7 +59,7 @@ fn pop_one_or_wait(context: &mut Context<'_>, args: Args<'_>, end: Lone) -> Resu
     let timeout = Timeout::parse(timeout)?;
     first_or_wait(context, args, keys, timeout, |context, key| {
         let Some(popped) = pop(context, key, end, 1)? else { return Ok(None) };
-        let pairs = popped.iter().flat_map(|(member, score)| [Reply::bulk(member), Reply::Double(*score)]);
+        let pairs = popped.into_iter().flat_map(|(member, score)| [Reply::Bulk(member), Reply::Double(score)]);
         Ok(Some(Reply::Array([Reply::bulk(key)].into_iter().chain(pairs).collect())))
     })
 }
@@ -86,15 +86,11 @@ impl<'a> Wish<'a> {
     fn grant(&self, context: &mut Context<'_>, key: &[u8]) -> Result<Option<Reply>, Reply> {
         let popped = pop(context, key, self.end, self.most)?;
         // A list of pairs in RESP2 too.
-        Ok(popped.map(|popped| Reply::Array(vec![Reply::bulk(key), shown(&popped, 3)])))
+        Ok(popped.map(|popped| Reply::Array(vec![Reply::bulk(key), listed(popped.into_iter(), true, 3)])))
     }
 }
 
 type Popped = Vec<(Vec<u8>, f64)>;
-
-fn shown(popped: &Popped, protocol: u8) -> Reply {
-    listed(popped.iter().map(|(member, score)| (member.as_slice(), *score)), true, protocol)
-}
 
 /// Takes up to `most` out at `end`; none where there is no such key.
 fn pop(context: &mut Context<'_>, key: &[u8], end: Lone, most: usize) -> Result<Option<Popped>, Reply> {

@@ -67,7 +67,7 @@ fn show(context: &mut Context<'_>, args: Args<'_>, by: Option<By>, is_reverse: O
         return Ok(Reply::Array(Vec::new()));
     };
     let ranks = query.limit.of(span.ranks_from(&view, is_reverse), is_reverse);
-    let pairs = view.ranks(ranks);
+    let pairs = view.into_ranks(ranks);
     Ok(match is_reverse {
         true => listed(pairs.rev(), query.with_scores, protocol),
         false => listed(pairs, query.with_scores, protocol),

@@ -109,7 +109,8 @@ fn draw(context: &mut Context<'_>, key: &[u8], drawn: i64, with_scores: bool) ->
     let Some(view) = view(context, key)? else { return Ok(Reply::Array(Vec::new())) };
     let count = usize::try_from(drawn.unsigned_abs()).unwrap_or(usize::MAX);
     if drawn >= 0 && count >= view.len() {
-        return Ok(listed(view.ranks(0..view.len()).rev(), with_scores, protocol));
+        let all = 0..view.len();
+        return Ok(listed(view.into_ranks(all).rev(), with_scores, protocol));
     }
     if count > MOST_DRAWN {
         return Err(refusal("ERR value is out of range"));
@@ -119,7 +120,8 @@ fn draw(context: &mut Context<'_>, key: &[u8], drawn: i64, with_scores: bool) ->
     } else {
         rand::seq::index::sample(&mut rng, view.len(), count).into_vec()
     };
-    Ok(listed(indices.into_iter().filter_map(|index| view.nth(index)), with_scores, protocol))
+    let drawn = indices.into_iter().filter_map(|index| view.nth(index)).map(|(member, score)| (member.to_vec(), score));
+    Ok(listed(drawn, with_scores, protocol))
 }
 
 pub(super) fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {

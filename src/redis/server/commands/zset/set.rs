@@ -89,14 +89,20 @@ impl Default for SortedSet {
 impl SortedSet {
     /// A set of `pairs`, each member once.
     pub(crate) fn of(pairs: impl ExactSizeIterator<Item = (Shared, f64)> + Clone, limits: Limits) -> SortedSet {
-        let mut set = SortedSet::default();
-        if pairs.len() > limits.entries || pairs.clone().any(|(member, _)| member.len() > limits.member) {
-            set.enlarge();
+        let longest = pairs.clone().map(|(member, _)| member.len()).max().unwrap_or_default();
+        let mut set = SortedSet::outline(pairs.len(), longest, limits);
+        if set.is_large {
+            set.rebuild();
         }
         for (member, score) in pairs {
             set.add(member, score);
         }
         set
+    }
+
+    /// What is seen from outside of a set of `len` members, the longest of which has `longest` bytes: an empty one.
+    pub(crate) fn outline(len: usize, longest: usize, limits: Limits) -> SortedSet {
+        SortedSet { is_large: len > limits.entries || longest > limits.member, ..SortedSet::default() }
     }
 
     pub(crate) fn len(&self) -> usize {

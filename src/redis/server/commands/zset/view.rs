@@ -28,7 +28,7 @@ pub(super) fn order(one: (&[u8], f64), other: (&[u8], f64)) -> Ordering {
     one.1.partial_cmp(&other.1).unwrap_or(Ordering::Equal).then_with(|| one.0.cmp(other.0))
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// The live set as it is now; only the one at `lone` of it, where that is given. None where it is empty.
     pub(crate) fn live(live: &mut dyn LiveSet, lone: Option<Lone>) -> Option<Self> {
         let pairs = match lone {
@@ -74,6 +74,17 @@ impl View<'_> {
         match self {
             View::Stored(set) => set.rank(member),
             View::Live(pairs) => pairs.iter().position(|(other, _)| other == member),
+        }
+    }
+
+    /// The same for good: what was made for this view is not copied again.
+    pub(crate) fn into_ranks(self, ranks: Range<usize>) -> Box<dyn DoubleEndedIterator<Item = (Vec<u8>, f64)> + 'a> {
+        match self {
+            View::Stored(set) => Box::new(set.ranks(ranks).map(|(member, score)| (member.to_vec(), score))),
+            View::Live(mut pairs) => {
+                pairs.truncate(ranks.end);
+                Box::new(pairs.into_iter().skip(ranks.start))
+            }
         }
     }
 
