@@ -62,9 +62,9 @@ pub(crate) fn at_least(arg: &[u8], least: i64, otherwise: &'static str) -> Resul
     number.ok_or_else(|| refusal(otherwise))
 }
 
-/// A count that is not negative: what is no integer has its own refusal.
+/// A count that is not negative.
 pub(crate) fn positive(arg: &[u8]) -> Result<usize, Refusal> {
-    usize::try_from(integer(arg)?).map_err(|_| refusal("ERR value is out of range, must be positive"))
+    at_least(arg, 0, "ERR value is out of range, must be positive")
 }
 
 /// The keys that the first of `args` counts, and what stands behind them.

@@ -1,6 +1,6 @@
 //! Hashes.
 
-use crate::args::{Refusal, integer, is, not_an_integer, refusal, syntax, wrong_arity};
+use crate::args::{Refusal, integer, is, not_a_float, not_an_integer, refusal, syntax, wrong_arity};
 use crate::command::{Args, Command, Context, flag::*};
 use crate::commands::counters::{sum, sum_float};
 use crate::commands::sample::picks;
@@ -135,7 +135,7 @@ fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
 
 fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
     let (key, field, by) = (args[1], args[2], args[3]);
-    if Extended::parse(by) == Some(Extended::Infinite) {
+    if Extended::parse(by).ok_or_else(not_a_float)? == Extended::Infinite {
         return Err(refusal("ERR value is NaN or Infinity"));
     }
     let value = context.find::<Hash>(key)?.and_then(|hash| hash.get(field));

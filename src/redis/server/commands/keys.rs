@@ -1,7 +1,8 @@
 //! Keys, whatever they hold.
 
-use crate::args::{Refusal, integer, is, refusal, shown_text, syntax, wrong_arity};
-use crate::command::{Args, Command, Context, flag::*};
+use crate::args::{Refusal, integer, is, refusal, syntax};
+use crate::command::{Args, Command, Context, contained, flag::*};
+use crate::commands::docs;
 use crate::engine::Entry;
 use crate::glob;
 use crate::reply::Reply;
@@ -19,7 +20,12 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command { name: "copy", arity: -3, flags: WRITE | DENYOOM, keys: (1, 2, 1), group: "generic", run: copy },
     Command { name: "move", arity: 3, flags: WRITE | FAST, keys: (1, 1, 1), group: "generic", run: move_key },
     Command { name: "touch", arity: -2, flags: READONLY | FAST, keys: (1, -1, 1), group: "generic", run: touch },
-    Command { name: "object", arity: -2, flags: 0, keys: (0, 0, 0), group: "generic", run: object },
+    Command { name: "object", arity: -2, flags: CONTAINER, keys: (0, 0, 0), group: "generic", run: contained },
+    object("object|encoding", encoding),
+    object("object|freq", freq),
+    object("object|idletime", idletime),
+    object("object|refcount", refcount),
+    Command { name: "object|help", arity: 2, flags: 0, keys: (0, 0, 0), group: "generic", run: help },
 ];
 
 fn del(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
@@ -133,54 +139,36 @@ fn same_object() -> Refusal {
     refusal("ERR source and destination objects are the same")
 }
 
-const OBJECT_HELP: &[&str] = &[
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
-    "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
-    "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
-    "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
-    "HELP",
-    "    Print this help.",
-];
+/// A part of OBJECT, all of which ask about one key.
+const fn object(name: &'static str, run: fn(&mut Context<'_>, Args<'_>) -> Result<Reply, Reply>) -> Command {
+    Command { name, arity: 3, flags: READONLY, keys: (2, 2, 1), group: "generic", run }
+}
 
-fn object(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
-    let subcommand = args[1].to_ascii_lowercase();
-    let about: fn(&Entry, i64) -> Result<Reply, Refusal> = match &*subcommand {
-        b"encoding" => |entry, _| Ok(Reply::bulk(entry.value.encoding())),
-        b"refcount" => |entry, _| Ok(Reply::Int(refcount(&entry.value))),
-        b"idletime" => |entry, now| Ok(Reply::Int((now - entry.used_ms).max(0) / 1000)),
-        b"freq" => |_, _| Err(refusal(NOT_LFU)),
-        b"help" if args.len() == 2 => {
-            return Ok(Reply::Array(OBJECT_HELP.iter().map(|line| Reply::Status((*line).into())).collect()));
-        }
-        b"help" => return Err(wrong_arity("object|help")),
-        _ => {
-            let name = shown_text(args[1]);
-            return Err(refusal(format!("ERR unknown subcommand '{name}'. Try OBJECT HELP.")));
-        }
-    };
-    let &[_, _, key] = args else {
-        return Err(wrong_arity(&format!("object|{}", String::from_utf8_lossy(&subcommand))));
-    };
+fn help(_: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
+    Ok(docs::help("object"))
+}
+
+fn encoding(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    Ok(Reply::maybe(context.peek(args[2]).map(|entry| entry.value.encoding())))
+}
+
+fn refcount(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    let is_small = |int: i64| (0..10_000).contains(&int);
+    Ok(context.peek(args[2]).map_or(Reply::Null, |entry| match &entry.value {
+        // Redis shares the small integers among all who have them.
+        Value::Str(text) if text.as_int().is_some_and(is_small) => Reply::Int(i32::MAX.into()),
+        _ => Reply::Int(1),
+    }))
+}
+
+fn idletime(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
     let now = context.now_ms();
-    context.peek(key).map_or(Ok(Reply::Null), |entry| about(entry, now))
+    Ok(context.peek(args[2]).map_or(Reply::Null, |entry| Reply::Int((now - entry.used_ms).max(0) / 1000)))
+}
+
+fn freq(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
+    context.peek(args[2]).map_or(Ok(Reply::Null), |_| Err(refusal(NOT_LFU)))
 }
 
 const NOT_LFU: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
                        switching between policies at runtime LRU and LFU data will take some time to adjust.";
-
-/// Redis shares the small integers among all who have them.
-fn refcount(value: &Value) -> i64 {
-    match value {
-        Value::Str(text) if text.as_int().is_some_and(|int| (0..10_000).contains(&int)) => i32::MAX.into(),
-        _ => 1,
-    }
-}
