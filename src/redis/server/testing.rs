@@ -1,7 +1,7 @@
 //! What tests of commands share: an engine, a client, and commands as one line.
 
 use crate::client::Client;
-use crate::command::{Context, lookup, run, unknown};
+use crate::command::{Context, resolve, run};
 use crate::engine::Engine;
 use crate::live::LiveSet;
 use crate::reply::Reply;
@@ -20,8 +20,13 @@ impl Bench {
     /// What the words of `line`, which spaces part, are answered.
     pub(crate) fn run(&mut self, line: &str) -> Reply {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.run_args(&args)
+    }
+
+    /// What `args` are answered.
+    pub(crate) fn run_args(&mut self, args: &[&[u8]]) -> Reply {
         let context = &mut Context { engine: &mut self.engine, client: &mut self.client };
-        lookup(args[0]).map_or_else(|| unknown(&args), |command| run(context, command, &args))
+        resolve(args).map_or_else(|refusal| refusal, |command| run(context, command, args))
     }
 
     /// The same as text: elements between spaces, nested ones in brackets, `nil` for nothing.

@@ -59,3 +59,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
     .into_iter()
     .flatten()
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,3 +86,118 @@ impl<'a> Scan<'a> {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use crate::reply::Reply;
+    use crate::testing::Bench;
+
+    /// Something that others do while a scan is under way.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(u8),
+        Remove(u8),
+        Scan(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<u8>().prop_map(Step::Add),
+            any::<u8>().prop_map(Step::Remove),
+            (1..20_usize).prop_map(Step::Scan),
+        ]
+    }
+
+    /// One step of a scan: `names` get what it finds; the next cursor.
+    fn scan(bench: &mut Bench, line: &str, stride: usize, names: &mut BTreeSet<String>) -> String {
+        let Reply::Array(parts) = bench.run(line) else { panic!("no scan: {line}") };
+        let [Reply::Bulk(cursor), Reply::Array(found)] = &*parts else { panic!("no scan: {line}") };
+        names.extend(found.iter().step_by(stride).map(|name| match name {
+            Reply::Bulk(name) => String::from_utf8_lossy(name).into_owned(),
+            other => panic!("no name: {other:?}"),
+        }));
+        String::from_utf8_lossy(cursor).into_owned()
+    }
+
+    /// Runs a scan between `steps` to its end; what it found, and what was there from start to end.
+    fn run(
+        steps: &[Step],
+        add: impl Fn(&str) -> String,
+        remove: impl Fn(&str) -> String,
+        scan_from: impl Fn(&str) -> String,
+        stride: usize,
+    ) -> (BTreeSet<String>, BTreeSet<String>) {
+        let mut bench = Bench::new(None);
+        let mut there: BTreeSet<String> = (0..150).map(|number| format!("n{number}")).collect();
+        there.iter().for_each(|name| drop(bench.run(&add(name))));
+        let (mut found, mut cursor) = (BTreeSet::new(), "0".to_owned());
+        for step in steps {
+            match step {
+                Step::Add(number) => drop(bench.run(&add(&format!("n{number}")))),
+                Step::Remove(number) => {
+                    there.remove(&format!("n{number}"));
+                    drop(bench.run(&remove(&format!("n{number}"))));
+                }
+                Step::Scan(count) => {
+                    let line = format!("{} count {count}", scan_from(&cursor));
+                    cursor = scan(&mut bench, &line, stride, &mut found);
+                    if cursor == "0" {
+                        break;
+                    }
+                }
+            }
+        }
+        // What was begun is brought to its end, and what was not is run whole.
+        loop {
+            cursor = scan(&mut bench, &scan_from(&cursor), stride, &mut found);
+            if cursor == "0" {
+                return (found, there);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// A clean-up walks over all keys while callers come and go. A key that it never sees leaks for ever; this deletes,
+        /// and adds, between any two steps of the walk.
+        #[test]
+        fn a_scan_returns_every_key_that_was_there_throughout(steps in prop::collection::vec(step(), 0..120)) {
+            let (found, there) = run(
+                &steps,
+                |name| format!("set {name} 1"),
+                |name| format!("del {name}"),
+                |cursor| format!("scan {cursor}"),
+                1,
+            );
+            prop_assert!(found.is_superset(&there));
+        }
+
+        /// The same for members of one set and fields of one hash, once they are too large to be returned whole.
+        #[test]
+        fn so_does_a_scan_of_members_or_fields(steps in prop::collection::vec(step(), 0..120)) {
+            let (found, there) = run(
+                &steps,
+                |name| format!("sadd s {name}"),
+                |name| format!("srem s {name}"),
+                |cursor| format!("sscan s {cursor}"),
+                1,
+            );
+            prop_assert!(found.is_superset(&there));
+            // A long value makes it large from the start.
+            let long = "x".repeat(65);
+            let (found, there) = run(
+                &steps,
+                |name| format!("hset h {name} {long}"),
+                |name| format!("hdel h {name}"),
+                |cursor| format!("hscan h {cursor}"),
+                2,
+            );
+            prop_assert!(found.is_superset(&there));
+        }
+    }
+}

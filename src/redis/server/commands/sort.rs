@@ -44,6 +44,8 @@ struct Options<'a> {
     /// All, where negative.
     count: i64,
     by: Option<&'a [u8]>,
+    /// BY something that is the same for all: they stay as they are, whatever another BY says.
+    stays: bool,
     get: Vec<&'a [u8]>,
     store: Option<&'a [u8]>,
 }
@@ -63,7 +65,11 @@ impl<'a> Options<'a> {
                     (options.start, options.count) = (integer(start)?, integer(count)?);
                 }
                 () if is(arg, "store") && may_store => options.store = Some(next()?),
-                () if is(arg, "by") => options.by = Some(next()?),
+                () if is(arg, "by") => {
+                    let by = next()?;
+                    options.by = Some(by);
+                    options.stays |= !by.contains(&b'*');
+                }
                 () if is(arg, "get") => options.get.push(next()?),
                 () => return Err(syntax()),
             }
@@ -81,13 +87,11 @@ impl<'a> Options<'a> {
 
 fn run(context: &mut Context<'_>, key: &[u8], options: &Options<'_>) -> Result<Reply, Refusal> {
     let (elements, is_set) = elements(context, key)?;
-    // BY what is the same for all: they stay as they are.
-    let stays = options.by.is_some_and(|by| !by.contains(&b'*'));
-    // But a set has no order of its own, and what is stored or told to a script must not depend on chance.
-    let is_ordered_anyway = stays && is_set && (options.store.is_some() || context.client.in_script);
+    // A set has no order of its own, and what is stored or told to a script must not depend on chance.
+    let is_ordered_anyway = options.stays && is_set && (options.store.is_some() || context.client.in_script);
     let mut elements = if is_ordered_anyway {
         ordered(elements, |_| Ok(Rank::Itself), options.is_descending)?
-    } else if !stays {
+    } else if !options.stays {
         let mut room = context.room();
         ordered(elements, |element| Rank::of(context, element, options, &mut room), options.is_descending)?
     } else if options.is_descending && !is_set {
