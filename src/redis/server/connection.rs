@@ -24,10 +24,10 @@ use crate::inbox::Inbox;
 use crate::outbox::Outbox;
 use crate::peer::{News, Peer};
 use crate::reply::Reply;
-use crate::request::{Bounds, Progress, Request, Slices};
+use crate::request::{Bounds, Progress, Request};
 use crate::server::{Busy, Server};
 use crate::settings::Settings;
-use crate::slowlog::{self, Slow};
+use crate::slowlog;
 
 /// Commands that run under one lock at most. Four times as many saved nothing that could be measured and make the others
 /// wait for as long.
@@ -48,6 +48,8 @@ pub(crate) struct Connection<S> {
     /// Whether it waits for elements, and until when (unix ms).
     waiting: Option<Option<i64>>,
     traffic: Traffic,
+    /// Whether the client says nothing more.
+    has_ended: bool,
     /// Whether replies wait to be taken, as others were told.
     is_behind: bool,
     /// What the server counts for its buffers at present.
@@ -99,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             limits: Limits::of(settings),
             waiting: None,
             traffic: Traffic::default(),
+            has_ended: false,
             is_behind: false,
             counted_bytes: 0,
             has_left: false,
@@ -119,7 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn turns(&mut self) -> io::Result<()> {
         loop {
             let is_more = self.work().await?;
-            if self.client.is_leaving && self.outbox.len() == 0 {
+            let is_done = self.client.is_leaving || self.has_ended && !is_more;
+            if is_done && self.outbox.len() == 0 {
                 return Ok(());
             }
             self.exchange(is_more).await?;
@@ -219,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         (self.client.inbox_bytes, self.client.inbox_capacity) = (self.inbox.bytes().len(), self.inbox.capacity());
         let reply = dispatch(&mut command::Context { engine, client: &mut self.client }, &args);
         let ended_us = unix_us();
-        self.count(engine, &args, ended_us - now_us);
+        slowlog::took(&mut command::Context { engine, client: &mut self.client }, &args, ended_us - now_us);
         if let Some(wait) = self.client.wait.take() {
             self.waiting = Some(wait.until_ms);
             engine.blocked.add(&self.client, wait);
@@ -230,18 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             blocked::serve(engine);
         }
         ended_us
-    }
-
-    fn count(&self, engine: &mut Engine, args: &Slices<'_>, us: i64) {
-        engine.stats.took(self.client.command, us);
-        let least = engine.settings.slowlog_slower_us;
-        // What EXEC ran is not told apart, and the whole of it is no command.
-        if least >= 0 && us >= least && self.client.command != "exec" {
-            let name = self.peer.seen.lock().name.clone();
-            let at_s = engine.now_ms / 1000;
-            let slow = Slow { id: 0, at_s, us, args: slowlog::kept(args), addr: Some(self.peer.addr), name };
-            engine.slowlog.add(slow, engine.settings.slowlog_max_len);
-        }
     }
 
     /// Tells others how it stands.
@@ -301,7 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             News::Nothing => {}
         }
         let is_written = self.poll_write(cx)?;
-        if is_written && (is_more || self.client.is_leaving) {
+        if is_written && (is_more || self.client.is_leaving || self.has_ended) {
             return Poll::Ready(Ok(None));
         }
         self.poll_read(cx, is_written)
@@ -327,14 +319,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads what may be read now; ready when there may be something to run.
     fn poll_read(&mut self, cx: &mut Context<'_>, is_written: bool) -> Poll<io::Result<Option<Reply>>> {
         loop {
-            if self.client.is_leaving || self.inbox.bytes().len() > self.limits.request_bytes {
+            if self.client.is_leaving || self.has_ended || self.inbox.bytes().len() > self.limits.request_bytes {
                 return Poll::Pending;
             }
             let Poll::Ready(count) = self.inbox.poll_read(cx, Pin::new(&mut self.stream))? else {
                 return Poll::Pending;
             };
             if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                // What it asked before is still answered: some say all they want to say and then listen.
+                self.has_ended = true;
+                let is_over = self.waiting.is_some();
+                return Poll::Ready(if is_over { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) });
             }
             self.traffic.read += count as u64;
             if self.waiting.is_none() && is_written {

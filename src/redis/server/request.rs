@@ -52,11 +52,16 @@ pub(crate) struct Request {
     searched: usize,
     /// Where the element that begins at `at` ends, once its header is known.
     needed: usize,
+    /// Its length without header and end.
+    length: usize,
     /// Elements that are still to come.
     left: i64,
     args: SmallVec<[(usize, usize); 8]>,
     /// The arguments of an inline command without their quotes, one behind the other.
     inline: Option<Vec<u8>>,
+    /// Bytes of lines that were looked at, again and again where that is so.
+    #[cfg(test)]
+    looked_at: usize,
 }
 
 impl Request {
@@ -134,44 +139,50 @@ impl Request {
             if length > STRANGER_BYTES && bounds.is_stranger {
                 return Err(broken("unauthenticated bulk length"));
             }
-            self.needed = self.at + line.len() + 2 + length as usize + 2;
+            self.length = length as usize;
+            self.needed = self.at + line.len() + 2 + self.length + 2;
         }
         let element = bytes.get(self.at..self.needed).ok_or(None)?;
-        match decode_range(element) {
-            Ok(Some((RangeFrame::BulkString((begin, end)), _))) => {
-                self.needed = 0;
-                Ok((self.at + begin, self.at + end))
-            }
-            // The header ends with "\r" and something else than "\n".
-            _ => Err(broken("invalid bulk length")),
-        }
+        let (begin, end) = match decode_range(element) {
+            Ok(Some((RangeFrame::BulkString(range), _))) => range,
+            // Its header ends with "\r" and something else than "\n", which Redis does not mind.
+            _ => (element.len() - 2 - self.length, element.len() - 2),
+        };
+        self.needed = 0;
+        Ok((self.at + begin, self.at + end))
     }
 
     /// The line at `at` without its end.
     fn line<'a>(&mut self, bytes: &'a [u8], too_long: &'static str) -> Result<&'a [u8], Stop> {
         let rest = &bytes[self.at..];
-        match rest[self.searched..].iter().position(|byte| *byte == b'\r') {
-            // The byte behind it belongs to it too.
-            Some(length) if self.searched + length + 1 < rest.len() => {
-                let line = &rest[..self.searched + length];
+        // The byte behind its end belongs to it too, whatever it is.
+        match self.find(rest, b'\r') {
+            Some(length) if length + 1 < rest.len() => {
                 self.searched = 0;
-                Ok(line)
+                Ok(&rest[..length])
             }
             Some(_) => Err(None),
-            None if rest.len() > LINE_BYTES => Err(broken(too_long)),
-            None => {
-                self.searched = rest.len();
-                Err(None)
-            }
+            None => Err((rest.len() > LINE_BYTES).then(|| protocol_error(too_long))),
         }
     }
 
+    /// Where `end` stands in the line that `rest` begins with. A zero hides what stands behind it, as in C: such a line
+    /// grows until it is too long.
+    fn find(&mut self, rest: &[u8], end: u8) -> Option<usize> {
+        let found = rest[self.searched..].iter().position(|byte| *byte == end || *byte == 0);
+        #[cfg(test)]
+        {
+            self.looked_at += found.map_or(rest.len() - self.searched, |length| length + 1);
+        }
+        self.searched = found.map_or(rest.len(), |length| self.searched + length);
+        found.map(|_| self.searched).filter(|at| rest[*at] == end)
+    }
+
     fn inline(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        let Some(length) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') else {
-            self.searched = bytes.len();
+        let Some(end) = self.find(bytes, b'\n') else {
             return Err((bytes.len() > LINE_BYTES).then(|| protocol_error("too big inline request")));
         };
-        let end = self.searched + length;
+        self.searched = 0;
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
         let mut unquoted = Vec::with_capacity(line.len());
         let mut words = Words { rest: line };
@@ -221,7 +232,7 @@ impl Words<'_> {
         let begin = to.len();
         loop {
             match self.rest {
-                [] | [0, ..] => break,
+                [] => break,
                 [space, ..] if space.is_ascii_whitespace() || *space == 0x0b => break,
                 [b'"', rest @ ..] => {
                     self.rest = rest;
@@ -238,9 +249,6 @@ impl Words<'_> {
                     self.rest = rest;
                 }
             }
-        }
-        if let [0, ..] = self.rest {
-            self.rest = &[];
         }
         Ok(Some((begin, to.len())))
     }
@@ -305,6 +313,91 @@ fn hex(digit: u8) -> u8 {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { bulk: 512 << 20, is_stranger: false };
+
+    /// What `bytes` are read as, request by request, and how the last one stands.
+    fn read(bytes: &[u8], bounds: Bounds) -> (Vec<Vec<Vec<u8>>>, Progress) {
+        let (mut all, mut rest, mut request) = (Vec::new(), bytes, Request::default());
+        loop {
+            match request.go_on(rest, bounds) {
+                Progress::Whole(length) => {
+                    all.push(request.args(rest).iter().map(|arg| arg.to_vec()).collect());
+                    rest = &rest[length..];
+                    request.reset();
+                }
+                other => return (all, other),
+            }
+        }
+    }
+
+    fn line(text: &str) -> Result<Vec<String>, String> {
+        match read(format!("{text}\r\n").as_bytes(), BOUNDS) {
+            (all, Progress::Partial) => {
+                Ok(all[0].iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect())
+            }
+            (_, Progress::Broken(text)) => Err(text.into_owned()),
+            (_, Progress::Whole(_)) => unreachable!("it is read to its end"),
+        }
+    }
+
+    #[test]
+    fn what_people_type_is_parted_as_a_shell_does() {
+        // Story: somebody at a terminal quotes a value with spaces in it; it must be one argument, and what is not closed
+        // must be told, not guessed.
+        let words = |text| line(text).map(|words| words.join("|"));
+        assert_eq!(words("SET  a\tb"), Ok("SET|a|b".into()));
+        assert_eq!(words(r#"SET "a b" 'c d' "" ''"#), Ok("SET|a b|c d||".into()));
+        assert_eq!(words(r#"ECHO "\x41\n\"\\" '\'\n'"#), Ok("ECHO|A\n\"\\|'\\n".into()));
+        assert_eq!(words("a\"b\""), Ok("ab".into()));
+        for broken in ["ECHO \"a", "ECHO 'a", "ECHO \"a\"b", "ECHO 'a'b", r#"ECHO "a\""#] {
+            assert_eq!(line(broken), Err("ERR Protocol error: unbalanced quotes in request".into()), "{broken}");
+        }
+    }
+
+    #[test]
+    fn empty_lines_and_arrays_are_passed_over() {
+        // Story: a telnet user presses return, an old client sends *0 to see whether anybody is there: no reply, no error.
+        let (all, left) = read(b"\r\n\n*0\r\n*-1\r\n*1\r\n$4\r\nPING\r\n", BOUNDS);
+        assert_eq!(all, [vec![], vec![], vec![], vec![], vec![b"PING".to_vec()]]);
+        assert_eq!(left, Progress::Partial);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_redis_own_words() {
+        // Story: clients and their tests match these texts, and each of them once was a way to crash a parser.
+        let stranger = Bounds { is_stranger: true, ..BOUNDS };
+        let long = "1".repeat(LINE_BYTES + 1);
+        let cases = [
+            ("*x\r\n".to_owned(), BOUNDS, "invalid multibulk length"),
+            ("*2147483648\r\n".into(), BOUNDS, "invalid multibulk length"),
+            ("*+1\r\n".into(), BOUNDS, "invalid multibulk length"),
+            ("*11\r\n".into(), stranger, "unauthenticated multibulk length"),
+            ("*1\r\nPING\r\n".into(), BOUNDS, "expected '$', got 'P'"),
+            ("*1\r\n$-1\r\n".into(), BOUNDS, "invalid bulk length"),
+            ("*1\r\n$01\r\na\r\n".into(), BOUNDS, "invalid bulk length"),
+            ("*1\r\n$536870913\r\n".into(), BOUNDS, "invalid bulk length"),
+            ("*1\r\n$16385\r\n".into(), stranger, "unauthenticated bulk length"),
+            (format!("*{long}"), BOUNDS, "too big mbulk count string"),
+            (format!("*1\r\n${long}"), BOUNDS, "too big bulk count string"),
+            (long, BOUNDS, "too big inline request"),
+        ];
+        for (input, bounds, text) in cases {
+            let (_, progress) = read(input.as_bytes(), bounds);
+            assert_eq!(progress, Progress::Broken(format!("ERR Protocol error: {text}").into()), "{:.40}", input);
+        }
+    }
+
+    #[test]
+    fn a_claim_of_half_a_gigabyte_reserves_nothing() {
+        // Story: a thousand connections each announce the largest string there may be and then say nothing. Memory must
+        // follow what comes, not what is announced; also for an array of two billion elements.
+        for claim in [&b"*2\r\n$3\r\nSET\r\n$536870912\r\nabc"[..], b"*2147483647\r\n$1\r\na\r\n"] {
+            let mut request = Request::default();
+            assert_eq!(request.go_on(claim, BOUNDS), Progress::Partial);
+            assert_eq!(request.overhead_bytes(), 0);
+        }
+    }
+
     /// A pipeline is served in batches. The request behind a batch is found whole before the next batch begins and looked
     /// at again there; read on, it would swallow the arguments of the one behind it.
     #[test]
@@ -319,5 +412,22 @@ mod tests {
         request.reset();
         assert_eq!(request.go_on(&bytes[20..], bounds), Progress::Whole(20));
         assert_eq!(request.args(&bytes[20..]).as_slice(), [b"get".as_slice(), b"b"]);
+    }
+
+    #[test]
+    fn many_arguments_in_packets_of_a_byte_are_as_many_short_steps() {
+        // Story: a parser that begins again with each packet looks at the first bytes of this a million times: 10^12
+        // steps, hours. This one looks at each byte of the lines once, which is counted.
+        let count = 150_000;
+        let mut input = format!("*{count}\r\n").into_bytes();
+        (0..count).for_each(|_| input.extend_from_slice(b"$1\r\na\r\n"));
+        let mut request = Request::default();
+        for length in 1..input.len() {
+            assert_eq!(request.go_on(&input[..length], BOUNDS), Progress::Partial);
+        }
+        assert_eq!(request.go_on(&input, BOUNDS), Progress::Whole(input.len()));
+        assert_eq!(request.args(&input).len(), count);
+        // Where a line's end is split, its "\r" is met twice.
+        assert!(request.looked_at <= 2 * input.len(), "{} of {}", request.looked_at, input.len());
     }
 }

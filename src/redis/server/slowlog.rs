@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::command::Args;
+use crate::command::{Args, Context};
 
 /// Of a command so many arguments are kept, and so many bytes of each; as Redis.
 const ARGS_MAX: usize = 32;
@@ -35,6 +35,21 @@ impl SlowLog {
         self.entries.push_front(slow);
         self.entries.truncate(most);
     }
+}
+
+/// The command of the client that `args` are ran for `us`; EXEC is not told, but what it ran is.
+pub(crate) fn took(context: &mut Context<'_>, args: Args<'_>, us: i64) {
+    let Context { engine, client } = context;
+    engine.stats.took(client.command, us);
+    let least = engine.settings.slowlog_slower_us;
+    if least < 0 || us < least || client.command == "exec" {
+        return;
+    }
+    let peer = engine.clients.get(client.id);
+    let name = peer.as_ref().map(|peer| peer.seen.lock().name.clone()).unwrap_or_default();
+    let at_s = engine.now_ms / 1000;
+    let slow = Slow { id: 0, at_s, us, args: kept(args), addr: peer.map(|peer| peer.addr), name };
+    engine.slowlog.add(slow, engine.settings.slowlog_max_len);
 }
 
 /// What is kept of `args`: no secrets, and no more than can be read.

@@ -226,6 +226,7 @@ fn kill(context: &mut Context<'_>, args: Args<'_>) -> Result<Reply, Reply> {
         if peer.id == context.client.id {
             context.client.is_leaving = true;
         } else {
+            context.engine.clients.remove(peer.id);
             peer.kill();
         }
     }

@@ -56,6 +56,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
             s.client_query_buffer_limit = value as usize;
         },
     ),
+    Parameter { name: "daemonize", alias: None, get: |_| "no".into(), set: None },
     Parameter { name: "databases", alias: None, get: |_| shown(crate::engine::DATABASES), set: None },
     number(
         "hash-max-listpack-entries",

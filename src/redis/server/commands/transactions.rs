@@ -4,8 +4,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::args::refusal;
 use crate::client::{Client, Transaction};
+use crate::clock::unix_us;
 use crate::command::{Args, Command, Context, flag::*, resolve, run};
 use crate::reply::Reply;
+use crate::slowlog;
 
 const NO_KEYS: (i32, i32, i32) = (0, 0, 0);
 const GROUP: &str = "transactions";
@@ -67,10 +69,16 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Result<Reply, Reply> {
 
 fn one(context: &mut Context<'_>, args: &[Vec<u8>]) -> Reply {
     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-    match resolve(&args) {
-        Ok(command) => run(context, command, &args),
-        Err(refusal) => refusal,
-    }
+    let command = match resolve(&args) {
+        Ok(command) => command,
+        Err(refusal) => return refusal,
+    };
+    let begun_us = unix_us();
+    let reply = run(context, command, &args);
+    context.client.command = command.name;
+    slowlog::took(context, &args, unix_us() - begun_us);
+    context.client.command = "exec";
+    reply
 }
 
 /// Whether a key that the client watches has changed, or expired.

@@ -1,15 +1,23 @@
-//! The Redis face alone, on a port: `cargo run -p plimsoll-redis --example serve -- 127.0.0.1:6380`.
+//! The Redis face alone, on a port: `cargo run -p plimsoll-redis --example serve -- 127.0.0.1:6380 [--threads N] [--debug]`.
 
 use plimsoll_redis::{Options, Server};
 use tokio::net::TcpListener;
 
-#[tokio::main]
-async fn main() -> std::io::Result<()> {
-    let listen = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:6380".into());
-    let listener = TcpListener::bind(&listen).await?;
+fn main() -> std::io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let listen = args.first().map_or("127.0.0.1:6380", String::as_str);
     let mut options = Options::default();
-    options.debug = std::env::args().any(|arg| arg == "--debug");
-    let server = Server::new(&options, None);
+    options.debug = args.iter().any(|arg| arg == "--debug");
+    let threads = args.iter().position(|arg| arg == "--threads").and_then(|at| args.get(at + 1)?.parse().ok());
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // A script that takes long keeps one.
+    let runtime = runtime.worker_threads(threads.unwrap_or(2)).enable_all().build()?;
+    runtime.block_on(serve(listen, &options))
+}
+
+async fn serve(listen: &str, options: &Options) -> std::io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let server = Server::new(options, None);
     let housekeeper = server.clone();
     tokio::spawn(async move { housekeeper.housekeeping().await });
     println!("listening on {}", listener.local_addr()?);
