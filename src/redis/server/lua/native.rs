@@ -7,7 +7,7 @@ use mlua::{Lua, LuaString, MultiValue, Table, Value};
 use super::call::{self, Shared};
 use super::raised::{self, Raised};
 use super::watch::Watch;
-use super::{Limits, bits, digest_of_text, hex_of_digest, json, random};
+use super::{Limits, bits, digest_of_text, hex_of_digest, json, msgpack, pattern, random};
 
 /// Redis's version, as scripts ask for it.
 const VERSION: (&str, u32) = ("7.0.15", 0x0007_000f);
@@ -37,10 +37,14 @@ pub(super) fn functions(
     native.set("position", lua.create_function(|lua, ()| Ok(position(lua)))?)?;
     native.set("unwrapped", lua.create_function(raised::unwrapped)?)?;
 
+    let watched = watch.clone();
+    native.set("find", lua.create_function(move |lua, args| pattern::find(lua, args, &watched))?)?;
+    native.set("find_plain", lua.create_function(pattern::find_plain)?)?;
     native.set("math", random::functions(lua, seed)?)?;
     let libraries = lua.create_table()?;
     libraries.set("bit", bits::library(lua)?)?;
     libraries.set("cjson", json::library(lua, limits.memory_bytes, watch)?)?;
+    libraries.set("cmsgpack", msgpack::library(lua, limits.memory_bytes, watch)?)?;
     native.set("libraries", libraries)?;
     Ok(native)
 }

@@ -13,7 +13,8 @@ local next, pairs, rawget, rawset = next, pairs, rawget, rawset
 local getmetatable, setmetatable = getmetatable, setmetatable
 local pcall, xpcall, loadstring, unpack = pcall, xpcall, loadstring, unpack
 local concat, insert, remove = table.concat, table.insert, table.remove
-local gsub, match, rep, sub = string.gsub, string.match, string.rep, string.sub
+local find, gmatch, gsub, match = string.find, string.gmatch, string.gsub, string.match
+local rep, sub = string.rep, string.sub
 local create, resume = coroutine.create, coroutine.resume
 
 local READONLY = "Attempt to modify a readonly table"
@@ -82,7 +83,10 @@ function base.setmetatable(t, meta)
 end
 
 function base.unpack(t, first, last)
-  if (tonumber(last) or 0) - (tonumber(first) or 1) >= 8000 then
+  if last == nil and first == nil then
+    -- The arguments of a function in C and what it returns have one bound, so there is no argument too many here.
+    return unpack(t)
+  elseif (tonumber(last) or 0) - (tonumber(first) or 1) >= 8000 then
     error("too many results to unpack", 2)
   end
   return unpack(t, first, last)
@@ -144,6 +148,130 @@ local strings = copied(string)
 
 function strings.rep(text, count)
   return text == "" and "" or rep(text, count)
+end
+
+-- Patterns. Lua's own matcher is one step, whatever it takes; `native.find` counts. How long a text may be for the former
+-- depends on the pattern: each of its repetitions may try each place of the text.
+
+local STEPS = 1e6
+local reaches, known = {}, 0
+
+local function reach(pattern)
+  if type(pattern) ~= "string" then
+    return 0
+  end
+  if known > 200 then
+    reaches, known = {}, 0
+  end
+  local _, repetitions = gsub(pattern, "[*+?-]", "")
+  local _, others = gsub(pattern, "%%[b%d]", "")
+  reaches[pattern] = #pattern > 500 and 0 or STEPS ^ (1 / (repetitions + others + 1)) / (#pattern + 1) ^ 0.5
+  known = known + 1
+  return reaches[pattern]
+end
+
+local function is_short(text, pattern)
+  return type(text) ~= "string" or #text <= (reaches[pattern] or reach(pattern)) or type(pattern) ~= "string"
+end
+
+local function start(text, init)
+  init = tonumber(init) or 1
+  return init < 0 and math.max(#text + init + 1, 1) or math.max(init, 1)
+end
+
+function strings.find(text, pattern, init, is_plain)
+  if is_short(text, pattern) then
+    return find(text, pattern, init, is_plain)
+  elseif is_plain or not find(pattern, "[%^$*+?.()[%%-]") then
+    local first = native.find_plain(text, pattern, start(text, init))
+    return first, first and first + #pattern - 1
+  end
+  return native.find(text, pattern, start(text, init), true)
+end
+
+local function picked(text, first, last, ...)
+  if first and select("#", ...) == 0 then
+    return sub(text, first, last)
+  elseif first then
+    return ...
+  end
+end
+
+function strings.match(text, pattern, init)
+  if is_short(text, pattern) then
+    return match(text, pattern, init)
+  end
+  return picked(text, native.find(text, pattern, start(text, init), true))
+end
+
+function strings.gmatch(text, pattern)
+  if is_short(text, pattern) then
+    return gmatch(text, pattern)
+  end
+  local at = 1
+  local function step(first, last, ...)
+    if first then
+      at = last < first and first + 1 or last + 1
+      return picked(text, first, last, ...)
+    end
+  end
+  return function()
+    if at <= #text + 1 then
+      return step(native.find(text, pattern, at, false))
+    end
+  end
+end
+
+strings.gfind = strings.gmatch
+
+local function replacement(by, whole, ...)
+  local value
+  if type(by) == "function" then
+    value = by(...)
+  elseif type(by) == "table" then
+    value = by[(...)]
+  else
+    local caught = { [0] = whole, ... }
+    value = gsub(tostring(by), "%%(.)", function(which)
+      return tonumber(which) and (caught[tonumber(which)] or error("invalid capture index", 0)) or which
+    end)
+  end
+  if value and type(value) ~= "string" and type(value) ~= "number" then
+    error("invalid replacement value (a " .. type(value) .. ")", 0)
+  end
+  return value or whole
+end
+
+function strings.gsub(text, pattern, by, most)
+  if is_short(text, pattern) or not find(type(by), "^[sntf]") then
+    return gsub(text, pattern, by, most)
+  end
+  local parts, at, count = {}, 1, 0
+  most = tonumber(most) or #text + 1
+  local is_anchored = sub(pattern, 1, 1) == "^"
+  local function step(first, last, ...)
+    if not first then
+      return false
+    end
+    count = count + 1
+    local whole = sub(text, first, last)
+    parts[#parts + 1] = sub(text, at, first - 1)
+    if select("#", ...) == 0 then
+      parts[#parts + 1] = replacement(by, whole, whole)
+    else
+      parts[#parts + 1] = replacement(by, whole, ...)
+    end
+    at = last + 1
+    if last < first then
+      parts[#parts + 1] = sub(text, first, first)
+      at = first + 1
+    end
+    return not is_anchored and at <= #text + 1
+  end
+  while count < most and step(native.find(text, pattern, at, true)) do
+  end
+  parts[#parts + 1] = sub(text, at)
+  return concat(parts), count
 end
 
 -- Errors. What Rust raises is a value of its own until somebody looks at it. `native.is_over` says that the script must
