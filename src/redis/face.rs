@@ -82,6 +82,8 @@ impl Face {
         of_server.request_bytes = options.query_limit;
         of_server.string_bytes = options.query_limit;
         of_server.reply_bytes = options.output_limit;
+        of_server.script_limit = options.script_limit;
+        of_server.script_bytes = options.script_memory;
         of_server.seed = SysRng.try_next_u64().map_err(io::Error::other)?;
         let server = Server::new(&of_server, Some(Box::new(LoadView::new(node.picker().clone(), options.set.clone()))));
         let listener = listener.into_std()?;

@@ -100,15 +100,22 @@ impl LiveSet for LoadView {
     }
 
     fn members(&mut self) -> Vec<(Vec<u8>, f64)> {
+        let mut members = Vec::new();
+        self.visit(&mut |member, score| members.push((member.to_vec(), score)));
+        members
+    }
+
+    fn visit(&mut self, see: &mut dyn FnMut(&[u8], f64)) {
         let pods = self.picker.pods();
         let is_in = |pod: &Pod| !pod.is_ejected() && !pod.is_draining();
         // Where all are out, any may answer: better than none to ask.
         let any_in = pods.iter().any(|pod| is_in(pod) && !self.is_hidden(pod.name()));
-        let shown = pods.iter().filter(|pod| !self.is_hidden(pod.name()) && (is_in(pod) || !any_in));
-        let of_pods = shown.map(|pod| (pod.name().into(), self.charges.score(pod.name()) + self.charges.beside(pod)));
-        let is_stranger = |name: &str| !pods.iter().any(|pod| pod.name() == name);
-        let strangers = self.strangers.iter().filter(|(name, _)| is_stranger(name));
-        of_pods.chain(strangers.map(|(name, score)| (name.as_bytes().to_vec(), *score))).collect()
+        for pod in pods.iter().filter(|pod| !self.is_hidden(pod.name()) && (is_in(pod) || !any_in)) {
+            see(pod.name().as_bytes(), self.charges.score(pod.name()) + self.charges.beside(pod));
+        }
+        for (name, score) in self.strangers.iter().filter(|(name, _)| !pods.iter().any(|pod| *pod.name() == ***name)) {
+            see(name.as_bytes(), *score);
+        }
     }
 
     fn add(&mut self, client: u64, member: &[u8], by: f64) -> Result<f64, LiveError> {

@@ -29,8 +29,7 @@ use crate::server::{Busy, Server};
 use crate::settings::Settings;
 use crate::slowlog;
 
-/// Commands that run under one lock at most. Four times as many saved nothing that could be measured and make the others
-/// wait for as long.
+/// Commands that run under one lock at most. More would make the others wait for as long.
 const BATCH: usize = 64;
 /// Replies are written once so many bytes wait, even where further commands do.
 const ENOUGH_BYTES: usize = 64 << 10;

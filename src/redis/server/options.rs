@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::lua::Limits;
 use crate::settings::Settings;
 
 /// How a [`Server`](crate::Server) is set up; most of it can be changed by CONFIG SET while it runs.
@@ -27,13 +28,17 @@ pub struct Options {
     pub connection_bytes: usize,
     /// Whether DEBUG is answered, which Redis's test suite wants and nobody else.
     pub debug: bool,
+    /// The longest that a script may run: then it ends with an error, and what it has written stays.
+    pub script_limit: Duration,
+    /// What Lua may take, bytes.
+    pub script_bytes: usize,
     /// What random keys and members are drawn with.
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        let settings = Settings::default();
+        let (settings, limits) = (Settings::default(), Limits::default());
         Options {
             password: None,
             max_clients: settings.maxclients,
@@ -44,12 +49,18 @@ impl Default for Options {
             reply_bytes: settings.client_output_buffer_limit,
             connection_bytes: settings.maxmemory_clients,
             debug: settings.has_debug,
+            script_limit: limits.time,
+            script_bytes: limits.memory_bytes,
             seed: 0,
         }
     }
 }
 
 impl Options {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { memory_bytes: self.script_bytes, time: self.script_limit, ..Limits::default() }
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             requirepass: self.password.clone().unwrap_or_default().into_bytes(),

@@ -13,7 +13,7 @@ use crate::clock::unix_ms;
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::live::LiveSet;
-use crate::lua::Watch;
+use crate::lua::{Scripts, Watch};
 use crate::options::Options;
 use crate::peer::Peer;
 use crate::registry::Registry;
@@ -61,6 +61,7 @@ impl Server {
     /// An empty keyspace. One key may be kept by `live`.
     pub fn new(options: &Options, live: Option<Box<dyn LiveSet>>) -> Server {
         let mut engine = Engine::new(options.seed, live);
+        engine.scripts = Scripts::new(options.limits());
         engine.settings = options.settings();
         engine.now_ms = unix_ms();
         engine.began_ms = engine.now_ms;

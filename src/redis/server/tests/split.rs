@@ -85,7 +85,7 @@ proptest! {
         prop_assert_eq!(answer(&bytes), whole);
     }
 
-    /// Story: whatever comes, also nothing of a protocol, is survived: the twin on stable of `fuzz/fuzz_targets/front.rs`.
+    /// Story: whatever comes, also nothing of a protocol, is survived.
     #[test]
     fn any_bytes_are_survived(said in vec(any::<u8>(), 0..2000), prefix in prop::sample::select(vec!["", "*2\r\n$3\r\n", "*1\r\n", "GET \"", "*"])) {
         let said = [prefix.as_bytes(), &said].concat();

@@ -1,5 +1,7 @@
 //! What the tests of the wire share: a server in memory and something to say to it.
 
+#![allow(dead_code, reason = "not every suite needs all of it")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use plimsoll_redis::Server;
@@ -13,7 +15,7 @@ fn addr(port: u16) -> SocketAddr {
 }
 
 /// A connection to the server.
-pub fn connect(server: &Server) -> DuplexStream {
+pub(crate) fn connect(server: &Server) -> DuplexStream {
     let (near, far) = tokio::io::duplex(BETWEEN);
     let server = server.clone();
     tokio::spawn(async move { server.serve(far, addr(1), addr(6379)).await });
@@ -21,7 +23,7 @@ pub fn connect(server: &Server) -> DuplexStream {
 }
 
 /// Says `pieces`, one packet after the other, then nothing more, and hears all that is answered.
-pub async fn talk(server: &Server, pieces: impl IntoIterator<Item = &[u8]>) -> Vec<u8> {
+pub(crate) async fn talk(server: &Server, pieces: impl IntoIterator<Item = &[u8]>) -> Vec<u8> {
     let (mut hear, mut say) = tokio::io::split(connect(server));
     let mut heard = Vec::new();
     let speak = async {
@@ -41,7 +43,7 @@ pub async fn talk(server: &Server, pieces: impl IntoIterator<Item = &[u8]>) -> V
 }
 
 /// `args` as a client sends them.
-pub fn command(args: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn command(args: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args {
         bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
@@ -52,12 +54,12 @@ pub fn command(args: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The words of `line`, which spaces part, as a client sends them.
-pub fn words(line: &str) -> Vec<u8> {
+pub(crate) fn words(line: &str) -> Vec<u8> {
     command(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
 }
 
 /// What `lines` are answered, one after the other on one connection.
-pub async fn ask(server: &Server, lines: &[&str]) -> String {
+pub(crate) async fn ask(server: &Server, lines: &[&str]) -> String {
     let said: Vec<u8> = lines.iter().flat_map(|line| words(line)).collect();
     String::from_utf8_lossy(&talk(server, [said.as_slice()]).await).into_owned()
 }
