@@ -182,7 +182,7 @@ end
 function strings.find(text, pattern, init, is_plain)
   if is_short(text, pattern) then
     return find(text, pattern, init, is_plain)
-  elseif is_plain or not find(pattern, "[%^$*+?.()[%%-]") then
+  elseif is_plain or not find(pattern, "^[^%z]*[%^$*+?.([%%-]") then
     local first = native.find_plain(text, pattern, start(text, init))
     return first, first and first + #pattern - 1
   end
