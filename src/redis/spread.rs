@@ -68,7 +68,7 @@ impl Spread {
             }
         }
         let all = below + counts[BUCKETS - 1];
-        let sum = self.sum_ms() / 1e3;
+        let sum = self.sum_us.load(Relaxed) as f64 / 1e6;
         let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {all}\n{name}_sum {sum}\n{name}_count {all}");
     }
 
