@@ -17,8 +17,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tonic::transport::{Channel, Endpoint};
 
 use super::figures::{PodShare, rounded};
-use super::plan::{Plan, Pods};
+use super::plan::{PLIMSOLL, Plan, Pods};
 use super::process::{Process, ProcessError, free_addresses, stop_all};
+use super::store::Store;
 
 /// On a busy laptop four nodes need about a second. Whoever needs ten has a problem that waiting does not solve.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -189,8 +190,18 @@ struct Ports {
 }
 
 impl Nodes {
-    /// Starts nodes that pick by `policy` and waits until each is ready and knows all the others.
-    pub(super) async fn start(plan: &Plan, policy: &str, fleet: &Fleet, files: &Path) -> Result<Self, FleetError> {
+    /// Starts nodes that pick by `policy`, or as `store` says, and waits until each is ready and knows all the others.
+    pub(super) async fn start(
+        plan: &Plan,
+        (policy, store): (&str, Option<&Store>),
+        fleet: &Fleet,
+        files: &Path,
+    ) -> Result<Self, FleetError> {
+        let config = files.join("demo.toml");
+        std::fs::write(&config, store.map_or_else(String::new, Store::config))?;
+        let config = config.to_string_lossy();
+        // What decides where the store does not.
+        let policy = if store.is_some() { PLIMSOLL } else { policy };
         let secret = write_secret(files)?;
         let free = free_addresses(3 * plan.nodes)?;
         let ports: Vec<_> =
@@ -205,6 +216,8 @@ impl Nodes {
                 "0",
                 "--name",
                 &name,
+                "--config",
+                &config,
                 "--policy",
                 policy,
                 "--cluster-secret-file",
@@ -218,8 +231,20 @@ impl Nodes {
             nodes.push(Node { process: Process::start(&name, &args, files)?, ports: *own });
         }
         let mut nodes = Self { nodes };
-        nodes.until_ready().await?;
+        nodes.until_ready(store.is_some()).await?;
         Ok(nodes)
+    }
+
+    /// How many picks the shared Redis decided, of those that it was there for.
+    pub(super) async fn asked(&self) -> Asked {
+        let mut all = Asked::default();
+        for node in &self.nodes {
+            if let Ok(Seen { state: Some(state) }) = seen(node.ports.admin).await {
+                all.answered += state.answered;
+                all.by_view += state.asked.saturating_sub(state.answered) + state.unasked;
+            }
+        }
+        all
     }
 
     pub(super) fn channels(&self) -> Vec<Channel> {
@@ -234,11 +259,11 @@ impl Nodes {
         stop_all(self.nodes.into_iter().map(|node| node.process).collect()).await;
     }
 
-    async fn until_ready(&mut self) -> Result<(), ProcessError> {
+    async fn until_ready(&mut self, asks: bool) -> Result<(), ProcessError> {
         let names: BTreeSet<String> = (0..self.nodes.len()).map(node_name).collect();
         let deadline = Instant::now() + READY_WITHIN;
         for node in &mut self.nodes {
-            while let Err(waiting_for) = node.ready(&names).await {
+            while let Err(waiting_for) = node.ready(&names, asks).await {
                 node.process.check()?;
                 if Instant::now() > deadline {
                     return Err(node.process.not_ready(READY_WITHIN, waiting_for));
@@ -251,8 +276,8 @@ impl Nodes {
 }
 
 impl Node {
-    /// What is missing until this node serves and knows all others.
-    async fn ready(&self, names: &BTreeSet<String>) -> Result<(), String> {
+    /// What is missing until this node serves and knows all others, and has found its Redis where it `asks` one.
+    async fn ready(&self, names: &BTreeSet<String>, asks: bool) -> Result<(), String> {
         let url = format!("http://{}", self.ports.grpc);
         let mut client = Client::new(channel(url));
         let answer = tokio::time::timeout(ANSWER_WITHIN, client.server_ready(ServerReadyRequest {})).await;
@@ -262,6 +287,13 @@ impl Node {
             Ok(Err(status)) => return Err(format!("ServerReady: {}", status.message())),
             Err(_) => return Err("ServerReady does not answer".to_owned()),
         }
+        if asks {
+            let seen = seen(self.ports.admin).await.map_err(|error| format!("view: {error}"))?;
+            let state = seen.state.ok_or("has no shared state")?;
+            if state.rung != "redis" {
+                return Err(format!("has not found its Redis: {}", state.last_trouble.unwrap_or_default()));
+            }
+        }
         let mut alive = members(self.ports.admin).await.map_err(|error| format!("members: {error}"))?;
         alive.insert(self.process.name.clone());
         match names.difference(&alive).next() {
@@ -269,6 +301,33 @@ impl Node {
             Some(_) => Err(format!("knows {} of {} nodes", alive.intersection(names).count(), names.len())),
         }
     }
+}
+
+/// Picks of a phase that could ask a Redis.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) answered: u64,
+    pub(super) by_view: u64,
+}
+
+/// What a node says of its shared state.
+#[derive(Debug, Deserialize)]
+struct Seen {
+    state: Option<State>,
+}
+
+#[derive(Debug, Deserialize)]
+struct State {
+    rung: String,
+    asked: u64,
+    answered: u64,
+    unasked: u64,
+    last_trouble: Option<String>,
+}
+
+async fn seen(admin: SocketAddr) -> Result<Seen, Box<dyn std::error::Error + Send + Sync>> {
+    let body = tokio::time::timeout(ANSWER_WITHIN, get(admin, "/v1/view")).await??;
+    Ok(serde_json::from_slice(&body)?)
 }
 
 #[derive(Debug, Deserialize)]

@@ -19,6 +19,7 @@ pub mod pod;
 mod process;
 mod progress;
 mod report;
+mod store;
 mod table;
 mod trace;
 
@@ -32,10 +33,11 @@ pub use plan::{DemoArgs, PlanError};
 pub use process::ProcessError;
 
 use figures::{Figures, Phase};
-use fleet::{Fleet, Nodes};
+use fleet::{Asked, Fleet, Nodes};
 use plan::Plan;
 use play::{Live, play};
 use progress::Progress;
+use store::Store;
 use trace::Trace;
 
 /// How often the live line moves, and how often the children are looked after.
@@ -111,26 +113,43 @@ async fn phase(
     files: &Path,
 ) -> Result<Phase, DemoError> {
     let mut progress = Progress::start(policy, trace.arrivals.len());
-    let mut nodes = Nodes::start(plan, policy, fleet, files).await?;
+    let mut store = match &plan.redis {
+        Some(redis) if policy == plan::REDIS => Some(Store::start(redis, files).await?),
+        _ => None,
+    };
+    let mut nodes = Nodes::start(plan, (policy, store.as_ref()), fleet, files).await?;
     let live = Arc::new(Live::default());
     let before = fleet.served().await?;
     let played = tokio::select! {
         played = play(Arc::clone(trace), nodes.channels(), &plan.model, Arc::clone(&live)) => played,
-        error = attend(&mut progress, &live, &mut nodes, fleet) => return Err(error.into()),
+        error = attend(&mut progress, &live, &mut nodes, fleet, store.as_mut()) => return Err(error.into()),
     };
     let after = fleet.served().await?;
     progress.finish(&live);
+    if store.is_some() {
+        warn_about_asked(nodes.asked().await);
+    }
     nodes.stop().await;
+    if let Some(store) = store {
+        store.stop().await;
+    }
     Ok(Phase::new(policy, trace, &played, fleet.shares(&before, &after)))
 }
 
 /// Moves the live line until a child ends that should not.
-async fn attend(progress: &mut Progress, live: &Live, nodes: &mut Nodes, fleet: &mut Fleet) -> ProcessError {
+async fn attend(
+    progress: &mut Progress,
+    live: &Live,
+    nodes: &mut Nodes,
+    fleet: &mut Fleet,
+    mut store: Option<&mut Store>,
+) -> ProcessError {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
         progress.show(live);
-        if let Err(error) = nodes.check().and_then(|()| fleet.check()) {
+        let store = store.iter_mut().try_for_each(|store| store.check());
+        if let Err(error) = nodes.check().and_then(|()| fleet.check()).and(store) {
             return error;
         }
     }
@@ -168,6 +187,17 @@ fn warn_about(phase: &Phase) {
         eprintln!(
             "warning: {} of {} requests failed under {}, one with: {error}",
             phase.summary.errors, phase.summary.requests, phase.policy
+        );
+    }
+}
+
+/// Figures of a Redis that a machine is too busy to ask are not its own.
+fn warn_about_asked(Asked { answered, by_view }: Asked) {
+    let all = answered + by_view;
+    if by_view * 100 > all {
+        eprintln!(
+            "warning: under redis {by_view} of {all} picks went by the gossiped view, because Redis did not answer within the \
+             deadline: this machine is too busy for its figures to be its own"
         );
     }
 }

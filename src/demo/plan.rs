@@ -10,10 +10,16 @@ use plimsoll_files::{self as files, FileError};
 
 use super::figures::rounded;
 use super::model::Model;
+use super::store::Redis;
 use super::trace::{self, Trace};
+use crate::redis::NoRedisAddress;
 
-/// The policies that a node knows.
-pub(super) const POLICIES: [&str; 6] = [PLIMSOLL, "least_cost", "least_in_flight", "p2c", "round_robin", "random"];
+/// The policies that a node knows, and picks by the word of a Redis that all nodes share.
+pub(super) const POLICIES: [&str; 7] =
+    [PLIMSOLL, "least_cost", "least_in_flight", "p2c", "round_robin", "random", REDIS];
+
+/// See [`Redis`].
+pub(super) const REDIS: &str = "redis";
 
 /// The policy that the ratio is about.
 pub(super) const PLIMSOLL: &str = "plimsoll";
@@ -69,6 +75,9 @@ pub struct DemoArgs {
     /// Policies to play the trace through, in this order; the ratio is plimsoll over the first other one
     #[arg(long, value_delimiter = ',', default_value = "round_robin,plimsoll")]
     pub policies: Vec<String>,
+    /// The Redis that the policy `redis` asks, such as redis://10.0.0.7:6379 [default: a redis-server of the demo's own]
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
     /// Requests that each pod runs at once
     #[arg(long, value_name = "N", default_value = "1")]
     pub slots: NonZeroUsize,
@@ -155,6 +164,21 @@ pub enum PlanError {
     /// The same trace through the same policy again would overwrite its figures.
     #[error("`--policies {0}`: named twice; name each policy once")]
     PolicyTwice(String),
+    /// Nobody to ask.
+    #[error(
+        "`--policies redis`: there is no redis-server on PATH; install one (apt-get install redis-server), or name one that \
+         runs: --redis redis://HOST:PORT"
+    )]
+    NoRedis,
+    /// A build that cannot ask one.
+    #[error("`--policies redis`: this build knows no Redis; build it with the feature `redis`")]
+    NotBuilt,
+    /// Not the address of a Redis.
+    #[error("`--redis`: {0}")]
+    RedisUrl(#[from] NoRedisAddress),
+    /// A Redis that nobody asks.
+    #[error("`--redis {0}`: none of the policies asks it; add redis to --policies")]
+    RedisUnused(String),
     /// Not the address of a pod.
     #[error("`--pod {0}`: not a pod's address; write it as http://HOST:PORT, the gRPC port of a Triton (8001)")]
     PodUrl(String),
@@ -214,6 +238,8 @@ pub(super) struct Plan {
     pub(super) trace: Arc<Trace>,
     pub(super) length: Duration,
     pub(super) policies: Vec<&'static str>,
+    /// Where one of them asks it.
+    pub(super) redis: Option<Redis>,
     pub(super) model: String,
     pub(super) report: PathBuf,
     pub(super) json: bool,
@@ -235,6 +261,7 @@ impl Plan {
             return Err(PlanError::Model(args.model));
         }
         let (pods, policies) = (pods(args.pods, &args.pod)?, policies(&args.policies)?);
+        let redis = redis(&policies, args.redis)?;
         let slots = pods.count() * args.slots.get();
         let (source, trace) = match args.trace {
             Some(file) => {
@@ -255,6 +282,7 @@ impl Plan {
             length: trace.length,
             trace: Arc::new(trace),
             policies,
+            redis,
             model: args.model,
             report: args.report,
             json: args.json,
@@ -332,6 +360,16 @@ fn policies(given: &[String]) -> Result<Vec<&'static str>, PlanError> {
         policies.push(policy);
     }
     Ok(policies)
+}
+
+fn redis(policies: &[&str], given: Option<String>) -> Result<Option<Redis>, PlanError> {
+    match (policies.contains(&REDIS), given) {
+        (false, None) => Ok(None),
+        (false, Some(url)) => Err(PlanError::RedisUnused(url)),
+        (true, _) if cfg!(not(feature = "redis")) => Err(PlanError::NotBuilt),
+        (true, Some(url)) => Ok(Some(Redis::Running(url.parse()?))),
+        (true, None) => Redis::on_path().map(Some).ok_or(PlanError::NoRedis),
+    }
 }
 
 #[cfg(test)]

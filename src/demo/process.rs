@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
-    /// The demo starts its own program again, and could not.
+    /// A program, its own for the most part, could not be started.
     #[error("cannot start `{name}`: {source}")]
     Start {
         /// What the child was to be called.
@@ -69,10 +69,16 @@ pub(super) struct Process {
 impl Process {
     /// Starts this program again with `args`; its stderr goes to a file under `logs`. Its stdin stays open as long as
     /// this process lives.
-    pub(super) fn start(name: &str, args: &[String], logs: &std::path::Path) -> Result<Self, ProcessError> {
+    pub(super) fn start(name: &str, args: &[String], logs: &Path) -> Result<Self, ProcessError> {
+        let started = |source| ProcessError::Start { name: name.to_owned(), source };
+        Self::start_other(name, &std::env::current_exe().map_err(started)?, args, logs)
+    }
+
+    /// The same of another program.
+    pub(super) fn start_other(name: &str, program: &Path, args: &[String], logs: &Path) -> Result<Self, ProcessError> {
         let stderr = logs.join(format!("{name}.stderr"));
         let spawn = || {
-            Command::new(std::env::current_exe()?)
+            Command::new(program)
                 .args(args)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
