@@ -78,8 +78,20 @@ def state(node):
     return json.loads(node.ask("/v1/view"))["state"]
 
 
+def is_consistent(redis):
+    """Whether scores are what the log says, at one moment: requests come and go meanwhile."""
+    with redis.client().pipeline() as both:
+        both.zrange(PREFIX + "load", 0, -1, withscores=True)
+        pods = sorted(scores(redis))
+        for pod in pods:
+            both.hvals(PREFIX + "log:" + pod)
+        seen, *logs = both.execute()
+    sums = {pod: sum(float(entry.split(b"|")[0]) for entry in entries) for pod, entries in zip(pods, logs)}
+    return sums == {pod.decode(): score for pod, score in seen}
+
+
 def asks(node, limit=5.0):
-    wait.until(f"{node.name} asks Redis: {state(node)}", lambda: state(node)["rung"] == "redis", limit)
+    wait.until(f"{node.name} asks Redis", lambda: state(node)["rung"] == "redis", limit)
 
 
 def scores(redis):
@@ -146,9 +158,6 @@ def test_redis_is_killed_under_load_and_comes_back(fleet, redis, empty, capsys):
     pair = fleet("a", "b")
     for node in pair:
         asks(node)
-    if not empty:
-        redis.client().config_set("dir", str(redis.folder))
-        redis.command += ["--dbfilename", "dump.rdb", "--dir", str(redis.folder)]
     with Traffic(pair, poisson(RATE, nodes=2)) as traffic:
         time.sleep(2)
         before = traffic.quantile_ms(0.99)
@@ -166,7 +175,7 @@ def test_redis_is_killed_under_load_and_comes_back(fleet, redis, empty, capsys):
             asks(node, limit=2)
         took = time.monotonic() - back
         time.sleep(1)
-        assert sum(logged(redis).values()) == sum(scores(redis).values())
+        assert is_consistent(redis)
     assert traffic.failures() == []
     while_gone = sorted(answer.took_ms for answer in traffic.answers if gone <= answer.begun <= back)
     p99 = while_gone[int(0.99 * len(while_gone))]
@@ -175,8 +184,9 @@ def test_redis_is_killed_under_load_and_comes_back(fleet, redis, empty, capsys):
         told = state(node)
         assert told["steps_down"] == 1 and told["steps_up"] == 2, told
         assert told["missed"]["late"] + told["missed"]["failed"] <= 10, told
-        assert len(node.log_lines_with("the shared redis", "picks go by the gossiped view")) == 1
-        assert len(node.log_lines_with("the shared redis answers")) == 2
+        # The log of an earlier run of this test may stand before this one's.
+        assert len(node.log_lines_with(redis.url, "picks go by the gossiped view")) == 1
+        assert len(node.log_lines_with(redis.url, "the shared redis answers")) == 2
     settles(redis, pair)
     with capsys.disabled():
         print(f"\n    p99 {before:.0f} ms before, {p99:.0f} ms while Redis was gone; asked again {took:.2f} s after its start")
