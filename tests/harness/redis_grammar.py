@@ -66,6 +66,8 @@ def score_bound(maker):
 WORDS = {
     **{name: key_of(name[0]) for name in ("str", "list", "hash", "zset")},
     "set": key_of("e"),
+    # Sorted sets that only ever have one score: by letters, Redis answers anything at all where there are several.
+    "level": one_of(pool("x", 3)),
     "key": lambda maker: key_of(maker.random.choice(SUBJECTS))(maker),
     "gone": one_of(pool("q", 3)),
     "lists": keys_of("l"),
@@ -216,7 +218,7 @@ RULES = {
     "bzmpop": "wait zsets ( MIN | MAX ) ( COUNT few )?",
     "bzpopmax": "zset+ wait",
     "bzpopmin": "zset+ wait",
-    "zadd": "zset ( NX | XX )? ( GT | LT )? CH? ( INCR score member | ( score member )+ )",
+    "zadd": "( zset ( NX | XX )? ( GT | LT )? CH? ( INCR score member | ( score member )+ ) | zset ( score member )+ | level 0 member )",
     "zcard": "zset",
     "zcount": "zset bound bound",
     "zdiff": "zsets WITHSCORES?",
@@ -225,23 +227,23 @@ RULES = {
     "zinter": "weighted ( AGGREGATE ( SUM | MIN | MAX ) )? WITHSCORES?",
     "zintercard": "zsets ( LIMIT few )?",
     "zinterstore": "zset weighted ( AGGREGATE ( SUM | MIN | MAX ) )?",
-    "zlexcount": "zset lex lex",
+    "zlexcount": "level lex lex",
     "zmpop": "zsets ( MIN | MAX ) ( COUNT few )?",
     "zmscore": "zset member+",
     "zpopmax": "zset few?",
     "zpopmin": "zset few?",
     "zrandmember": "zset ( ( few | idx ) WITHSCORES? )?",
-    "zrange": "zset ( idx idx REV? | bound bound BYSCORE REV? ( LIMIT offset idx )? | lex lex BYLEX REV? ( LIMIT offset idx )? ) WITHSCORES?",
-    "zrangebylex": "zset lex lex ( LIMIT offset idx )?",
+    "zrange": "( zset ( idx idx REV? | bound bound BYSCORE REV? ( LIMIT offset idx )? ) | level lex lex BYLEX REV? ( LIMIT offset idx )? ) WITHSCORES?",
+    "zrangebylex": "level lex lex ( LIMIT offset idx )?",
     "zrangebyscore": "zset bound bound WITHSCORES? ( LIMIT offset idx )?",
-    "zrangestore": "zset zset ( idx idx REV? | bound bound BYSCORE REV? ( LIMIT offset idx )? | lex lex BYLEX )",
+    "zrangestore": "zset ( zset ( idx idx REV? | bound bound BYSCORE REV? ( LIMIT offset idx )? ) | level lex lex BYLEX )",
     "zrank": "zset member",
     "zrem": "zset member+",
-    "zremrangebylex": "zset lex lex",
+    "zremrangebylex": "level lex lex",
     "zremrangebyrank": "zset idx idx",
     "zremrangebyscore": "zset bound bound",
     "zrevrange": "zset idx idx WITHSCORES?",
-    "zrevrangebylex": "zset lex lex ( LIMIT offset idx )?",
+    "zrevrangebylex": "level lex lex ( LIMIT offset idx )?",
     "zrevrangebyscore": "zset bound bound WITHSCORES? ( LIMIT offset idx )?",
     "zrevrank": "zset member",
     "zscan": "zset 0 ( MATCH glob )? COUNT all",
@@ -295,8 +297,13 @@ RULES = {
     "info": "( server | memory | nosuch )*",
     "lastsave": "",
     "lolwut": "",
+    "memory|help": "",
     "memory|usage": "key ( SAMPLES few )?",
     "role": "",
+    "slowlog|get": "( 0 | -2 | junk )?",
+    "slowlog|help": "",
+    "slowlog|len": "",
+    "slowlog|reset": "",
     "swapdb": "db db",
     "time": "",
     "wait": "0 few",
@@ -356,6 +363,8 @@ def rule(command):
 
 def is_ambiguous(name, arguments):
     """Whether Redis may answer this or that: a part of a set that is sorted by nothing, or by what several have alike."""
+    if name == "zadd":  # what was spoiled may have another score
+        return bool(arguments) and arguments[0].startswith(b"x") and (arguments[1:2] != [b"0"] or len(arguments) > 3)
     if not name.startswith("sort"):
         return False
     upper = [word.upper() for word in arguments]

@@ -140,7 +140,7 @@ def spawn(kind, config):
 
 
 # A unit takes half a minute at most, and a test a few seconds. The suite ends itself when nothing has happened for so long.
-SILENCE_S, LIMIT_S = 120, 600
+SILENCE_S, LIMIT_S = 60, 300
 
 
 def run(plan, kind, unit, folder, only=None):

@@ -17,7 +17,7 @@ TIMES = {"ttl": 1, "pttl": 2000, "expiretime": 1, "pexpiretime": 2000}
 # About this very server: alike in kind.
 OWN = {"client|id", "client|info", "client|list", "client|help", "command", "command|count", "command|docs", "command|help", "command|info", "command|list"}
 OWN |= {"config|help", "config|get", "dbsize", "hello", "info", "lastsave", "lolwut", "memory|usage", "object|freq", "object|help", "object|idletime"}
-OWN |= {"object|refcount", "script|help", "time"}
+OWN |= {"memory|help", "object|refcount", "script|help", "slowlog|get", "slowlog|help", "slowlog|len", "time"}
 CONTAINERS = {b"client", b"command", b"config", b"memory", b"object", b"script", b"acl", b"latency", b"slowlog", b"function"}
 
 
