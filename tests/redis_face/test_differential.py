@@ -150,7 +150,7 @@ WAITS = [
     ([["blpop", "l1", "0"]], [["rpush", "l1", "a", "b"]]),
     ([["blpop", "l1", "l2", "0"]], [["rpush", "l2", "b"]]),
     ([["brpop", "l1", "0"], ["blpop", "l1", "0"]], [["rpush", "l1", "a", "b", "c"]]),
-    ([["blpop", "l1", "0"], ["blpop", "l1", "0"]], [["multi"], ["rpush", "l1", "a"], ["del", "l1"], ["exec"], ["rpush", "l1", "b"]]),
+    ([["blpop", "l1", "0"], ["blpop", "l1", "0"]], [["multi"], ["rpush", "l1", "a"], ["del", "l1"], ["exec"], ["rpush", "l1", "b", "c"]]),
     ([["blpop", "l1", "0"]], [["set", "l1", "x"], ["del", "l1"], ["rpush", "l1", "b"]]),
     ([["blpop", "l1", "0"]], [["rpush", "l2", "x"], ["rename", "l2", "l1"]]),
     ([["blpop", "l1", "0"]], [["select", "1"], ["rpush", "l1", "x"], ["move", "l1", "0"]]),
