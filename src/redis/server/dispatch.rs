@@ -15,6 +15,10 @@ pub(crate) fn dispatch(context: &mut Context<'_>, args: Args<'_>) -> Reply {
     if context.client.stops_watching {
         transactions::stop_watching(context);
     }
+    if is_http(args[0]) {
+        context.client.is_leaving = true;
+        return Reply::Silent;
+    }
     let found = resolve(args);
     let known = found.as_ref().ok().copied();
     let allowed = found.and_then(|command| is_allowed(context, command, args).map(|()| command));
@@ -32,6 +36,12 @@ pub(crate) fn dispatch(context: &mut Context<'_>, args: Args<'_>) -> Reply {
             refusal
         }
     }
+}
+
+/// A page in a browser can have it send a request to any port, and put commands into its body: Redis ends a connection that
+/// speaks so, and says nothing.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn is_allowed(context: &mut Context<'_>, command: &Command, args: Args<'_>) -> Result<(), Reply> {

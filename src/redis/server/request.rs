@@ -233,7 +233,8 @@ impl Words<'_> {
         loop {
             match self.rest {
                 [] => break,
-                [space, ..] if space.is_ascii_whitespace() || *space == 0x0b => break,
+                // A form feed or a vertical tab parts words from quotes, and is a part of a word, as in `sdssplitargs`.
+                [b' ' | b'\n' | b'\r' | b'\t', ..] => break,
                 [b'"', rest @ ..] => {
                     self.rest = rest;
                     self.double_quoted(to)?;
