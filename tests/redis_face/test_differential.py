@@ -16,6 +16,9 @@ from harness.redis_scripts import Scripts
 from harness.redis_twins import CONTAINERS, alike
 from harness.resp import Wire, packed, plain
 
+# It finds differences that are not settled yet: see "What is left" in docs/redis.md.
+pytestmark = pytest.mark.long
+
 # Beyond Redis 7.0, and why.
 BEYOND = {"client|setinfo": "Redis 7.2's; today's clients tell their name by it as they connect"}
 # What cannot be compared by sequences of commands.

@@ -8,7 +8,7 @@
 //! socket -> request (framing) -> command (table, arity, state) -> commands/* over engine -> reply (RESP2 or RESP3) -> socket
 //! ```
 //!
-//! One lock stands around the [`Engine`](engine::Engine): a command, a transaction and a script are each one step, as in
+//! One lock stands around the engine (`engine.rs`): a command, a transaction and a script are each one step, as in
 //! Redis. Nothing is written to disk.
 
 mod args;
