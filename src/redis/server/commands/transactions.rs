@@ -134,15 +134,16 @@ pub(crate) fn stop_watching(context: &mut Context<'_>) {
     client.stops_watching = false;
 }
 
-/// A command was refused before it ran: the transaction in which it stands will not happen. What the client is told.
+/// A command was refused before it ran: the transaction in which it stands will not happen. What the client is told; of EXEC it
+/// is that, whether there was a transaction or not.
 pub(crate) fn refused(client: &mut Client, command: Option<&Command>, reply: Reply) -> Reply {
-    let Some(transaction) = &mut client.transaction else { return reply };
-    transaction.is_spoiled = true;
+    if let Some(transaction) = &mut client.transaction {
+        transaction.is_spoiled = true;
+    }
     match reply {
         Reply::Error(text) if command.is_some_and(|command| command.name == "exec") => {
-            client.transaction = None;
             // The engine may be out of reach.
-            client.stops_watching = true;
+            client.stops_watching |= client.transaction.take().is_some();
             let why = text.strip_prefix("ERR ").unwrap_or(&text);
             refusal(format!("EXECABORT Transaction discarded because of: {why}"))
         }
